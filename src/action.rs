@@ -1,0 +1,313 @@
+//! What a connection wants done.
+
+use core::fmt;
+use core::time::Duration;
+
+use crate::auth::{AuthRequest, AuthTurn, MechanismName, Refusal};
+use crate::connection::Asked;
+use crate::envelope::Envelope;
+use crate::question::{Answer, AnswerKind, Ticket, Verdict};
+use crate::reply::ReplyRef;
+use crate::secret::SecretRef;
+use crate::session::{Greeting, Peer, Session};
+
+/// What a connection wants done next. Only [`NeedInput`](Self::NeedInput), [`AwaitAnswer`](Self::AwaitAnswer),
+/// [`Pause`](Self::Pause) and [`Flush`](Self::Flush) take time; deadlines are on the time axis of
+/// [`Connection::poll`](crate::Connection::poll).
+///
+/// A driver handles every variant, so none is hidden behind a catch-all.
+#[derive(Debug)]
+pub enum Action<'c> {
+    /// Append these octets to what is to be written.
+    Reply(ReplyRef<'c>),
+    /// Append these octets to what is to be written: a 334 with a SASL challenge.
+    Challenge(Challenge<'c>),
+    /// Append these octets to what is to be written. Comes from a TLS layer in place of the two above.
+    Transmit(&'c [u8]),
+    /// Write out what has been appended, until `deadline`. Comes before every wait and before
+    /// [`StartTls`](Self::StartTls) and [`Close`](Self::Close), and only then: a group of replies is one
+    /// segment (RFC 2920, section 3.2). A driver that waits for something of its own between two polls
+    /// writes out first as well.
+    Flush {
+        /// When to give up on the peer.
+        deadline: Duration,
+    },
+    /// Ask the authenticator, and give its answer to [`Connection::answer`](crate::Connection::answer).
+    CallAuthenticator(AuthRequest),
+    /// Ask the AUTH handler hook, likewise.
+    CallAuthHandler(AuthTurn),
+    /// Ask a hook, likewise.
+    CallHook(HookCall<'c>),
+    /// Message content, dot-unstuffed, borrowed from the input.
+    Content(&'c [u8]),
+    /// The content given so far is void: no end of message will come.
+    Aborted(Aborted),
+    /// Something for logs and counters.
+    Event(Event<'c>),
+    /// Do the TLS handshake, then call [`Connection::tls_established`](crate::Connection::tls_established)
+    /// or [`tls_failed`](crate::Connection::tls_failed). A TLS layer does this itself.
+    StartTls,
+    /// The input is used up: read more until `deadline`, then poll, with or without input.
+    NeedInput {
+        /// When to poll at the latest.
+        deadline: Duration,
+    },
+    /// A question is open: poll when it is answered, or at `deadline`. Do not read meanwhile.
+    AwaitAnswer {
+        /// When the engine answers in the embedder's place.
+        deadline: Duration,
+    },
+    /// Poll at `until`, not before, and do not read meanwhile.
+    Pause {
+        /// When to poll.
+        until: Duration,
+    },
+    /// Close the connection. Nothing comes after it.
+    Close,
+}
+
+/// A SASL challenge on its way to the peer. Its content is not shown.
+#[derive(Clone, Copy)]
+pub struct Challenge<'a> {
+    encoded: &'a [u8],
+}
+
+impl<'a> Challenge<'a> {
+    pub(crate) fn new(encoded: &'a [u8]) -> Self {
+        Self { encoded }
+    }
+
+    /// The 334 reply as it goes over the wire.
+    #[must_use]
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.encoded
+    }
+}
+
+impl fmt::Display for Challenge<'_> {
+    /// Writes the line without its CRLF. Challenges are the server's own words, but some mechanisms put
+    /// into them what only the client should see: keep them out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(core::str::from_utf8(self.encoded).unwrap_or_default().trim_end_matches("\r\n"))
+    }
+}
+
+impl fmt::Debug for Challenge<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Challenge([redacted])")
+    }
+}
+
+/// A hook's question: what it is about, to look at, and the right to answer it.
+#[derive(Debug)]
+pub struct HookCall<'c> {
+    pub(crate) session: &'c Session,
+    pub(crate) envelope: &'c Envelope,
+    pub(crate) about: Asked,
+    pub(crate) held: SecretRef<'c>,
+    pub(crate) question: HookQuestion,
+}
+
+impl<'c> HookCall<'c> {
+    /// What the client did.
+    #[must_use]
+    pub fn hook(&self) -> Hook<'c> {
+        self.about.hook(self.held)
+    }
+
+    /// What is known of the client.
+    #[must_use]
+    pub fn session(&self) -> &'c Session {
+        self.session
+    }
+
+    /// The transaction, with the path that is being asked about.
+    #[must_use]
+    pub fn envelope(&self) -> &'c Envelope {
+        self.envelope
+    }
+
+    /// Turns the verdict into the answer.
+    pub fn answer(self, verdict: impl Into<Verdict>) -> Answer {
+        self.question.answer(verdict)
+    }
+
+    /// Keeps the right to answer and lets go of what it is about, to answer later or elsewhere.
+    pub fn into_question(self) -> HookQuestion {
+        self.question
+    }
+}
+
+/// The right to answer a hook's question. Dropped, it becomes `451 4.3.0`.
+#[derive(Debug)]
+#[must_use = "a question that is dropped is answered 451 4.3.0"]
+pub struct HookQuestion {
+    pub(crate) ticket: Ticket,
+}
+
+impl HookQuestion {
+    /// Turns the verdict into the answer.
+    pub fn answer(self, verdict: impl Into<Verdict>) -> Answer {
+        Answer { ticket: self.ticket, kind: AnswerKind::Hook(verdict.into()) }
+    }
+}
+
+/// What the client did that a hook decides on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hook<'c> {
+    /// It connected. A refusal is sent in place of the greeting; after 4xx and 5xx other than 421 only
+    /// QUIT is answered, as RFC 5321, section 3.1 describes.
+    Connect,
+    /// HELO or EHLO, with the name. A refusal leaves everything as it was.
+    Hello(Greeting, &'c str),
+    /// MAIL: the envelope has its reverse-path and parameters.
+    Mail,
+    /// RCPT: the envelope's last forward-path is the one in question.
+    Rcpt,
+    /// DATA, before any content.
+    Data,
+    /// The end of the content, which was this many octets. Accepting it takes responsibility for the
+    /// message (RFC 5321, section 6.1): whatever keeps it must be safe by then.
+    Message {
+        /// The size of the content.
+        octets: u64,
+    },
+    /// RSET.
+    Reset,
+    /// NOOP, with its argument.
+    Noop(&'c str),
+    /// VRFY, with its argument.
+    Verify(&'c str),
+    /// EXPN, with its argument.
+    Expand(&'c str),
+    /// A line that is no command. It may be a password out of step.
+    Unknown(SecretRef<'c>),
+    /// QUIT.
+    Quit,
+}
+
+/// Content that ends without an end of message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aborted {
+    /// Why.
+    pub reason: AbortReason,
+    /// How many octets of content had been given.
+    pub octets: u64,
+}
+
+/// Why content is void.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AbortReason {
+    /// It holds a CR that no LF follows.
+    BareCr,
+    /// It holds a LF without CR.
+    BareLf,
+    /// It holds a NUL.
+    Nul,
+    /// It exceeds [`Limits::max_message_octets`](crate::Limits).
+    TooBig,
+    /// A line exceeds [`Limits::max_content_line_octets`](crate::Limits).
+    LineTooLong,
+    /// The connection ended.
+    ConnectionLost,
+    /// No more of it came in time.
+    Timeout,
+}
+
+/// Something for logs and counters. Nothing in it is secret, but what a client gives as its name may be
+/// a password that was typed into the wrong field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event<'c> {
+    /// An AUTH succeeded.
+    AuthSucceeded {
+        /// Where the connection comes from.
+        peer: Peer,
+        /// The mechanism.
+        mechanism: MechanismName,
+        /// The name under which the client is logged in.
+        login: &'c str,
+    },
+    /// An AUTH failed. Every path on which one does comes through here.
+    AuthFailed {
+        /// Where the connection comes from.
+        peer: Peer,
+        /// The mechanism, if the command named one.
+        mechanism: Option<MechanismName>,
+        /// Who tried, where the mechanism got so far.
+        authcid: Option<&'c str>,
+        /// Why; the peer gets a uniform reply.
+        reason: AuthFailure,
+        /// How many credentials have been refused on this connection by now.
+        failures: u32,
+    },
+}
+
+/// Why an AUTH failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AuthFailure {
+    /// The authenticator refused.
+    Refused(Refusal),
+    /// The user name or the password was empty; the authenticator was not asked.
+    EmptyCredentials,
+    /// The credentials were right, but the authenticator did not grant the authzid asked for.
+    AuthzidNotGranted,
+    /// The authenticator, or a hook, cannot tell.
+    CannotTell,
+    /// The question was dropped, or not answered in time.
+    Unanswered,
+    /// A hook ended the exchange with its own reply.
+    Handled,
+    /// The client cancelled with `*`.
+    Cancelled,
+    /// A response is not base64, or not what the mechanism expects.
+    Malformed,
+    /// A line had more than 12,288 octets.
+    TooLong,
+    /// An initial response with a mechanism in which the server speaks first.
+    InitialResponseNotAllowed,
+    /// The command's syntax is wrong.
+    Syntax,
+    /// No such mechanism is offered.
+    UnknownMechanism,
+    /// The connection is not under TLS.
+    TlsRequired,
+    /// Before EHLO, during a transaction, or after a success.
+    OutOfSequence,
+    /// No AUTH is configured.
+    NotOffered,
+    /// The connection ended, or timed out, in the middle of an exchange.
+    ConnectionLost,
+}
+
+impl fmt::Display for AuthFailure {
+    /// A stable word for log lines.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused(Refusal::BadCredentials) => "bad-credentials",
+            Self::Refused(Refusal::UnknownUser) => "unknown-user",
+            Self::Refused(Refusal::Disabled) => "disabled",
+            Self::Refused(Refusal::MechanismTooWeak) => "mechanism-too-weak",
+            Self::Refused(Refusal::PasswordTransitionNeeded) => "password-transition-needed",
+            Self::Refused(Refusal::EncryptionRequired) => "encryption-required",
+            Self::EmptyCredentials => "empty-credentials",
+            Self::AuthzidNotGranted => "authzid-not-granted",
+            Self::CannotTell => "cannot-tell",
+            Self::Unanswered => "unanswered",
+            Self::Handled => "handled",
+            Self::Cancelled => "cancelled",
+            Self::Malformed => "malformed",
+            Self::TooLong => "too-long",
+            Self::InitialResponseNotAllowed => "initial-response-not-allowed",
+            Self::Syntax => "syntax",
+            Self::UnknownMechanism => "unknown-mechanism",
+            Self::TlsRequired => "tls-required",
+            Self::OutOfSequence => "out-of-sequence",
+            Self::NotOffered => "not-offered",
+            Self::ConnectionLost => "connection-lost",
+        })
+    }
+}

@@ -1,0 +1,196 @@
+//! Identities and password, as a mechanism gathers them.
+
+use core::fmt;
+
+use crate::secret::{Secret, SecretRef};
+
+/// What a mechanism has learnt: the authcid (who proves), the authzid (whom to act as), the password.
+///
+/// Identities are UTF-8 of at most 255 octets without control characters; passwords are UTF-8 without
+/// NUL, bounded by the line limit of 12,288 octets. `Debug` shows the identities, never the password.
+#[derive(Default)]
+pub struct Credentials {
+    /// All three, in the order in which they came.
+    octets: Secret,
+    authzid: Span,
+    authcid: Span,
+    password: Span,
+}
+
+/// Where a part lies; one that was not set lies nowhere.
+#[derive(Clone, Copy)]
+struct Span {
+    start: u16,
+    end: u16,
+}
+
+impl Default for Span {
+    fn default() -> Self {
+        Self { start: u16::MAX, end: u16::MAX }
+    }
+}
+
+/// An identity or a password is not what RFC 4616, section 2 allows; nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MalformedCredentials;
+
+impl fmt::Display for MalformedCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an identity or a password is not UTF-8, too long, or holds a control character")
+    }
+}
+
+impl core::error::Error for MalformedCredentials {}
+
+impl Credentials {
+    /// Gives the allocation back: no further credentials will come.
+    pub(crate) fn release(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(crate) fn with_capacity(octets: usize) -> Self {
+        Self { octets: Secret::with_capacity(octets), ..Self::default() }
+    }
+
+    /// Who proves their identity; empty until the mechanism knows.
+    #[must_use]
+    pub fn authcid(&self) -> &str {
+        self.text(self.authcid)
+    }
+
+    /// Whom the client asks to act as, where that differs from the authcid.
+    #[must_use]
+    pub fn authzid(&self) -> Option<&str> {
+        Some(self.text(self.authzid)).filter(|authzid| !authzid.is_empty() && *authzid != self.authcid())
+    }
+
+    /// The password, if the mechanism carries one.
+    #[must_use]
+    pub fn password(&self) -> Option<SecretRef<'_>> {
+        self.octets(self.password).map(SecretRef::new)
+    }
+
+    /// Sets who proves their identity.
+    ///
+    /// # Errors
+    ///
+    /// [`MalformedCredentials`] if it is not UTF-8, has over 255 octets or a control character.
+    pub fn set_authcid(&mut self, authcid: &[u8]) -> Result<(), MalformedCredentials> {
+        self.authcid = self.store(authcid, is_identity(authcid))?;
+        Ok(())
+    }
+
+    /// Sets whom the client asks to act as.
+    ///
+    /// # Errors
+    ///
+    /// [`MalformedCredentials`] if it is not UTF-8, has over 255 octets or a control character.
+    pub fn set_authzid(&mut self, authzid: &[u8]) -> Result<(), MalformedCredentials> {
+        self.authzid = self.store(authzid, is_identity(authzid))?;
+        Ok(())
+    }
+
+    /// Sets the password.
+    ///
+    /// # Errors
+    ///
+    /// [`MalformedCredentials`] if it is not UTF-8 or holds a NUL.
+    pub fn set_password(&mut self, password: &[u8]) -> Result<(), MalformedCredentials> {
+        let valid = core::str::from_utf8(password).is_ok() && !password.contains(&0);
+        self.password = self.store(password, valid)?;
+        Ok(())
+    }
+
+    /// Whether a part is missing that RFC 4616 wants to have at least one character.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.authcid().is_empty() || self.octets(self.password).is_some_and(<[u8]>::is_empty)
+    }
+
+    /// Overwrites the password and keeps the identities.
+    pub(crate) fn forget_password(&mut self) {
+        self.octets.overwrite(usize::from(self.password.start), usize::from(self.password.end));
+        self.password = Span::default();
+    }
+
+    /// Overwrites everything, and keeps an allocation of the usual size.
+    pub(crate) fn clear(&mut self) {
+        self.octets.clear_and_shrink(KEPT_OCTETS);
+        (self.authzid, self.authcid, self.password) = Default::default();
+    }
+
+    fn store(&mut self, octets: &[u8], valid: bool) -> Result<Span, MalformedCredentials> {
+        let start = u16::try_from(self.octets.len()).map_err(|_| MalformedCredentials)?;
+        let end = u16::try_from(self.octets.len() + octets.len()).map_err(|_| MalformedCredentials)?;
+        if !valid {
+            return Err(MalformedCredentials);
+        }
+        self.octets.extend(octets);
+        Ok(Span { start, end })
+    }
+
+    fn octets(&self, span: Span) -> Option<&[u8]> {
+        self.octets.expose_secret().get(usize::from(span.start)..usize::from(span.end))
+    }
+
+    fn text(&self, span: Span) -> &str {
+        // Checked when it was set.
+        core::str::from_utf8(self.octets(span).unwrap_or_default()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("authcid", &self.authcid())
+            .field("authzid", &self.authzid())
+            .field("password", &self.password())
+            .finish()
+    }
+}
+
+fn is_identity(octets: &[u8]) -> bool {
+    octets.len() <= MAX_IDENTITY_OCTETS
+        && core::str::from_utf8(octets).is_ok_and(|text| !text.chars().any(char::is_control))
+}
+
+const MAX_IDENTITY_OCTETS: usize = 255;
+const KEPT_OCTETS: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+
+    #[test]
+    fn debug_shows_identities_and_no_password() {
+        let mut credentials = Credentials::default();
+        credentials.set_password(b"tanstaaf").unwrap();
+        credentials.set_authcid(b"tim").unwrap();
+        let shown = format!("{credentials:?}");
+        assert!(shown.contains("tim") && !shown.contains("tanstaaf"), "{shown}");
+    }
+
+    #[test]
+    fn what_could_break_a_log_line_or_a_query_is_refused() {
+        let mut credentials = Credentials::default();
+        for bad in [&b"a\nb"[..], b"a\0b", b"\xff", b"\x7f", "\u{85}".as_bytes(), &[b'a'; 256]] {
+            assert_eq!(credentials.set_authcid(bad), Err(MalformedCredentials));
+            assert_eq!(credentials.set_authzid(bad), Err(MalformedCredentials));
+        }
+        assert_eq!(credentials.set_password(b"a\0b"), Err(MalformedCredentials));
+        assert_eq!(credentials.set_password(b"\xff"), Err(MalformedCredentials));
+        assert_eq!(credentials.authcid(), "");
+        assert!(credentials.password().is_none());
+    }
+
+    #[test]
+    fn an_authzid_equal_to_the_authcid_is_none() {
+        let mut credentials = Credentials::default();
+        credentials.set_authzid(b"tim").unwrap();
+        credentials.set_authcid(b"tim").unwrap();
+        assert_eq!(credentials.authzid(), None);
+        credentials.set_authzid(b"kurt").unwrap();
+        assert_eq!(credentials.authzid(), Some("kurt"));
+    }
+}

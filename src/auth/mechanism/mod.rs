@@ -1,0 +1,178 @@
+//! What a SASL mechanism is to the engine (RFC 4422), and the built-in ones.
+//!
+//! A [`Mechanism`] is registered once, in the configuration; each AUTH command begins an [`Exchange`]
+//! of its own. An exchange sees decoded responses and says what happens next; base64, `*`, line
+//! lengths, `=` against nothing, counting, pausing and replying are the engine's.
+//!
+//! A mechanism of two rounds, with data of its own for the authenticator:
+//!
+//! ```
+//! use sansmtp::auth::{AuthResult, Credentials, Exchange, First, Mechanism, Step};
+//! use sansmtp::{Action, Auth, Config, Connection, Peer, SecretRef, Session};
+//! use std::time::Duration;
+//!
+//! /// Asks for a PIN, and then for the answer to a riddle.
+//! struct PinAndRiddle;
+//!
+//! struct PinAndAnswer {
+//!     pin: Vec<u8>,
+//!     answer: Vec<u8>,
+//! }
+//!
+//! impl Mechanism for PinAndRiddle {
+//!     fn name(&self) -> &str {
+//!         "X-PIN_RIDDLE"
+//!     }
+//!
+//!     fn first(&self) -> First {
+//!         First::Server
+//!     }
+//!
+//!     fn begin(&self, _session: &Session) -> Box<dyn Exchange> {
+//!         Box::new(Riddling { pin: None })
+//!     }
+//! }
+//!
+//! struct Riddling {
+//!     pin: Option<Vec<u8>>,
+//! }
+//!
+//! impl Exchange for Riddling {
+//!     fn step(&mut self, response: Option<SecretRef<'_>>, credentials: &mut Credentials) -> Step {
+//!         match (response, self.pin.take()) {
+//!             (None, _) => Step::Challenge(b"PIN?".into()),
+//!             (Some(pin), None) => {
+//!                 self.pin = Some(pin.expose_secret().to_vec());
+//!                 Step::Challenge(b"Who am I?".into())
+//!             }
+//!             (Some(answer), Some(pin)) => match credentials.set_authcid(b"sphinx") {
+//!                 Ok(()) => Step::Ask(Box::new(PinAndAnswer { pin, answer: answer.expose_secret().to_vec() })),
+//!                 Err(malformed) => malformed.into(),
+//!             },
+//!         }
+//!     }
+//! }
+//!
+//! let auth = Auth::new().mechanism(PinAndRiddle).require_tls(false);
+//! let config = Config::builder("mx.example.org").auth(auth).build()?;
+//! let mut connection = Connection::new(config, Peer::local());
+//! // "0000" and "a man", in base64.
+//! let mut input: &[u8] = b"EHLO c.example\r\nAUTH X-PIN_RIDDLE\r\nMDAwMA==\r\nYSBtYW4=\r\n";
+//! let mut replies = String::new();
+//! loop {
+//!     match connection.poll(Duration::ZERO, &mut input) {
+//!         Action::Reply(reply) => replies += &format!("{reply}\n"),
+//!         Action::Challenge(challenge) => replies += &format!("{challenge}\n"),
+//!         Action::CallAuthenticator(request) => {
+//!             let right = request.data::<PinAndAnswer>().is_some_and(|data| data.pin == b"0000" && data.answer == b"a man");
+//!             let result = if right { AuthResult::accept() } else { AuthResult::refuse() };
+//!             connection.answer(request.answer(result))?;
+//!         }
+//!         Action::NeedInput { .. } => break,
+//!         _ => {}
+//!     }
+//! }
+//! assert!(replies.ends_with("334 UElOPw==\n334 V2hvIGFtIEk/\n235 2.7.0 Authentication successful\n"));
+//! assert_eq!(connection.session().login(), Some("sphinx"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use core::any::Any;
+use core::fmt;
+
+mod login;
+mod plain;
+
+pub use login::Login;
+pub use plain::Plain;
+
+use super::{AuthResult, Credentials, MalformedCredentials};
+use crate::secret::SecretRef;
+use crate::session::Session;
+
+/// A SASL mechanism, server side.
+pub trait Mechanism: Send + Sync {
+    /// The registered name: 1–20 upper-case letters, digits, hyphens and underscores.
+    fn name(&self) -> &str;
+
+    /// Who speaks first. The client, unless overridden.
+    fn first(&self) -> First {
+        First::Client
+    }
+
+    /// Begins an exchange.
+    fn begin(&self, session: &Session) -> Box<dyn Exchange>;
+}
+
+/// Who speaks first in a mechanism (RFC 4422, section 5, item 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// The client. Without an initial response, the engine sends an empty challenge for it.
+    Client,
+    /// The server: [`Exchange::step`] is first called with `None`. An initial response is refused with
+    /// `501 5.7.0` (RFC 4954, section 4).
+    Server,
+    /// The server, but clients that send an initial response all the same are understood.
+    Either,
+}
+
+/// One AUTH command's exchange with one client.
+pub trait Exchange: Send {
+    /// Takes the client's response, decoded from base64, and says what happens next.
+    ///
+    /// `response` is `None` in the first call only, where the server speaks first. An empty response is
+    /// `Some`. It is zeroized after the call: copy what must be kept, into `credentials` if it is an
+    /// identity or a password.
+    fn step(&mut self, response: Option<SecretRef<'_>>, credentials: &mut Credentials) -> Step;
+
+    /// Takes the authenticator's result to a [`Step::Consult`], and says what happens next: that result,
+    /// unless overridden.
+    fn consulted(&mut self, result: AuthResult, credentials: &mut Credentials) -> Step {
+        let _ = credentials;
+        Step::Finish(result)
+    }
+}
+
+/// What happens next in an exchange.
+pub enum Step {
+    /// Sends a challenge, encoded in base64 by the engine; the client's response is the next step.
+    Challenge(Cow<'static, [u8]>),
+    /// Sends a challenge as it is, behind `334 `. Octets outside printable ASCII make the exchange fail
+    /// with `454 4.7.0`.
+    ChallengeVerbatim(Cow<'static, [u8]>),
+    /// Asks the authenticator about the credentials; its result ends the exchange.
+    AskPassword,
+    /// Asks the authenticator about data of the mechanism's own; its result ends the exchange.
+    Ask(Box<dyn Any + Send>),
+    /// Asks the authenticator in the middle of the exchange; its result goes to
+    /// [`Exchange::consulted`].
+    Consult(Box<dyn Any + Send>),
+    /// Ends the exchange with the mechanism's own decision.
+    Finish(AuthResult),
+    /// Ends the exchange: the response is not what the mechanism expects, `501 5.5.2`. Does not count
+    /// as a failure.
+    Malformed,
+}
+
+impl From<MalformedCredentials> for Step {
+    fn from(_: MalformedCredentials) -> Self {
+        Self::Malformed
+    }
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            // Challenges may hold what only this client should see.
+            Self::Challenge(_) => "Challenge",
+            Self::ChallengeVerbatim(_) => "ChallengeVerbatim",
+            Self::AskPassword => "AskPassword",
+            Self::Ask(_) => "Ask",
+            Self::Consult(_) => "Consult",
+            Self::Finish(result) => return f.debug_tuple("Finish").field(result).finish(),
+            Self::Malformed => "Malformed",
+        })
+    }
+}

@@ -1,0 +1,97 @@
+//! The AUTH handler hook: the embedder runs the exchange itself, step by step.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::{AuthResult, MechanismName};
+use crate::question::{Answer, AnswerKind, Ticket};
+use crate::secret::{Secret, SecretRef};
+
+/// One step of an exchange that the embedder runs: what the client sent, and the choice of what it
+/// gets.
+///
+/// The first turn is the AUTH command itself, with its words: [`mechanism`](Self::mechanism) and, if
+/// there was one, the initial response. After each [`challenge`](Self::challenge) comes a turn with
+/// the client's response. The engine keeps to RFC 4954 around it: base64, `*`, line lengths, timeouts.
+///
+/// A turn that is dropped without an answer ends the exchange with `454 4.7.0`.
+pub struct AuthTurn {
+    pub(crate) ticket: Ticket,
+    pub(crate) mechanism: MechanismName,
+    pub(crate) number: u32,
+    pub(crate) response: Option<Secret>,
+}
+
+pub(crate) enum TurnAnswer {
+    Challenge(Vec<u8>),
+    ChallengeVerbatim(Vec<u8>),
+    Finish(AuthResult),
+    Malformed,
+}
+
+impl fmt::Debug for TurnAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Challenge(_) | Self::ChallengeVerbatim(_) => "challenge",
+            Self::Finish(_) => "result",
+            Self::Malformed => "malformed",
+        })
+    }
+}
+
+impl AuthTurn {
+    /// The mechanism that the client named, in upper case. With
+    /// [`Auth::handler_takes_all`](super::Auth::handler_takes_all) it may be one that nobody offered.
+    #[must_use]
+    pub fn mechanism(&self) -> MechanismName {
+        self.mechanism
+    }
+
+    /// 0 for the AUTH command, 1 for the response to the first challenge, and so on.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// What the client sent, decoded. `None` only for an AUTH command without an initial response; an
+    /// empty one (`=`) is `Some` and empty (RFC 4954, section 4).
+    #[must_use]
+    pub fn response(&self) -> Option<SecretRef<'_>> {
+        self.response.as_ref().map(Secret::as_ref)
+    }
+
+    /// Sends a challenge, which the engine encodes in base64.
+    pub fn challenge(self, challenge: impl Into<Vec<u8>>) -> Answer {
+        self.finish(TurnAnswer::Challenge(challenge.into()))
+    }
+
+    /// Sends a challenge as it is, behind `334 `, for mechanisms that leave the RFC's encoding. Any
+    /// octet outside printable ASCII in it makes the exchange fail with `454 4.7.0`.
+    pub fn challenge_verbatim(self, challenge: impl Into<Vec<u8>>) -> Answer {
+        self.finish(TurnAnswer::ChallengeVerbatim(challenge.into()))
+    }
+
+    /// Ends the exchange. [`AuthResult::with_login`] says who has logged in.
+    pub fn result(self, result: AuthResult) -> Answer {
+        self.finish(TurnAnswer::Finish(result))
+    }
+
+    /// Ends the exchange because the response is not what the mechanism expects: `501 5.5.2`.
+    pub fn malformed(self) -> Answer {
+        self.finish(TurnAnswer::Malformed)
+    }
+
+    fn finish(self, answer: TurnAnswer) -> Answer {
+        Answer { ticket: self.ticket, kind: AnswerKind::Turn(answer, self.response.unwrap_or_default()) }
+    }
+}
+
+impl fmt::Debug for AuthTurn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthTurn")
+            .field("mechanism", &self.mechanism)
+            .field("number", &self.number)
+            .field("response", &self.response)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,261 @@
+//! Reverse-path and forward-path (RFC 5321, section 4.1.2; RFC 6531, section 3.3).
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+/// Where a path lies in the text that it was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PathSpan {
+    /// Of the mailbox, without angle brackets and source route; empty for the null reverse-path.
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+    /// Of the `@` between local-part and domain; none for the null reverse-path and `<Postmaster>`.
+    pub(crate) at: Option<u32>,
+}
+
+/// Which path is read: each has one form of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// May be null.
+    Reverse,
+    /// May be `<Postmaster>`, without a domain.
+    Forward,
+}
+
+/// Reads the path at the front of `text` and says how many octets it takes. `brackets_optional` admits
+/// a bare mailbox, up to the next space.
+pub(crate) fn parse(text: &[u8], kind: Kind, brackets_optional: bool) -> Option<(PathSpan, usize)> {
+    let mut cursor = Cursor { text, at: 0 };
+    let bracketed = cursor.take(b'<');
+    if !bracketed && !brackets_optional {
+        return None;
+    }
+    if bracketed && kind == Kind::Reverse && cursor.take(b'>') {
+        return Some((PathSpan { start: 1, end: 1, at: None }, cursor.at));
+    }
+    if bracketed && cursor.peek() == Some(b'@') {
+        cursor.source_route()?;
+    }
+    let start = cursor.at;
+    cursor.local_part()?;
+    let local_part = text.get(start..cursor.at)?;
+    let at = cursor.at;
+    let at = if cursor.take(b'@') {
+        cursor.domain_or_literal()?;
+        Some(u32::try_from(at).ok()?)
+    } else if kind == Kind::Forward && local_part.eq_ignore_ascii_case(b"postmaster") {
+        None
+    } else {
+        return None;
+    };
+    let end = cursor.at;
+    if bracketed && !cursor.take(b'>') {
+        return None;
+    }
+    let span = PathSpan { start: u32::try_from(start).ok()?, end: u32::try_from(end).ok()?, at };
+    Some((span, cursor.at))
+}
+
+/// Whether `name` is a domain or an address literal, as RFC 5321 wants HELO's and EHLO's argument.
+pub(crate) fn is_domain_or_literal(name: &[u8]) -> bool {
+    let mut cursor = Cursor { text: name, at: 0 };
+    cursor.domain_or_literal().is_some() && cursor.at == name.len()
+}
+
+struct Cursor<'t> {
+    text: &'t [u8],
+    at: usize,
+}
+
+impl Cursor<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn take(&mut self, octet: u8) -> bool {
+        let found = self.peek() == Some(octet);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// Takes one or more octets that `accept` takes.
+    fn run(&mut self, accept: impl Fn(u8) -> bool) -> Option<()> {
+        let length = self.text.get(self.at..)?.iter().take_while(|&&octet| accept(octet)).count();
+        self.at += length;
+        (length > 0).then_some(())
+    }
+
+    /// `A-d-l ":"`, accepted and ignored as section 4.1.1.3 asks.
+    fn source_route(&mut self) -> Option<()> {
+        loop {
+            if !self.take(b'@') {
+                return None;
+            }
+            self.domain()?;
+            if self.take(b':') {
+                return Some(());
+            }
+            if !self.take(b',') {
+                return None;
+            }
+        }
+    }
+
+    fn local_part(&mut self) -> Option<()> {
+        if self.take(b'"') {
+            return self.rest_of_quoted_string();
+        }
+        loop {
+            self.run(is_atext)?;
+            if !self.take(b'.') {
+                return Some(());
+            }
+        }
+    }
+
+    fn rest_of_quoted_string(&mut self) -> Option<()> {
+        loop {
+            match self.peek()? {
+                b'"' => {
+                    self.at += 1;
+                    return Some(());
+                }
+                b'\\' => {
+                    if !matches!(self.text.get(self.at + 1)?, b' '..=b'~') {
+                        return None;
+                    }
+                    self.at += 2;
+                }
+                b' '..=b'~' | 0x80.. => self.at += 1,
+                _ => return None,
+            }
+        }
+    }
+
+    fn domain_or_literal(&mut self) -> Option<()> {
+        if self.peek() == Some(b'[') { self.address_literal() } else { self.domain() }
+    }
+
+    /// Dot-separated labels of letters, digits and inner hyphens, or of UTF-8 (RFC 6531).
+    fn domain(&mut self) -> Option<()> {
+        let start = self.at;
+        loop {
+            let label = self.at;
+            self.run(|octet| octet.is_ascii_alphanumeric() || octet == b'-' || octet >= 0x80)?;
+            let label = self.text.get(label..self.at)?;
+            if label.len() > 63 || label.first() == Some(&b'-') || label.last() == Some(&b'-') {
+                return None;
+            }
+            if !self.take(b'.') {
+                break;
+            }
+        }
+        // RFC 5321, section 4.5.3.1.2.
+        (self.at - start <= 255).then_some(())
+    }
+
+    /// An address literal (section 4.1.3).
+    fn address_literal(&mut self) -> Option<()> {
+        let rest = self.text.get(self.at..)?;
+        let close = memchr::memchr(b']', rest)?;
+        let content = core::str::from_utf8(rest.get(1..close)?).ok()?;
+        let valid = match content.split_once(':') {
+            None => content.parse::<Ipv4Addr>().is_ok(),
+            Some((tag, address)) if tag.eq_ignore_ascii_case("IPv6") => address.parse::<Ipv6Addr>().is_ok(),
+            Some((tag, rest)) => {
+                // General-address-literal: Standardized-tag ":" 1*dcontent
+                tag.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+                    && tag.ends_with(|last: char| last.is_ascii_alphanumeric())
+                    && !rest.is_empty()
+                    && rest.bytes().all(|octet| matches!(octet, b'!'..=b'Z' | b'^'..=b'~'))
+            }
+        };
+        self.at += close + 1;
+        valid.then_some(())
+    }
+}
+
+/// RFC 5322, section 3.2.3, and UTF-8 beyond ASCII as RFC 6531 adds it.
+fn is_atext(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || octet >= 0x80 || b"!#$%&'*+-/=?^_`{|}~".contains(&octet)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::string::String;
+
+    use super::*;
+
+    fn forward(path: &str) -> Option<String> {
+        let (span, used) = parse(path.as_bytes(), Kind::Forward, false)?;
+        assert_eq!(used, path.len(), "{path:?} was not read to its end");
+        Some(path[span.start as usize..span.end as usize].into())
+    }
+
+    #[test]
+    fn good_paths() {
+        for (path, mailbox) in [
+            ("<a@b>", "a@b"),
+            ("<\"a b\\\"c\"@example.org>", "\"a b\\\"c\"@example.org"),
+            ("<\"\"@example.org>", "\"\"@example.org"),
+            ("<a@[127.0.0.1]>", "a@[127.0.0.1]"),
+            ("<a@[IPv6:::1]>", "a@[IPv6:::1]"),
+            ("<a@[x-tag:anything]>", "a@[x-tag:anything]"),
+            ("<@one.example,@two.example:a@b.example>", "a@b.example"),
+            ("<postMASTER>", "postMASTER"),
+            ("<j\u{fc}rg@b\u{fc}cher.example>", "j\u{fc}rg@b\u{fc}cher.example"),
+            ("<a.b+c=d@xn--bcher-kva.example>", "a.b+c=d@xn--bcher-kva.example"),
+        ] {
+            assert_eq!(forward(path).as_deref(), Some(mailbox), "{path:?}");
+        }
+        assert_eq!(parse(b"<>", Kind::Reverse, false), Some((PathSpan { start: 1, end: 1, at: None }, 2)));
+        assert_eq!(parse(b"<a@b> SIZE=1", Kind::Reverse, false).map(|(_, used)| used), Some(5));
+        assert_eq!(parse(b"a@b SIZE=1", Kind::Reverse, true).map(|(_, used)| used), Some(3));
+    }
+
+    #[test]
+    fn bad_paths() {
+        for path in [
+            "",
+            "<",
+            "<>",
+            "a@b",
+            "<a>",
+            "<a@>",
+            "<@b>",
+            "<a@b",
+            "<a b@c>",
+            "<.a@b>",
+            "<a.@b>",
+            "<a..b@c>",
+            "<a@-b>",
+            "<a@b->",
+            "<a@b.>",
+            "<a@.b>",
+            "<a@b..c>",
+            "<a@b_c>",
+            "<\"a@b>",
+            "<\"a\"b@c>",
+            "<a@[]>",
+            "<a@[1.2.3]>",
+            "<a@[IPv6:1]>",
+            "<a@[256.0.0.1]>",
+            "<a@[-:x]>",
+            "<a@[x:]>",
+            "<@a:b>",
+            "<@a,b:c@d>",
+            "<@a@b>",
+            "<a@b,c>",
+            "<a@b\0>",
+            "<\"a\x01\"@b>",
+            "<<a@b>>",
+            "<a@(c)b>",
+        ] {
+            assert_eq!(forward(path), None, "{path:?}");
+        }
+        assert_eq!(parse(b"<postmaster>", Kind::Reverse, false), None);
+        let label = "a".repeat(64);
+        assert_eq!(forward(&format!("<a@{label}>")), None);
+        assert_eq!(forward(&format!("<a@{}b>", "abcdefg.".repeat(32))), None);
+    }
+}

@@ -1,0 +1,72 @@
+//! xtext (RFC 3461, section 4; RFC 4954, section 8): how MAIL's AUTH parameter writes a mailbox.
+
+use alloc::string::String;
+
+/// Decodes `encoded` onto the end of `text`. `None`, and `text` as it was, unless it is well-formed,
+/// not empty, and decodes to printable UTF-8.
+pub(crate) fn decode_onto(text: &mut String, encoded: &[u8]) -> Option<()> {
+    let before = text.len();
+    let decoded = decode(encoded, |character| text.push(character));
+    if decoded.is_none() {
+        text.truncate(before);
+    }
+    decoded
+}
+
+/// Whether `encoded` is xtext that [`decode_onto`] takes.
+pub(crate) fn is_valid(encoded: &[u8]) -> bool {
+    decode(encoded, |_| ()).is_some()
+}
+
+fn decode(encoded: &[u8], mut sink: impl FnMut(char)) -> Option<()> {
+    if encoded.is_empty() {
+        return None;
+    }
+    let mut octets = encoded.iter().copied();
+    while let Some(octet) = octets.next() {
+        let decoded = match octet {
+            b'+' => hex(octets.next()?)? << 4 | hex(octets.next()?)?,
+            b'=' => return None,
+            b'!'..=b'~' => octet,
+            _ => return None,
+        };
+        // A mailbox outside ASCII would have to be in an internationalised form that RFC 4954 does not
+        // have; control characters could break out of whatever line the mailbox is written into.
+        if !matches!(decoded, b' '..=b'~') {
+            return None;
+        }
+        sink(char::from(decoded));
+    }
+    Some(())
+}
+
+/// Upper-case digits only: RFC 3461 writes `hexchar = "+" 2(%x30-39 / %x41-46)`.
+fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(encoded: &str) -> Option<String> {
+        let mut text = String::new();
+        decode_onto(&mut text, encoded.as_bytes()).map(|()| text)
+    }
+
+    #[test]
+    fn the_example_of_rfc_4954_section_5() {
+        assert_eq!(decoded("e+3Dmc2@example.com").as_deref(), Some("e=mc2@example.com"));
+    }
+
+    #[test]
+    fn what_is_not_xtext_is_refused() {
+        for bad in ["", "+", "+3", "+3d", "+G0", "a=b", "a b", "a\u{e9}", "+0D+0A", "+FF"] {
+            assert_eq!(decoded(bad), None, "{bad:?}");
+        }
+    }
+}

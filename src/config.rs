@@ -1,0 +1,493 @@
+//! The configuration: built once, checked once, shared by every connection of a listener.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::fmt;
+use core::ops::BitOr;
+use core::time::Duration;
+
+use crate::auth::{Auth, MechanismName};
+use crate::command::path::is_domain_or_literal;
+
+/// What a listener's connections have in common.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) hostname: String,
+    /// The 220 greeting, encoded.
+    pub(crate) greeting: String,
+    /// The 221 reply, encoded.
+    pub(crate) closing: String,
+    /// The reply to HELO, encoded.
+    pub(crate) helo: String,
+    pub(crate) ehlo: EhloReplies,
+    pub(crate) auth: Option<Auth>,
+    pub(crate) auth_required: bool,
+    pub(crate) starttls: bool,
+    pub(crate) tls_required: bool,
+    pub(crate) smtputf8: bool,
+    pub(crate) newlines: Newlines,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) hooks: Hooks,
+    pub(crate) quirks: Quirks,
+}
+
+impl Config {
+    /// Begins a configuration. `hostname` is the name that the server gives itself in replies: a domain
+    /// or an address literal.
+    pub fn builder(hostname: impl Into<String>) -> ConfigBuilder {
+        ConfigBuilder {
+            hostname: hostname.into(),
+            banner: "ESMTP".into(),
+            auth: None,
+            auth_required: false,
+            starttls: false,
+            implicit_tls: false,
+            tls_required: false,
+            smtputf8: false,
+            newlines: Newlines::Refuse,
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            hooks: Hooks::NONE,
+            quirks: Quirks::default(),
+        }
+    }
+
+    /// The name that the server gives itself.
+    #[must_use]
+    pub fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    /// The hooks that the engine asks.
+    #[must_use]
+    pub fn hooks(&self) -> Hooks {
+        self.hooks
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The timeouts in force.
+    #[must_use]
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    /// Whether STARTTLS is offered.
+    #[must_use]
+    pub fn offers_starttls(&self) -> bool {
+        self.starttls
+    }
+
+    /// The same configuration, asking other hooks: an adapter asks those that its handler has.
+    #[must_use]
+    pub fn with_hooks(&self, hooks: Hooks) -> Self {
+        Self { hooks, ..self.clone() }
+    }
+}
+
+/// Makes a [`Config`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ConfigBuilder {
+    hostname: String,
+    banner: String,
+    auth: Option<Auth>,
+    auth_required: bool,
+    starttls: bool,
+    implicit_tls: bool,
+    tls_required: bool,
+    smtputf8: bool,
+    newlines: Newlines,
+    limits: Limits,
+    timeouts: Timeouts,
+    hooks: Hooks,
+    quirks: Quirks,
+}
+
+impl ConfigBuilder {
+    /// The text behind the host name in the greeting. `ESMTP` unless changed; it may begin with it.
+    pub fn banner(mut self, banner: impl Into<String>) -> Self {
+        self.banner = banner.into();
+        self
+    }
+
+    /// Offers AUTH (RFC 4954).
+    pub fn auth(mut self, auth: Auth) -> Self {
+        self.auth = Some(auth);
+        self
+    }
+
+    /// Refuses MAIL, RCPT, DATA, VRFY, EXPN and HELP with `530 5.7.0` before a successful AUTH.
+    pub fn auth_required(mut self, required: bool) -> Self {
+        self.auth_required = required;
+        self
+    }
+
+    /// Offers STARTTLS (RFC 3207). Whoever drives the connection must be able to do the handshake.
+    pub fn starttls(mut self, offered: bool) -> Self {
+        self.starttls = offered;
+        self
+    }
+
+    /// Says that connections can be under TLS from their start (RFC 8314, section 3). It changes nothing
+    /// but what [`build`](Self::build) takes for a mistake: whether a connection is under TLS, the
+    /// connection knows.
+    pub fn implicit_tls(mut self, possible: bool) -> Self {
+        self.implicit_tls = possible;
+        self
+    }
+
+    /// Refuses everything but EHLO, HELO, NOOP, RSET, STARTTLS and QUIT with `530 5.7.0` until TLS is
+    /// active (RFC 3207, section 4).
+    pub fn tls_required(mut self, required: bool) -> Self {
+        self.tls_required = required;
+        self
+    }
+
+    /// Offers SMTPUTF8 (RFC 6531). Off unless changed: whatever stores or forwards the message must be
+    /// able to handle it.
+    pub fn smtputf8(mut self, offered: bool) -> Self {
+        self.smtputf8 = offered;
+        self
+    }
+
+    /// What to do with line ends that are not CRLF.
+    pub fn newlines(mut self, newlines: Newlines) -> Self {
+        self.newlines = newlines;
+        self
+    }
+
+    /// Sets the limits.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets the timeouts.
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// Which hooks the engine asks; [`Hooks::NONE`] unless changed. Adapters set what their handler has.
+    pub fn hooks(mut self, hooks: Hooks) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
+    /// Bends the RFCs for clients that need it.
+    pub fn quirks(mut self, quirks: Quirks) -> Self {
+        self.quirks = quirks;
+        self
+    }
+
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] says which option is wrong and why; one that could never work, such as an AUTH
+    /// that no connection would ever be offered, is refused here.
+    pub fn build(self) -> Result<Arc<Config>, ConfigError> {
+        if !is_domain_or_literal(self.hostname.as_bytes()) || !self.hostname.is_ascii() {
+            return Err(ConfigError::Hostname);
+        }
+        let greeting = format!("220 {} {}", self.hostname, self.banner);
+        let printable = greeting.bytes().all(|octet| matches!(octet, b' '..=b'~'));
+        if !printable || greeting.len() > MAX_GREETING_OCTETS {
+            return Err(ConfigError::Banner);
+        }
+        let tls_possible = self.starttls || self.implicit_tls;
+        if self.tls_required && !tls_possible {
+            return Err(ConfigError::TlsRequiredButImpossible);
+        }
+        let mut auth = self.auth;
+        match &mut auth {
+            Some(auth) => {
+                auth.settle().map_err(ConfigError::MechanismName)?;
+                if auth.mechanisms.is_empty() && !auth.takeover {
+                    return Err(ConfigError::NoMechanism);
+                }
+                if auth.require_tls && !tls_possible {
+                    return Err(ConfigError::AuthNeedsTls);
+                }
+                if auth.max_failures == 0 {
+                    return Err(ConfigError::ZeroLimit("max_failures"));
+                }
+            }
+            None if self.auth_required => return Err(ConfigError::AuthRequiredButAbsent),
+            None => {}
+        }
+        for (limit, name) in [
+            (self.limits.max_message_octets == 0, "max_message_octets"),
+            (self.limits.max_content_line_octets == 0, "max_content_line_octets"),
+            (self.limits.max_recipients == 0, "max_recipients"),
+            (self.limits.max_unrecognized_commands == 0, "max_unrecognized_commands"),
+            (self.timeouts.command.is_zero(), "timeouts.command"),
+            (self.timeouts.content.is_zero(), "timeouts.content"),
+            (self.timeouts.answer.is_zero(), "timeouts.answer"),
+            (self.timeouts.write.is_zero(), "timeouts.write"),
+        ] {
+            if limit {
+                return Err(ConfigError::ZeroLimit(name));
+            }
+        }
+        let ehlo = EhloReplies::new(&self.hostname, self.limits, self.smtputf8, auth.as_ref(), self.quirks);
+        Ok(Arc::new(Config {
+            helo: format!("250 {}\r\n", self.hostname),
+            ehlo,
+            greeting: greeting + "\r\n",
+            closing: format!("221 2.0.0 {} closes the connection\r\n", self.hostname),
+            hostname: self.hostname,
+            auth,
+            auth_required: self.auth_required,
+            starttls: self.starttls,
+            tls_required: self.tls_required,
+            smtputf8: self.smtputf8,
+            newlines: self.newlines,
+            limits: self.limits,
+            timeouts: self.timeouts,
+            hooks: self.hooks,
+            quirks: self.quirks,
+        }))
+    }
+}
+
+/// The replies to EHLO, put together once: what differs between connections is whether STARTTLS and
+/// AUTH are listed.
+#[derive(Clone, Debug)]
+pub(crate) struct EhloReplies {
+    bare: String,
+    starttls: String,
+    auth: String,
+    starttls_and_auth: String,
+}
+
+impl EhloReplies {
+    fn new(hostname: &str, limits: Limits, smtputf8: bool, auth: Option<&Auth>, quirks: Quirks) -> Self {
+        let mut mechanisms = String::new();
+        for offer in auth.iter().flat_map(|auth| &auth.mechanisms) {
+            mechanisms = mechanisms + " " + offer.name.as_str();
+        }
+        let reply = |starttls: bool, auth: bool| {
+            let mut lines = format!(
+                "250-{hostname}\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250-SIZE {}\r\n",
+                limits.max_message_octets
+            );
+            if starttls {
+                lines.push_str("250-STARTTLS\r\n");
+            }
+            // A list without a mechanism confuses clients; then there is no AUTH.
+            if auth && !mechanisms.is_empty() {
+                lines = lines + "250-AUTH" + &mechanisms + "\r\n";
+                if quirks.auth_equals_line {
+                    lines = lines + "250-AUTH=" + mechanisms.trim_start() + "\r\n";
+                }
+            }
+            if smtputf8 {
+                lines.push_str("250-SMTPUTF8\r\n");
+            }
+            lines + "250 HELP\r\n"
+        };
+        Self {
+            bare: reply(false, false),
+            starttls: reply(true, false),
+            auth: reply(false, true),
+            starttls_and_auth: reply(true, true),
+        }
+    }
+
+    pub(crate) fn reply(&self, starttls: bool, auth: bool) -> &[u8] {
+        match (starttls, auth) {
+            (false, false) => &self.bare,
+            (true, false) => &self.starttls,
+            (false, true) => &self.auth,
+            (true, true) => &self.starttls_and_auth,
+        }
+        .as_bytes()
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The host name is neither a domain nor an address literal.
+    Hostname,
+    /// The banner holds something other than printable ASCII, or makes the greeting too long.
+    Banner,
+    /// A mechanism has a name that RFC 4422 does not allow.
+    MechanismName(MechanismName),
+    /// Every mechanism is excluded: AUTH could never be offered.
+    NoMechanism,
+    /// AUTH requires TLS, and there is none: AUTH could never be offered.
+    AuthNeedsTls,
+    /// Authentication is required, and AUTH is not configured: no mail could ever be sent.
+    AuthRequiredButAbsent,
+    /// TLS is required, and there is none.
+    TlsRequiredButImpossible,
+    /// A limit or timeout of zero would refuse everything.
+    ZeroLimit(&'static str),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hostname => f.write_str("hostname: neither a domain nor an address literal"),
+            Self::Banner => f.write_str("banner: not printable ASCII, or too long for a greeting of 512 octets"),
+            Self::MechanismName(name) => {
+                write!(f, "auth: {name:?} is no mechanism name (1 to 20 of A-Z, 0-9, hyphen, underscore)")
+            }
+            Self::NoMechanism => f.write_str("auth: no mechanism is left, so AUTH could never be offered"),
+            Self::AuthNeedsTls => f.write_str(
+                "auth: require_tls holds, but neither starttls nor implicit_tls is set, so AUTH could never be offered",
+            ),
+            Self::AuthRequiredButAbsent => f.write_str("auth_required: needs auth to be configured"),
+            Self::TlsRequiredButImpossible => f.write_str("tls_required: needs starttls or implicit_tls"),
+            Self::ZeroLimit(name) => write!(f, "{name}: must not be zero"),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+/// Sizes and counts that a connection cannot exceed.
+///
+/// Command lines have RFC 5321's 512 octets, and what extensions add to them: 26 for SIZE, 17 for
+/// 8BITMIME, 500 for AUTH, 10 for SMTPUTF8 on MAIL; 12,288 for AUTH commands and SASL responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The size of a message in octets, after transparency (RFC 1870): 32 MiB unless changed.
+    pub max_message_octets: u64,
+    /// The length of a line of content in octets, CRLF included. RFC 5321, section 4.5.3.1.6 asks for at
+    /// least 1,000; much mail in the wild has longer ones, so it is 65,536 unless changed.
+    pub max_content_line_octets: usize,
+    /// Forward-paths in a transaction: 1,000 unless changed; RFC 5321, section 4.5.3.1.8 asks for at
+    /// least 100.
+    pub max_recipients: usize,
+    /// Commands in a row that are not recognised, after which the connection is closed: 10 unless
+    /// changed.
+    pub max_unrecognized_commands: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message_octets: 32 << 20,
+            max_content_line_octets: 65_536,
+            max_recipients: 1_000,
+            max_unrecognized_commands: 10,
+        }
+    }
+}
+
+/// How long the engine waits (RFC 5321, section 4.5.3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a whole command line, SASL response or TLS handshake, however many reads it takes: five
+    /// minutes unless changed (section 4.5.3.2.7).
+    pub command: Duration,
+    /// For more content, from one piece to the next: five minutes unless changed.
+    pub content: Duration,
+    /// For the embedder's answer: five minutes unless changed.
+    pub answer: Duration,
+    /// For the peer to take what is written to it: five minutes unless changed.
+    pub write: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let five_minutes = Duration::from_secs(300);
+        Self { command: five_minutes, content: five_minutes, answer: five_minutes, write: five_minutes }
+    }
+}
+
+/// What to do with line ends that are not CRLF.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Newlines {
+    /// Refuses them: `500` in a command, `554 5.6.11` after content that holds one. What SMTP smuggling
+    /// needs is a server that does anything else.
+    #[default]
+    Refuse,
+    /// For old senders: a LF ends a command line too, and in content a bare CR or LF is handed on as
+    /// CRLF. It never ends the content, and a dot behind it is no more than a dot. A SASL response still
+    /// ends in CRLF, and a bare CR in a command is still refused.
+    Convert,
+}
+
+/// Bends of the RFCs for clients that need them. All off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, each with its own name")]
+pub struct Quirks {
+    /// Lists the mechanisms a second time as `250-AUTH=…`, for Outlook Express and its age.
+    pub auth_equals_line: bool,
+    /// Takes AUTH after HELO, for printers and scanners that skip EHLO.
+    pub auth_after_helo: bool,
+    /// Takes `MAIL FROM: <path>` and `RCPT TO: <path>`, with spaces behind the colon.
+    pub space_after_colon: bool,
+    /// Takes paths without angle brackets.
+    pub bare_paths: bool,
+}
+
+/// The hooks that a connection asks. A hook that is not asked has its default answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hooks(u16);
+
+impl Hooks {
+    /// No hook.
+    pub const NONE: Self = Self(0);
+    /// Before the greeting; by default the client is greeted with 220.
+    pub const CONNECT: Self = Self(1);
+    /// HELO and EHLO; by default `250`.
+    pub const HELLO: Self = Self(1 << 1);
+    /// MAIL; by default `250 2.1.0`.
+    pub const MAIL: Self = Self(1 << 2);
+    /// RCPT; by default `250 2.1.5`.
+    pub const RCPT: Self = Self(1 << 3);
+    /// DATA, before the content; by default 354.
+    pub const DATA: Self = Self(1 << 4);
+    /// The end of a message; by default `451 4.3.5`, as the engine itself keeps no message.
+    pub const MESSAGE: Self = Self(1 << 5);
+    /// RSET; by default `250 2.0.0`. The transaction is gone whatever is answered.
+    pub const RSET: Self = Self(1 << 6);
+    /// NOOP; by default `250 2.0.0`.
+    pub const NOOP: Self = Self(1 << 7);
+    /// VRFY; by default `252 2.5.0`.
+    pub const VRFY: Self = Self(1 << 8);
+    /// EXPN; by default `502 5.5.1`.
+    pub const EXPN: Self = Self(1 << 9);
+    /// Commands that the engine does not know; by default `500 5.5.1`.
+    pub const UNKNOWN: Self = Self(1 << 10);
+    /// QUIT; by default `221 2.0.0`. The connection closes whatever is answered.
+    pub const QUIT: Self = Self(1 << 11);
+    /// Every hook.
+    pub const ALL: Self = Self((1 << 12) - 1);
+
+    /// Whether every hook of `other` is among these.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These hooks and those of `other`, in constants.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOr for Hooks {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        self.union(other)
+    }
+}
+
+/// RFC 5321, section 4.5.3.1.5, less the CRLF.
+const MAX_GREETING_OCTETS: usize = 510;

@@ -1,0 +1,325 @@
+//! The AUTH command and its exchange (RFC 4954, section 4).
+
+use core::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::hooks::Asked;
+use super::{Connection, KEPT_OCTETS, MAX_AUTH_LINE_OCTETS, Next, Outgoing, Stage};
+use crate::action::AuthFailure;
+use crate::auth::result::Outcome;
+use crate::auth::turn::TurnAnswer;
+use crate::auth::{AuthResult, By, First, Hidden, MechanismName, Running, RunningBy, Step};
+use crate::canned::{self, Canned};
+use crate::config::{Config, Newlines};
+use crate::framing::lines::Framed;
+use crate::reply::Reply;
+use crate::session::{Greeting, Session};
+
+/// What the embedder is to be told; the view adds the identity.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AuthEvent {
+    Succeeded { mechanism: MechanismName },
+    Failed { mechanism: Option<MechanismName>, reason: AuthFailure },
+}
+
+impl Session {
+    /// What hides AUTH from this client for longer than a transaction.
+    pub(super) fn auth_hidden(&self, config: &Config) -> Option<Hidden> {
+        let greeted = match self.greeting() {
+            Some(Greeting::Ehlo) => true,
+            Some(Greeting::Helo) => config.quirks.auth_after_helo,
+            None => false,
+        };
+        let requires_tls = config.tls_required || config.auth.as_ref().is_some_and(|auth| auth.require_tls);
+        if requires_tls && !self.is_under_tls() {
+            Some(Hidden::NeedsTls)
+        } else if !greeted {
+            Some(Hidden::NoEhlo)
+        } else if self.is_authenticated() {
+            Some(Hidden::AuthenticatedAlready)
+        } else {
+            None
+        }
+    }
+}
+
+impl Connection {
+    pub(super) fn auth_hidden(&self) -> Option<Hidden> {
+        let in_transaction = self.envelope.is_open().then_some(Hidden::InTransaction);
+        self.session.auth_hidden(&self.config).or(in_transaction)
+    }
+
+    /// The AUTH command.
+    pub(super) fn auth(&mut self, now: Duration, arguments: &[u8]) {
+        let mut words = arguments.split(|&octet| octet == b' ');
+        let (name, initial_response) = (words.next().unwrap_or_default(), words.next());
+        let mechanism = MechanismName::parse(name);
+        let failed = |connection: &mut Self, reason, reply| connection.fail(mechanism, reason, reply);
+
+        let Some(auth) = &self.config.auth else {
+            return failed(self, AuthFailure::NotOffered, canned::NOT_IMPLEMENTED);
+        };
+        // Sequence before encryption: a client that has not said EHLO cannot know what is offered.
+        let greeted = self.session.greeting() == Some(Greeting::Ehlo)
+            || self.config.quirks.auth_after_helo && self.session.greeting().is_some();
+        if !greeted {
+            return failed(self, AuthFailure::OutOfSequence, canned::SAY_EHLO_FIRST);
+        }
+        match self.auth_hidden() {
+            Some(Hidden::NeedsTls) => return failed(self, AuthFailure::TlsRequired, canned::ENCRYPTION_REQUIRED),
+            Some(Hidden::AuthenticatedAlready) => {
+                return failed(self, AuthFailure::OutOfSequence, canned::AUTHENTICATED_ALREADY);
+            }
+            Some(Hidden::InTransaction) => {
+                return failed(self, AuthFailure::OutOfSequence, canned::AUTH_IN_TRANSACTION);
+            }
+            Some(Hidden::AuthNotConfigured | Hidden::NotOffered | Hidden::NoEhlo) | None => {}
+        }
+        if name.is_empty() || words.next().is_some() || initial_response == Some(b"") {
+            return failed(self, AuthFailure::Syntax, canned::AUTH_SYNTAX);
+        }
+        let (Some(mechanism), offer) = (mechanism, auth.find(name)) else {
+            return failed(self, AuthFailure::UnknownMechanism, canned::UNKNOWN_MECHANISM);
+        };
+        let (by, first) = match (auth.takeover, offer.map(|offer| &offer.by)) {
+            (true, _) | (false, Some(By::Handler)) => (RunningBy::Handler, First::Either),
+            (false, Some(By::Mechanism(by))) => (RunningBy::Mechanism(by.begin(&self.session)), by.first()),
+            (false, None) => return failed(self, AuthFailure::UnknownMechanism, canned::UNKNOWN_MECHANISM),
+        };
+        if initial_response.is_some() && first == First::Server {
+            return failed(self, AuthFailure::InitialResponseNotAllowed, canned::INITIAL_RESPONSE_NOT_ALLOWED);
+        }
+        self.exchange = Some(Running { mechanism, by });
+        self.credentials.clear();
+        match initial_response {
+            // RFC 4954, section 4: "=" is an empty initial response, which is not the same as none.
+            Some(b"=") => self.take_response(now, Some(&[]), 0),
+            Some(encoded) => self.take_response(now, Some(encoded), 0),
+            None if first == First::Client => {
+                self.outgoing = Some(Outgoing::Canned(canned::EMPTY_CHALLENGE));
+                self.stage = Stage::Exchange;
+            }
+            None => self.take_response(now, None, 0),
+        }
+    }
+
+    /// The next line of the exchange. Only CRLF ends it, whatever the policy for commands is.
+    pub(super) fn read_response(&mut self, now: Duration, input: &mut &[u8]) -> Option<Next> {
+        match self.lines.next(input, Newlines::Refuse, |_| MAX_AUTH_LINE_OCTETS) {
+            Framed::Whole(line) => self.take_line(now, line),
+            Framed::Parts(line) => {
+                self.take_line(now, line.expose_secret());
+                self.lines.put_back(line);
+            }
+            Framed::TooLong { .. } => self.end_exchange(AuthFailure::TooLong, canned::AUTH_LINE_TOO_LONG),
+            Framed::BareNewline => self.end_exchange(AuthFailure::Malformed, canned::BAD_BASE64),
+            Framed::Incomplete => return self.await_input(now, self.config.timeouts.command),
+        }
+        None
+    }
+
+    fn take_line(&mut self, now: Duration, line: &[u8]) {
+        self.deadline = None;
+        if line == b"*" {
+            return self.end_exchange(AuthFailure::Cancelled, canned::AUTH_CANCELLED);
+        }
+        self.take_response(now, Some(line), self.turns);
+    }
+
+    /// Decodes a response and takes the exchange a step further.
+    fn take_response(&mut self, now: Duration, encoded: Option<&[u8]>, turn: u32) {
+        self.turns = turn.saturating_add(1);
+        if let Some(encoded) = encoded {
+            let room = self.held.refill(encoded.len() / 4 * 3 + 3);
+            // Strict: padding required, no white space, no stray bits (RFC 4648, section 3).
+            match STANDARD.decode_slice(encoded, room) {
+                Ok(length) => self.held.truncate(length),
+                Err(_) => return self.end_exchange(AuthFailure::Malformed, canned::BAD_BASE64),
+            }
+        }
+        let Some(Running { by, .. }) = &mut self.exchange else { return };
+        match by {
+            RunningBy::Handler => {
+                let about = Asked::Turn { number: turn, has_response: encoded.is_some() };
+                self.stage = Stage::Asking { about, asked_until: None };
+            }
+            RunningBy::Mechanism(exchange) => {
+                let step = exchange.step(encoded.map(|_| self.held.as_ref()), &mut self.credentials);
+                self.held.clear_and_shrink(KEPT_OCTETS);
+                self.take_step(now, step);
+            }
+        }
+    }
+
+    fn take_step(&mut self, now: Duration, step: Step) {
+        let ask =
+            |data, consulted| (data, Stage::Asking { about: Asked::Authenticator { consulted }, asked_until: None });
+        (self.data, self.stage) = match step {
+            Step::Challenge(challenge) => return self.challenge(&challenge),
+            Step::ChallengeVerbatim(challenge) => return self.challenge_verbatim(&challenge),
+            Step::Malformed => return self.end_exchange(AuthFailure::Malformed, canned::MALFORMED_RESPONSE),
+            Step::Finish(result) => return self.conclude(now, result),
+            // RFC 4616, section 2: neither may be empty, and no authenticator should have to know.
+            Step::AskPassword if self.credentials.is_incomplete() => {
+                return self.refuse_credentials(now, AuthFailure::EmptyCredentials, None, canned::BAD_CREDENTIALS);
+            }
+            Step::AskPassword => ask(None, false),
+            Step::Ask(data) => ask(Some(data), false),
+            Step::Consult(data) => ask(Some(data), true),
+        };
+    }
+
+    /// The authenticator's result.
+    pub(super) fn take_result(&mut self, now: Duration, about: Asked, result: AuthResult) {
+        if let (Asked::Authenticator { consulted: true }, Some(Running { by: RunningBy::Mechanism(exchange), .. })) =
+            (about, &mut self.exchange)
+        {
+            let step = exchange.consulted(result, &mut self.credentials);
+            self.take_step(now, step);
+        } else {
+            self.conclude(now, result);
+        }
+    }
+
+    /// The AUTH handler hook's answer.
+    pub(super) fn take_turn(&mut self, now: Duration, answer: TurnAnswer) {
+        match answer {
+            TurnAnswer::Challenge(challenge) => self.challenge(&challenge),
+            TurnAnswer::ChallengeVerbatim(challenge) => self.challenge_verbatim(&challenge),
+            TurnAnswer::Finish(result) => self.conclude(now, result),
+            TurnAnswer::Malformed => self.end_exchange(AuthFailure::Malformed, canned::MALFORMED_RESPONSE),
+        }
+    }
+
+    pub(super) fn auth_unanswered(&mut self) {
+        self.end_exchange(AuthFailure::Unanswered, canned::AUTH_UNAVAILABLE);
+    }
+
+    /// The connection ends in the middle of an exchange.
+    pub(super) fn abandon_exchange(&mut self) {
+        if let Some(running) = self.exchange.take() {
+            let mechanism = Some(running.mechanism);
+            self.event = Some(AuthEvent::Failed { mechanism, reason: AuthFailure::ConnectionLost });
+        }
+    }
+
+    pub(super) fn refuse_long_auth_line(&mut self) {
+        self.fail(None, AuthFailure::TooLong, canned::AUTH_LINE_TOO_LONG);
+    }
+
+    pub(super) fn malformed_auth_command(&mut self, reply: Canned) {
+        self.fail(None, AuthFailure::Syntax, reply);
+    }
+
+    pub(super) fn mechanism_in_use(&self) -> MechanismName {
+        self.exchange.as_ref().map_or_else(|| "".into(), |running| running.mechanism)
+    }
+
+    fn challenge(&mut self, challenge: &[u8]) {
+        self.out.clear();
+        self.out.extend_from_slice(b"334 ");
+        let start = self.out.len();
+        self.out.resize(start + challenge.len().div_ceil(3) * 4, 0);
+        if let Some(room) = self.out.get_mut(start..) {
+            // The room is exactly what the encoding takes.
+            let _ = STANDARD.encode_slice(challenge, room);
+        }
+        self.send_challenge();
+    }
+
+    fn challenge_verbatim(&mut self, challenge: &[u8]) {
+        if !challenge.iter().all(|octet| matches!(octet, b' '..=b'~')) {
+            return self.end_exchange(AuthFailure::CannotTell, canned::AUTH_UNAVAILABLE);
+        }
+        self.out.clear();
+        self.out.extend_from_slice(b"334 ");
+        self.out.extend_from_slice(challenge);
+        self.send_challenge();
+    }
+
+    fn send_challenge(&mut self) {
+        self.out.extend_from_slice(b"\r\n");
+        self.outgoing = Some(Outgoing::Challenge);
+        self.stage = Stage::Exchange;
+    }
+
+    fn conclude(&mut self, now: Duration, result: AuthResult) {
+        let mechanism = self.mechanism_in_use();
+        match result.outcome {
+            Outcome::Accepted { authzid_granted } => {
+                if self.credentials.authzid().is_some() && !authzid_granted {
+                    let reason = AuthFailure::AuthzidNotGranted;
+                    return self.refuse_credentials(now, reason, None, canned::BAD_CREDENTIALS);
+                }
+                let login = result.login.as_deref().unwrap_or(self.credentials.authcid());
+                let authzid = self.credentials.authzid().unwrap_or_default();
+                self.session.authenticate(mechanism, login, authzid, result.auth_data);
+                self.credentials.release();
+                self.finish(AuthEvent::Succeeded { mechanism });
+                self.say_either(result.message, canned::AUTHENTICATED);
+            }
+            Outcome::Refused(refusal) => {
+                let reason = AuthFailure::Refused(refusal);
+                self.refuse_credentials(now, reason, result.message, refusal.reply());
+            }
+            Outcome::CannotTell => {
+                self.finish(AuthEvent::Failed { mechanism: Some(mechanism), reason: AuthFailure::CannotTell });
+                self.say_either(result.message, canned::AUTH_UNAVAILABLE);
+            }
+            Outcome::Handled => {
+                self.finish(AuthEvent::Failed { mechanism: Some(mechanism), reason: AuthFailure::Handled });
+                self.say_either(result.message, canned::AUTH_UNAVAILABLE);
+            }
+        }
+    }
+
+    /// Refuses credentials: counts them, and pauses before the client learns of it.
+    fn refuse_credentials(&mut self, now: Duration, reason: AuthFailure, message: Option<Reply>, default: Canned) {
+        let mechanism = self.mechanism_in_use();
+        let failures = self.session.count_failed_authentication();
+        self.finish(AuthEvent::Failed { mechanism: Some(mechanism), reason });
+        let (pause, close) = match &self.config.auth {
+            Some(auth) => (auth.pause_before(failures), failures >= auth.max_failures),
+            None => return,
+        };
+        let reply = match message {
+            _ if close => Outgoing::Canned(canned::TOO_MANY_AUTH_FAILURES),
+            Some(message) => {
+                self.compose(&message);
+                Outgoing::Composed
+            }
+            None => Outgoing::Canned(default),
+        };
+        self.stage = Stage::Pausing { until: now.saturating_add(pause), reply, close };
+    }
+
+    /// Ends an exchange that failed for another reason than its credentials.
+    fn end_exchange(&mut self, reason: AuthFailure, reply: Canned) {
+        let mechanism = self.exchange.as_ref().map(|running| running.mechanism);
+        self.fail(mechanism, reason, reply);
+    }
+
+    fn fail(&mut self, mechanism: Option<MechanismName>, reason: AuthFailure, reply: Canned) {
+        self.finish(AuthEvent::Failed { mechanism, reason });
+        self.say(reply);
+    }
+
+    /// Ends the exchange. The credentials stay until the event has been looked at.
+    fn finish(&mut self, event: AuthEvent) {
+        self.exchange = None;
+        self.data = None;
+        self.deadline = None;
+        self.held.clear_and_shrink(KEPT_OCTETS);
+        self.stage = Stage::Ready;
+        self.event = Some(event);
+    }
+
+    fn say_either(&mut self, message: Option<Reply>, default: Canned) {
+        match message {
+            Some(message) => self.say_reply(&message),
+            None => self.say(default),
+        }
+    }
+}

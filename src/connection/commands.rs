@@ -1,0 +1,255 @@
+//! Commands: which may be given when (RFC 5321, section 4.1.4), and what each does.
+
+use core::time::Duration;
+
+use super::hooks::Asked;
+use super::{Connection, Outgoing, Stage};
+use crate::canned::{self, Canned};
+use crate::command::parameters::{self, BadParameters, MailParameters, Offered};
+use crate::command::path::{self, Kind, PathSpan};
+use crate::command::{self, Verb};
+use crate::session::Greeting;
+
+impl Connection {
+    /// Carries a command line out. `nothing_follows` says whether the input ends with it.
+    pub(super) fn execute(&mut self, now: Duration, line: &[u8], nothing_follows: bool) {
+        let (verb, arguments) = command::split(line);
+        if let Some(reply) = self.bad_octets(line) {
+            if verb == Verb::Auth {
+                self.malformed_auth_command(reply);
+            } else {
+                self.say(reply);
+            }
+            return;
+        }
+        if verb != Verb::Unknown {
+            self.unrecognized = 0;
+        }
+        if let Some(reply) = self.forbidden(verb) {
+            self.say(reply);
+            return;
+        }
+        match verb {
+            Verb::Helo => self.hello(Greeting::Helo, arguments),
+            Verb::Ehlo => self.hello(Greeting::Ehlo, arguments),
+            Verb::Mail => self.mail(arguments),
+            Verb::Rcpt => self.rcpt(arguments),
+            Verb::Data => self.data(arguments),
+            Verb::Rset => self.ask_without_argument(Asked::Reset, arguments),
+            Verb::Noop => self.ask(Asked::Noop, arguments),
+            Verb::Vrfy => self.ask_with_argument(Asked::Verify, arguments),
+            Verb::Expn => self.ask_with_argument(Asked::Expand, arguments),
+            Verb::Help => self.say(canned::HELP),
+            Verb::Quit => self.ask_without_argument(Asked::Quit, arguments),
+            Verb::StartTls => self.start_tls(arguments, nothing_follows),
+            Verb::Auth => self.auth(now, arguments),
+            Verb::Unknown if command::is_http(line) => self.say_and_close(canned::NOT_SMTP),
+            Verb::Unknown => self.ask(Asked::Unknown, line),
+        }
+    }
+
+    /// Commands are printable ASCII, and UTF-8 where SMTPUTF8 is offered; a line that is not is thrown
+    /// away whole.
+    fn bad_octets(&self, line: &[u8]) -> Option<Canned> {
+        let line = command::trim_end(line);
+        if line.iter().all(|octet| matches!(octet, b' '..=b'~')) {
+            return None;
+        }
+        if line.contains(&b'\r') {
+            return Some(canned::BARE_NEWLINE);
+        }
+        if line.iter().any(u8::is_ascii_control) || !self.config.smtputf8 {
+            return Some(canned::BAD_LINE);
+        }
+        core::str::from_utf8(line).is_err().then_some(canned::BAD_UTF8)
+    }
+
+    /// What stands in the way of a command, whatever its arguments are.
+    fn forbidden(&self, verb: Verb) -> Option<Canned> {
+        if self.turned_away && verb != Verb::Quit {
+            return Some(canned::TURNED_AWAY);
+        }
+        // RFC 3207, section 4; AUTH has a reply of its own for this.
+        let needs_tls = self.config.tls_required && !self.session.is_under_tls();
+        let allowed_before_tls = matches!(
+            verb,
+            Verb::Helo
+                | Verb::Ehlo
+                | Verb::Rset
+                | Verb::Noop
+                | Verb::Quit
+                | Verb::StartTls
+                | Verb::Auth
+                | Verb::Unknown
+        );
+        if needs_tls && !allowed_before_tls {
+            return Some(canned::TLS_REQUIRED);
+        }
+        let transaction = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Data);
+        if transaction && self.session.greeting().is_none() {
+            return Some(canned::SAY_HELLO_FIRST);
+        }
+        // RFC 4954, section 6.
+        let needs_auth = transaction || matches!(verb, Verb::Vrfy | Verb::Expn | Verb::Help);
+        if needs_auth && self.config.auth_required && !self.session.is_authenticated() {
+            return Some(canned::AUTH_REQUIRED);
+        }
+        None
+    }
+
+    /// Any printable word is taken for the name: Windows and home devices give themselves names with
+    /// underscores and worse, and no policy should rest on what a client calls itself.
+    fn hello(&mut self, greeting: Greeting, name: &[u8]) {
+        let printable = name.iter().all(u8::is_ascii_graphic);
+        if name.is_empty() || !printable || name.len() > MAX_CLIENT_NAME_OCTETS {
+            return self.say(canned::HELLO_ARGUMENT);
+        }
+        self.ask(Asked::Hello(greeting), name);
+    }
+
+    /// The reply to HELO or EHLO. What it lists is what could be used right now.
+    pub(super) fn hello_reply(&self, greeting: Greeting) -> Outgoing {
+        match greeting {
+            Greeting::Helo => Outgoing::Helo,
+            Greeting::Ehlo => Outgoing::Ehlo {
+                starttls: self.config.starttls && !self.session.is_under_tls(),
+                auth: self.session.auth_hidden(&self.config).is_none(),
+            },
+        }
+    }
+
+    fn mail(&mut self, arguments: &[u8]) {
+        if self.envelope.is_open() {
+            return self.say(canned::NESTED_MAIL);
+        }
+        let quirks = self.config.quirks;
+        let Some(path) = command::after_keyword(arguments, b"FROM:", quirks.space_after_colon) else {
+            return self.say(canned::MAIL_SYNTAX);
+        };
+        let Some((span, used)) = path::parse(path, Kind::Reverse, quirks.bare_paths) else {
+            return self.say(canned::BAD_REVERSE_PATH);
+        };
+        let offered = Offered {
+            auth: self.config.auth.is_some(),
+            smtputf8: self.config.smtputf8,
+            extensions: self.session.greeting() == Some(Greeting::Ehlo),
+        };
+        let parameters = match parameters::mail(path.get(used..).unwrap_or_default(), offered) {
+            Ok(parameters) => parameters,
+            Err(bad) => return self.say(bad.reply()),
+        };
+        if let Some(reply) = self.unacceptable(path, span, parameters) {
+            return self.say(reply);
+        }
+        // RFC 4954, section 5: a client that has not authenticated is not believed.
+        self.envelope.open(path, span, parameters, self.session.is_authenticated());
+        self.ask(Asked::Mail, &[]);
+    }
+
+    fn unacceptable(&self, path: &[u8], span: PathSpan, parameters: MailParameters<'_>) -> Option<Canned> {
+        if !parameters.smtputf8 && !is_ascii(path, span) {
+            return Some(canned::NON_ASCII_ADDRESS);
+        }
+        if parameters.size.is_some_and(|size| size > self.config.limits.max_message_octets) {
+            return Some(canned::MESSAGE_TOO_BIG);
+        }
+        None
+    }
+
+    fn rcpt(&mut self, arguments: &[u8]) {
+        if !self.envelope.is_open() {
+            return self.say(canned::MAIL_FIRST);
+        }
+        let quirks = self.config.quirks;
+        let Some(path) = command::after_keyword(arguments, b"TO:", quirks.space_after_colon) else {
+            return self.say(canned::RCPT_SYNTAX);
+        };
+        let Some((span, used)) = path::parse(path, Kind::Forward, quirks.bare_paths) else {
+            return self.say(canned::BAD_FORWARD_PATH);
+        };
+        if let Err(bad) = parameters::rcpt(path.get(used..).unwrap_or_default()) {
+            return self.say(bad.reply());
+        }
+        if !self.envelope.is_smtputf8() && !is_ascii(path, span) {
+            return self.say(canned::NON_ASCII_ADDRESS);
+        }
+        if self.envelope.recipients() >= self.config.limits.max_recipients {
+            return self.say(canned::TOO_MANY_RECIPIENTS);
+        }
+        self.envelope.push_forward_path(path, span);
+        self.ask(Asked::Rcpt, &[]);
+    }
+
+    fn data(&mut self, arguments: &[u8]) {
+        if !arguments.is_empty() {
+            self.say(canned::NO_ARGUMENT_ALLOWED);
+        } else if !self.envelope.is_open() {
+            self.say(canned::MAIL_FIRST);
+        } else if self.envelope.recipients() == 0 {
+            self.say(canned::NO_RECIPIENTS);
+        } else {
+            self.ask(Asked::Data, &[]);
+        }
+    }
+
+    fn start_tls(&mut self, arguments: &[u8], nothing_follows: bool) {
+        if !arguments.is_empty() {
+            self.say(canned::NO_ARGUMENT_ALLOWED);
+        } else if self.session.is_under_tls() {
+            self.say(canned::TLS_ACTIVE);
+        } else if !self.config.starttls {
+            self.say(canned::NOT_IMPLEMENTED);
+        } else if self.session.greeting() != Some(Greeting::Ehlo) {
+            self.say(canned::SAY_EHLO_FIRST);
+        } else if !nothing_follows {
+            // CVE-2011-0411: octets that were put behind STARTTLS would be taken for the client's, said
+            // under TLS.
+            self.say_and_close(canned::CLEAR_AFTER_STARTTLS);
+        } else {
+            self.say(canned::START_TLS);
+            self.stage = Stage::Upgrading { begun_until: None };
+        }
+    }
+
+    fn ask_without_argument(&mut self, about: Asked, arguments: &[u8]) {
+        if arguments.is_empty() {
+            self.ask(about, &[]);
+        } else {
+            self.say(canned::NO_ARGUMENT_ALLOWED);
+        }
+    }
+
+    fn ask_with_argument(&mut self, about: Asked, arguments: &[u8]) {
+        if arguments.is_empty() {
+            self.say(canned::ARGUMENT_REQUIRED);
+        } else {
+            self.ask(about, arguments);
+        }
+    }
+
+    /// An unknown command is never echoed: a password out of step looks like one.
+    pub(super) fn count_unrecognized(&mut self) {
+        self.unrecognized = self.unrecognized.saturating_add(1);
+        if self.unrecognized >= self.config.limits.max_unrecognized_commands {
+            self.say_and_close(canned::TOO_MANY_UNRECOGNIZED);
+        } else {
+            self.say(canned::UNRECOGNIZED);
+        }
+    }
+}
+
+impl BadParameters {
+    fn reply(self) -> Canned {
+        match self {
+            Self::Invalid => canned::BAD_PARAMETER,
+            Self::Unknown => canned::UNKNOWN_PARAMETER,
+        }
+    }
+}
+
+fn is_ascii(line: &[u8], span: PathSpan) -> bool {
+    line.get(span.start as usize..span.end as usize).is_some_and(<[u8]>::is_ascii)
+}
+
+/// RFC 5321, section 4.5.3.1.2.
+const MAX_CLIENT_NAME_OCTETS: usize = 255;

@@ -1,0 +1,252 @@
+//! Hooks: asking, and what the verdict changes.
+
+use core::time::Duration;
+
+use super::{Connection, KEPT_OCTETS, Next, Outgoing, Pending, Stage};
+use crate::action::Hook;
+use crate::canned::{self, Canned};
+use crate::config::Hooks;
+use crate::question::Verdict;
+use crate::reply::Reply;
+use crate::secret::SecretRef;
+use crate::session::Greeting;
+
+/// What the open question is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Connect,
+    Hello(Greeting),
+    Mail,
+    Rcpt,
+    Data,
+    Message {
+        octets: u64,
+    },
+    Reset,
+    Noop,
+    Verify,
+    Expand,
+    Unknown,
+    Quit,
+    /// The authenticator; its result ends the exchange, or goes back into it.
+    Authenticator {
+        consulted: bool,
+    },
+    /// The AUTH handler hook.
+    Turn {
+        number: u32,
+        has_response: bool,
+    },
+}
+
+impl Asked {
+    fn hooks(self) -> Hooks {
+        match self {
+            Self::Connect => Hooks::CONNECT,
+            Self::Hello(_) => Hooks::HELLO,
+            Self::Mail => Hooks::MAIL,
+            Self::Rcpt => Hooks::RCPT,
+            Self::Data => Hooks::DATA,
+            Self::Message { .. } => Hooks::MESSAGE,
+            Self::Reset => Hooks::RSET,
+            Self::Noop => Hooks::NOOP,
+            Self::Verify => Hooks::VRFY,
+            Self::Expand => Hooks::EXPN,
+            Self::Unknown => Hooks::UNKNOWN,
+            Self::Quit => Hooks::QUIT,
+            // Asked whenever AUTH is configured, not by subscription.
+            Self::Authenticator { .. } | Self::Turn { .. } => Hooks::NONE,
+        }
+    }
+
+    pub(crate) fn hook(self, held: SecretRef<'_>) -> Hook<'_> {
+        // What is held as text was checked to be ASCII or UTF-8 with its line.
+        let text = core::str::from_utf8(held.expose_secret()).unwrap_or_default();
+        match self {
+            Self::Connect => Hook::Connect,
+            Self::Hello(greeting) => Hook::Hello(greeting, text),
+            Self::Mail => Hook::Mail,
+            Self::Rcpt => Hook::Rcpt,
+            Self::Data => Hook::Data,
+            Self::Message { octets } => Hook::Message { octets },
+            Self::Reset => Hook::Reset,
+            Self::Noop => Hook::Noop(text),
+            Self::Verify => Hook::Verify(text),
+            Self::Expand => Hook::Expand(text),
+            // The last two are never given to a hook.
+            Self::Unknown | Self::Authenticator { .. } | Self::Turn { .. } => Hook::Unknown(held),
+            Self::Quit => Hook::Quit,
+        }
+    }
+
+    /// The codes with which a client expects the command to succeed (RFC 5321, section 4.3.2). EHLO has
+    /// none to choose: its reply is the list of extensions.
+    fn success_codes(self) -> &'static [u16] {
+        match self {
+            Self::Connect => &[220],
+            Self::Hello(Greeting::Helo) | Self::Mail | Self::Message { .. } | Self::Reset | Self::Noop => &[250],
+            Self::Rcpt => &[250, 251],
+            Self::Data => &[354],
+            Self::Verify => &[250, 251, 252],
+            Self::Expand => &[250, 252],
+            Self::Quit => &[221],
+            Self::Hello(Greeting::Ehlo) | Self::Unknown | Self::Authenticator { .. } | Self::Turn { .. } => &[],
+        }
+    }
+}
+
+impl Connection {
+    /// Asks the hook, if the configuration subscribes to it, and goes on as if it had accepted otherwise.
+    pub(super) fn ask(&mut self, about: Asked, held: &[u8]) {
+        self.held.clear_and_shrink(KEPT_OCTETS);
+        self.held.extend(held);
+        if self.config.hooks.contains(about.hooks()) {
+            self.stage = Stage::Asking { about, asked_until: None };
+        } else if matches!(about, Asked::Message { .. }) {
+            // Nobody keeps the message, so nobody may say that it is safe.
+            self.refuse(about, canned::NO_MESSAGE_HANDLER);
+        } else {
+            self.settle(about, Verdict::Accept);
+        }
+    }
+
+    /// Gives the question out, once, and waits for its answer.
+    pub(super) fn await_answer(&mut self, now: Duration, about: Asked, asked_until: Option<Duration>) -> Option<Next> {
+        let Some(deadline) = asked_until else {
+            let deadline = now.saturating_add(self.config.timeouts.answer);
+            self.stage = Stage::Asking { about, asked_until: Some(deadline) };
+            return Some(match about {
+                Asked::Authenticator { .. } => Next::CallAuthenticator,
+                Asked::Turn { number, has_response } => Next::CallAuthHandler { number, has_response },
+                Asked::Connect
+                | Asked::Hello(_)
+                | Asked::Mail
+                | Asked::Rcpt
+                | Asked::Data
+                | Asked::Message { .. }
+                | Asked::Reset
+                | Asked::Noop
+                | Asked::Verify
+                | Asked::Expand
+                | Asked::Unknown
+                | Asked::Quit => Next::CallHook(about),
+            });
+        };
+        match self.answer.take() {
+            Some(Pending::Verdict(verdict)) => self.settle(about, verdict),
+            Some(Pending::Result(result)) => self.take_result(now, about, result),
+            Some(Pending::Turn(answer)) => {
+                self.held.clear_and_shrink(KEPT_OCTETS);
+                self.take_turn(now, answer);
+            }
+            None if self.slot.is_abandoned() || now >= deadline => {
+                self.slot.expire();
+                if matches!(about, Asked::Authenticator { .. } | Asked::Turn { .. }) {
+                    self.auth_unanswered();
+                } else {
+                    self.refuse(about, canned::NOT_ANSWERED);
+                }
+            }
+            None => return Some(self.wait(now, Next::AwaitAnswer { deadline })),
+        }
+        None
+    }
+
+    fn settle(&mut self, about: Asked, verdict: Verdict) {
+        match verdict {
+            Verdict::Accept => self.accept(about, None),
+            Verdict::TryLater => self.refuse(about, canned::NOT_ANSWERED),
+            Verdict::Reply(reply) if about == Asked::Unknown => {
+                // Whatever the command was, only its handler knows what it means.
+                self.stage = if reply.code() == 421 { Stage::Closing } else { Stage::Ready };
+                self.unrecognized = 0;
+                self.say_reply(&reply);
+            }
+            Verdict::Reply(reply) if reply.is_positive() => {
+                let usable = about.success_codes().contains(&reply.code());
+                self.accept(about, Some(reply).filter(|_| usable));
+            }
+            Verdict::Reply(reply) => {
+                self.undo(about);
+                self.after_refusal(about, reply.code() == 421);
+                self.say_reply(&reply);
+            }
+        }
+        self.held.clear();
+    }
+
+    fn refuse(&mut self, about: Asked, reply: Canned) {
+        self.undo(about);
+        // In place of a greeting there is only 421 and 554 (RFC 5321, section 4.3.2).
+        let reply = if about == Asked::Connect { canned::NOT_GREETED } else { reply };
+        self.after_refusal(about, about == Asked::Connect);
+        self.say(reply);
+        self.held.clear();
+    }
+
+    fn accept(&mut self, about: Asked, reply: Option<Reply>) {
+        self.stage = Stage::Ready;
+        let default = match about {
+            Asked::Connect => Outgoing::Greeting,
+            Asked::Hello(greeting) => {
+                self.session.greet(greeting, self.held.expose_secret());
+                // RFC 5321, section 4.1.4: as if RSET had been given.
+                self.envelope.clear();
+                self.hello_reply(greeting)
+            }
+            Asked::Mail => Outgoing::Canned(canned::MAIL_OK),
+            Asked::Rcpt => Outgoing::Canned(canned::RCPT_OK),
+            Asked::Data => {
+                self.begin_content();
+                Outgoing::Canned(canned::DATA_START)
+            }
+            Asked::Message { .. } => {
+                self.envelope.clear();
+                Outgoing::Canned(canned::MESSAGE_OK)
+            }
+            Asked::Reset => {
+                self.envelope.clear();
+                Outgoing::Canned(canned::RESET)
+            }
+            Asked::Noop => Outgoing::Canned(canned::NOOP),
+            Asked::Verify => Outgoing::Canned(canned::VRFY),
+            Asked::Expand => Outgoing::Canned(canned::NOT_IMPLEMENTED),
+            Asked::Quit => {
+                self.stage = Stage::Closing;
+                Outgoing::Farewell
+            }
+            Asked::Unknown => return self.count_unrecognized(),
+            // Answered by results and turns, not by verdicts.
+            Asked::Authenticator { .. } | Asked::Turn { .. } => return,
+        };
+        self.outgoing = Some(default);
+        if let Some(reply) = reply {
+            self.say_reply(&reply);
+        }
+    }
+
+    /// Takes back what a refused command had put down for its hook to look at.
+    fn undo(&mut self, about: Asked) {
+        match about {
+            Asked::Rcpt => self.envelope.pop_forward_path(),
+            // RSET forgets the transaction even when its hook fails: the client relies on that. A message
+            // that is refused is over as well (RFC 5321, section 3.3).
+            Asked::Mail | Asked::Message { .. } | Asked::Reset => self.envelope.clear(),
+            Asked::Connect => self.turned_away = true,
+            // RFC 5321, section 4.1.4: the server stays in the state it was in.
+            Asked::Hello(_)
+            | Asked::Data
+            | Asked::Noop
+            | Asked::Verify
+            | Asked::Expand
+            | Asked::Unknown
+            | Asked::Quit
+            | Asked::Authenticator { .. }
+            | Asked::Turn { .. } => {}
+        }
+    }
+
+    fn after_refusal(&mut self, about: Asked, close: bool) {
+        self.stage = if close || about == Asked::Quit { Stage::Closing } else { Stage::Ready };
+    }
+}

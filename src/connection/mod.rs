@@ -1,0 +1,589 @@
+//! The connection: the state machine that ties framing, commands, AUTH and questions together.
+//!
+//! # Theory of operation
+//!
+//! `poll` is two halves. `advance` decides: it takes input, moves the state machine, and gives back a
+//! small owned [`Next`]. `view` borrows: it turns that into the [`Action`] with its slices. A layer
+//! around the connection (TLS) calls the halves itself.
+//!
+//! [`Stage`] is what the connection is waiting for. What has been decided and not yet given out, at most
+//! an event, an abort and one reply, lies beside it and goes first, so that nothing is decided while
+//! something is still to be said.
+//!
+//! ```text
+//! Opening ─► Ready ─┬─► Asking ──► Ready, Content, Closing
+//!                   ├─► Exchange ─► Asking (authenticator) ─► Pausing ─► Ready, Closing
+//!                   ├─► Content ──► Asking (message) ─► Ready
+//!                   ├─► Upgrading ─► Opening's end: Ready, everything forgotten
+//!                   └─► Closing
+//! ```
+
+mod auth;
+mod commands;
+mod hooks;
+mod view;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::fmt;
+use core::time::Duration;
+
+use crate::action::{AbortReason, Aborted, Action};
+use crate::auth::turn::TurnAnswer;
+use crate::auth::{AuthResult, Credentials, Hidden, Running};
+use crate::canned::{self, Canned};
+use crate::config::Config;
+use crate::envelope::Envelope;
+use crate::framing::content::{Content, Fault, Rules, Unit};
+use crate::framing::lines::{Framed, Lines, is_auth};
+use crate::question::{Answer, AnswerKind, NotAsked, Slot, Verdict};
+use crate::reply::Reply;
+use crate::secret::Secret;
+use crate::session::{Peer, Session, TlsInfo};
+
+use self::auth::AuthEvent;
+pub(crate) use self::hooks::Asked;
+
+/// One SMTP connection, seen from the server.
+///
+/// **Inputs** are the octets and the clock given to [`poll`](Self::poll), the answers given to
+/// [`answer`](Self::answer), and what the adapter knows: [`tls_established`](Self::tls_established),
+/// [`tls_failed`](Self::tls_failed), [`end_of_input`](Self::end_of_input),
+/// [`begin_shutdown`](Self::begin_shutdown). **Outputs** are the [`Action`]s of `poll`. After any input,
+/// poll until an action says to wait. Everything else only looks.
+///
+/// The same configuration, inputs and answers give the same actions, and it does not matter how the
+/// octets are cut into inputs.
+pub struct Connection {
+    config: Arc<Config>,
+    session: Session,
+    envelope: Envelope,
+    lines: Lines,
+    stage: Stage,
+
+    /// The question that is out, and the answer that came.
+    slot: Slot,
+    answer: Option<Pending>,
+    /// What the question is about: a name, an argument, an unknown line, a SASL response.
+    held: Secret,
+
+    /// The AUTH exchange in progress, and what it has gathered.
+    exchange: Option<Running>,
+    turns: u32,
+    credentials: Credentials,
+    data: Option<Box<dyn Any + Send>>,
+
+    event: Option<AuthEvent>,
+    aborted: Option<Aborted>,
+    outgoing: Option<Outgoing>,
+    /// A reply that was put together for this connection.
+    out: Vec<u8>,
+    unflushed: bool,
+
+    /// When the wait for the present line or piece of content ends; set when it begins.
+    deadline: Option<Duration>,
+    unrecognized: u32,
+    /// The connect hook refused: only QUIT is answered (RFC 5321, section 3.1).
+    turned_away: bool,
+    input_ended: bool,
+    shutting_down: bool,
+}
+
+/// What the connection is waiting for.
+#[derive(Debug)]
+enum Stage {
+    /// Nothing has been said yet.
+    Opening,
+    /// The next command.
+    Ready,
+    /// The client's next response in an AUTH exchange.
+    Exchange,
+    /// Message content.
+    Content(Content),
+    /// An answer. `asked_until` is set once the question has been given out.
+    Asking { about: Asked, asked_until: Option<Duration> },
+    /// The end of the pause before a refusal.
+    Pausing { until: Duration, reply: Outgoing, close: bool },
+    /// The TLS handshake. `begun_until` is set once the driver has been told.
+    Upgrading { begun_until: Option<Duration> },
+    /// The last octets to be written.
+    Closing,
+}
+
+/// An answer that the next poll acts on.
+#[derive(Debug)]
+enum Pending {
+    Verdict(Verdict),
+    Result(AuthResult),
+    Turn(TurnAnswer),
+}
+
+/// A reply that is to be given out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Outgoing {
+    Canned(Canned),
+    Greeting,
+    Farewell,
+    Helo,
+    /// EHLO's, by what is listed.
+    Ehlo {
+        starttls: bool,
+        auth: bool,
+    },
+    /// In `Connection::out`.
+    Composed,
+    /// In `Connection::out`.
+    Challenge,
+}
+
+/// What `advance` decided.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Reply(Outgoing),
+    Flush { deadline: Duration },
+    CallAuthenticator,
+    CallAuthHandler { number: u32, has_response: bool },
+    CallHook(Asked),
+    Piece { skipped: usize, length: usize },
+    Inserted(&'static [u8]),
+    Aborted(Aborted),
+    Event(AuthEvent),
+    StartTls,
+    NeedInput { deadline: Duration },
+    AwaitAnswer { deadline: Duration },
+    Pause { until: Duration },
+    Close,
+}
+
+impl Connection {
+    /// A connection that has just been accepted. For implicit TLS, call
+    /// [`tls_established`](Self::tls_established) before the first poll.
+    #[must_use]
+    pub fn new(config: Arc<Config>, peer: impl Into<Peer>) -> Self {
+        let credentials = match config.auth {
+            Some(_) => Credentials::with_capacity(KEPT_OCTETS),
+            None => Credentials::default(),
+        };
+        Self {
+            config,
+            session: Session::new(peer.into()),
+            envelope: Envelope::default(),
+            lines: Lines::default(),
+            stage: Stage::Opening,
+            slot: Slot::default(),
+            answer: None,
+            held: Secret::default(),
+            exchange: None,
+            turns: 0,
+            credentials,
+            data: None,
+            event: None,
+            aborted: None,
+            outgoing: None,
+            out: Vec::new(),
+            unflushed: false,
+            deadline: None,
+            unrecognized: 0,
+            turned_away: false,
+            input_ended: false,
+            shutting_down: false,
+        }
+    }
+
+    /// Says what to do next.
+    ///
+    /// `now` is the time since the connection was accepted and must not run backwards. What is used of
+    /// `input` is taken off its front. Never blocks; each call makes progress or says what it waits for.
+    /// When it is [`Action::NeedInput`], `input` is used up.
+    pub fn poll<'c, 'i: 'c>(&'c mut self, now: Duration, input: &mut &'i [u8]) -> Action<'c> {
+        let whole = *input;
+        let next = self.advance(now, input);
+        self.view(next, whole)
+    }
+
+    /// Takes the answer to the open question.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAsked`] if the answer belongs to another connection's question, or came after its deadline.
+    /// This connection is as it was.
+    pub fn answer(&mut self, answer: Answer) -> Result<(), NotAsked> {
+        let Answer { mut ticket, kind } = answer;
+        if !matches!(self.stage, Stage::Asking { .. }) || !self.slot.redeem(&mut ticket) {
+            return Err(NotAsked);
+        }
+        self.answer = Some(match kind {
+            AnswerKind::Hook(verdict) => Pending::Verdict(verdict),
+            AnswerKind::Authenticator(result, credentials) => {
+                self.credentials = credentials;
+                Pending::Result(result)
+            }
+            AnswerKind::Turn(answer, response) => {
+                self.held = response;
+                Pending::Turn(answer)
+            }
+        });
+        Ok(())
+    }
+
+    /// Says that the connection is under TLS now: after [`Action::StartTls`], or, before the first poll,
+    /// for implicit TLS. Everything the client said before is forgotten (RFC 3207, section 4.2).
+    ///
+    /// # Errors
+    ///
+    /// [`NotAsked`] at any other time; the connection is as it was.
+    pub fn tls_established(&mut self, tls: TlsInfo) -> Result<(), NotAsked> {
+        match self.stage {
+            Stage::Opening if !self.session.is_under_tls() => {}
+            Stage::Upgrading { begun_until: Some(_) } => self.stage = Stage::Ready,
+            Stage::Opening
+            | Stage::Upgrading { .. }
+            | Stage::Ready
+            | Stage::Exchange
+            | Stage::Content(_)
+            | Stage::Asking { .. }
+            | Stage::Pausing { .. }
+            | Stage::Closing => return Err(NotAsked),
+        }
+        self.envelope.clear();
+        self.lines.reset();
+        self.deadline = None;
+        self.session.enter_tls(tls);
+        Ok(())
+    }
+
+    /// Says that the TLS handshake failed. What the connection is then, RFC 3207 leaves open; the only
+    /// safe thing is to close it.
+    pub fn tls_failed(&mut self) {
+        self.unflushed = false;
+        self.stage = Stage::Closing;
+    }
+
+    /// Says that the peer will send nothing more. What it has sent is still answered; content without
+    /// its end is void.
+    pub fn end_of_input(&mut self) {
+        self.input_ended = true;
+    }
+
+    /// Begins to shut down: the current command, with its content and its question, is still carried
+    /// out and answered; then the client is told `421 4.3.2` and the connection closes. Calling it again
+    /// changes nothing.
+    pub fn begin_shutdown(&mut self) {
+        self.shutting_down = true;
+    }
+
+    /// What is known of the client.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The transaction in progress.
+    #[must_use]
+    pub fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// Why the mechanism `name` could not be used at this moment; `None` if it could.
+    ///
+    /// ```
+    /// use sansmtp::{Auth, Config, Connection, Hidden, Peer};
+    ///
+    /// let config = Config::builder("mx.example.org").auth(Auth::new()).starttls(true).build()?;
+    /// let connection = Connection::new(config, Peer::local());
+    /// assert_eq!(connection.why_hidden("PLAIN"), Some(Hidden::NeedsTls));
+    /// assert_eq!(connection.why_hidden("GSSAPI"), Some(Hidden::NotOffered));
+    /// # Ok::<(), sansmtp::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn why_hidden(&self, name: &str) -> Option<Hidden> {
+        let Some(auth) = &self.config.auth else { return Some(Hidden::AuthNotConfigured) };
+        if auth.find(name.as_bytes()).is_none() && !auth.takeover {
+            return Some(Hidden::NotOffered);
+        }
+        self.auth_hidden()
+    }
+
+    /// Whether the input just taken held a SASL response or may have: a driver zeroizes its read buffer
+    /// then. Content never counts.
+    #[must_use]
+    pub fn is_exchanging(&self) -> bool {
+        self.exchange.is_some() || matches!(self.stage, Stage::Pausing { .. })
+    }
+
+    pub(crate) fn advance(&mut self, now: Duration, input: &mut &[u8]) -> Next {
+        loop {
+            if let Some(event) = self.event.take() {
+                return Next::Event(event);
+            }
+            if self.exchange.is_none() {
+                self.credentials.clear();
+            }
+            if let Some(aborted) = self.aborted.take() {
+                return Next::Aborted(aborted);
+            }
+            if let Some(outgoing) = self.outgoing.take() {
+                self.unflushed = true;
+                return Next::Reply(outgoing);
+            }
+            let next = match &self.stage {
+                Stage::Opening => {
+                    self.ask(Asked::Connect, &[]);
+                    None
+                }
+                Stage::Ready => self.read_command(now, input),
+                Stage::Exchange => self.read_response(now, input),
+                Stage::Content(content) => {
+                    let content = *content;
+                    self.read_content(now, input, content)
+                }
+                Stage::Asking { about, asked_until } => {
+                    let (about, asked_until) = (*about, *asked_until);
+                    self.await_answer(now, about, asked_until)
+                }
+                Stage::Pausing { until, reply, close } => {
+                    let (until, reply, close) = (*until, *reply, *close);
+                    if now < until {
+                        Some(self.wait(now, Next::Pause { until }))
+                    } else {
+                        self.outgoing = Some(reply);
+                        self.stage = if close { Stage::Closing } else { Stage::Ready };
+                        None
+                    }
+                }
+                Stage::Upgrading { begun_until } => {
+                    let begun_until = *begun_until;
+                    self.upgrade(now, input, begun_until)
+                }
+                Stage::Closing => Some(self.wait(now, Next::Close)),
+            };
+            if let Some(next) = next {
+                return next;
+            }
+        }
+    }
+
+    /// Before any wait, what has been said must go out.
+    fn wait(&mut self, now: Duration, next: Next) -> Next {
+        if self.unflushed {
+            self.unflushed = false;
+            return Next::Flush { deadline: now.saturating_add(self.config.timeouts.write) };
+        }
+        next
+    }
+
+    fn say(&mut self, reply: Canned) {
+        self.outgoing = Some(Outgoing::Canned(reply));
+    }
+
+    fn say_reply(&mut self, reply: &Reply) {
+        self.compose(reply);
+        self.outgoing = Some(Outgoing::Composed);
+    }
+
+    fn compose(&mut self, reply: &Reply) {
+        self.out.clear();
+        self.out.extend_from_slice(reply.as_bytes());
+    }
+
+    fn say_and_close(&mut self, reply: Canned) {
+        self.say(reply);
+        self.stage = Stage::Closing;
+    }
+
+    fn read_command(&mut self, now: Duration, input: &mut &[u8]) -> Option<Next> {
+        if self.shutting_down {
+            self.say_and_close(canned::SHUTTING_DOWN);
+            return None;
+        }
+        // The first octet of a TLS record that carries a handshake: no command begins so.
+        if !self.session.is_under_tls() && self.lines.first_octet(input) == Some(0x16) {
+            self.say_and_close(canned::NOT_SMTP);
+            return None;
+        }
+        let config = &self.config;
+        match self.lines.next(input, config.newlines, |beginning| max_line_octets(config, beginning)) {
+            Framed::Whole(line) => {
+                self.deadline = None;
+                self.execute(now, line, input.is_empty());
+            }
+            Framed::Parts(line) => {
+                self.deadline = None;
+                self.execute(now, line.expose_secret(), input.is_empty());
+                self.lines.put_back(line);
+            }
+            Framed::TooLong { auth: true } => self.refuse_long_auth_line(),
+            Framed::TooLong { auth: false } => self.say(canned::LINE_TOO_LONG),
+            Framed::BareNewline => self.say(canned::BARE_NEWLINE),
+            Framed::Incomplete => return self.await_input(now, self.config.timeouts.command),
+        }
+        None
+    }
+
+    fn read_content(&mut self, now: Duration, input: &mut &[u8], mut content: Content) -> Option<Next> {
+        let unit = content.next(input);
+        self.stage = Stage::Content(content);
+        if unit != Unit::Incomplete {
+            self.deadline = None;
+        }
+        match unit {
+            Unit::Piece { skipped, length } => return Some(Next::Piece { skipped, length }),
+            Unit::Inserted(inserted) => return Some(Next::Inserted(inserted)),
+            Unit::Fault(fault) => self.abort_content(content.octets(), fault.into()),
+            Unit::End => match content.fault() {
+                None => {
+                    let octets = content.octets();
+                    self.ask(Asked::Message { octets }, &[]);
+                }
+                Some(fault) => {
+                    self.envelope.clear();
+                    self.stage = Stage::Ready;
+                    self.say(match fault {
+                        Fault::BareCr | Fault::BareLf | Fault::Nul => canned::BAD_CONTENT,
+                        Fault::TooBig => canned::MESSAGE_TOO_BIG,
+                        Fault::LineTooLong => canned::CONTENT_LINE_TOO_LONG,
+                    });
+                }
+            },
+            Unit::Incomplete => return self.await_input(now, self.config.timeouts.content),
+        }
+        None
+    }
+
+    fn begin_content(&mut self) {
+        self.stage = Stage::Content(Content::new(Rules {
+            newlines: self.config.newlines,
+            max_octets: self.config.limits.max_message_octets,
+            max_line_octets: self.config.limits.max_content_line_octets,
+        }));
+    }
+
+    fn abort_content(&mut self, octets: u64, reason: AbortReason) {
+        self.aborted = Some(Aborted { reason, octets });
+    }
+
+    /// The input is used up in the middle of something.
+    fn await_input(&mut self, now: Duration, timeout: Duration) -> Option<Next> {
+        if self.input_ended {
+            self.give_up(AbortReason::ConnectionLost);
+            return None;
+        }
+        let deadline = *self.deadline.get_or_insert(now.saturating_add(timeout));
+        if now >= deadline {
+            self.give_up(AbortReason::Timeout);
+            self.say(canned::TIMEOUT);
+            return None;
+        }
+        Some(self.wait(now, Next::NeedInput { deadline }))
+    }
+
+    /// Whatever was going on will not be finished.
+    fn give_up(&mut self, reason: AbortReason) {
+        if let Stage::Content(content) = &self.stage {
+            if content.fault().is_none() {
+                self.abort_content(content.octets(), reason);
+            }
+        }
+        self.abandon_exchange();
+        self.stage = Stage::Closing;
+    }
+
+    fn upgrade(&mut self, now: Duration, input: &mut &[u8], begun_until: Option<Duration>) -> Option<Next> {
+        if !input.is_empty() {
+            // These octets came in the clear behind STARTTLS: somebody wants them taken for the client's.
+            self.say_and_close(canned::CLEAR_AFTER_STARTTLS);
+            return None;
+        }
+        let Some(deadline) = begun_until else {
+            if self.unflushed {
+                return Some(self.wait(now, Next::StartTls));
+            }
+            let deadline = now.saturating_add(self.config.timeouts.command);
+            self.stage = Stage::Upgrading { begun_until: Some(deadline) };
+            return Some(Next::StartTls);
+        };
+        if now >= deadline || self.input_ended {
+            self.stage = Stage::Closing;
+            return None;
+        }
+        Some(Next::AwaitAnswer { deadline })
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("session", &self.session)
+            .field("envelope", &self.envelope)
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<Fault> for AbortReason {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::BareCr => Self::BareCr,
+            Fault::BareLf => Self::BareLf,
+            Fault::Nul => Self::Nul,
+            Fault::TooBig => Self::TooBig,
+            Fault::LineTooLong => Self::LineTooLong,
+        }
+    }
+}
+
+/// How many octets a command line may have, CRLF included: RFC 5321, section 4.5.3.1.4, and what each
+/// extension adds to the commands that it changes.
+fn max_line_octets(config: &Config, beginning: &[u8]) -> usize {
+    if is_auth(beginning) {
+        // RFC 4954, section 4 keeps the command itself to 512 octets; clients with long tokens do not.
+        return MAX_AUTH_LINE_OCTETS;
+    }
+    let is = |verb: &[u8]| beginning.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(verb));
+    let utf8 = if config.smtputf8 { 10 } else { 0 };
+    if is(b"MAIL") {
+        // RFC 1870, section 3; RFC 6152, section 2; RFC 4954, section 3; RFC 6531, section 3.1.
+        let auth = if config.auth.is_some() { 500 } else { 0 };
+        MAX_COMMAND_LINE_OCTETS + 26 + 17 + auth + utf8
+    } else if is(b"VRFY") || is(b"EXPN") {
+        MAX_COMMAND_LINE_OCTETS + utf8
+    } else {
+        MAX_COMMAND_LINE_OCTETS
+    }
+}
+
+/// Buffers are kept for the next use up to this size.
+const KEPT_OCTETS: usize = 128;
+
+/// RFC 5321, section 4.5.3.1.4.
+const MAX_COMMAND_LINE_OCTETS: usize = 512;
+
+/// RFC 4954, section 4.
+const MAX_AUTH_LINE_OCTETS: usize = 12_288;
+
+static_assertions::assert_impl_all!(Connection: Send);
+static_assertions::assert_impl_all!(Config: Send, Sync);
+static_assertions::const_assert!(size_of::<Connection>() <= 704);
+#[cfg(test)]
+#[test]
+fn sizes() {
+    extern crate std;
+    std::println!(
+        "conn {} session {} envelope {} stage {} answer {} creds {} lines {}",
+        size_of::<Connection>(),
+        size_of::<Session>(),
+        size_of::<Envelope>(),
+        size_of::<Stage>(),
+        size_of::<Option<AnswerKind>>(),
+        size_of::<Credentials>(),
+        size_of::<Lines>()
+    );
+}

@@ -1,0 +1,78 @@
+//! The second half of `poll`: from what was decided to the borrowing action.
+
+use super::auth::AuthEvent;
+use super::{Connection, Next, Outgoing};
+use crate::action::{Action, Challenge, Event, HookCall, HookQuestion};
+use crate::auth::{AuthRequest, AuthTurn};
+use crate::canned::Canned;
+use crate::reply::ReplyRef;
+
+impl Connection {
+    /// Turns `next`, which `advance` has just given, into its action. `whole` is the input as it was
+    /// before `advance`.
+    pub(crate) fn view<'c, 'i: 'c>(&'c mut self, next: Next, whole: &'i [u8]) -> Action<'c> {
+        match next {
+            Next::Reply(Outgoing::Challenge) => Action::Challenge(Challenge::new(&self.out)),
+            Next::Reply(outgoing) => Action::Reply(ReplyRef::new(self.encoded(outgoing))),
+            Next::Flush { deadline } => Action::Flush { deadline },
+            Next::CallAuthenticator => Action::CallAuthenticator(AuthRequest {
+                ticket: self.slot.ask(),
+                mechanism: self.mechanism_in_use(),
+                credentials: core::mem::take(&mut self.credentials),
+                data: self.data.take(),
+                peer: self.session.peer(),
+                tls: self.session.tls().cloned(),
+            }),
+            Next::CallAuthHandler { number, has_response } => Action::CallAuthHandler(AuthTurn {
+                ticket: self.slot.ask(),
+                mechanism: self.mechanism_in_use(),
+                number,
+                response: has_response.then(|| core::mem::take(&mut self.held)),
+            }),
+            Next::CallHook(about) => {
+                let question = HookQuestion { ticket: self.slot.ask() };
+                let (session, envelope, held) = (&self.session, &self.envelope, self.held.as_ref());
+                Action::CallHook(HookCall { session, envelope, about, held, question })
+            }
+            Next::Piece { skipped, length } => {
+                Action::Content(whole.get(skipped..).and_then(|rest| rest.get(..length)).unwrap_or_default())
+            }
+            Next::Inserted(inserted) => Action::Content(inserted),
+            Next::Aborted(aborted) => Action::Aborted(aborted),
+            Next::Event(event) => Action::Event(self.event(event)),
+            Next::StartTls => Action::StartTls,
+            Next::NeedInput { deadline } => Action::NeedInput { deadline },
+            Next::AwaitAnswer { deadline } => Action::AwaitAnswer { deadline },
+            Next::Pause { until } => Action::Pause { until },
+            Next::Close => Action::Close,
+        }
+    }
+
+    /// The octets of a reply that `advance` has just given.
+    pub(crate) fn encoded(&self, outgoing: Outgoing) -> &[u8] {
+        match outgoing {
+            Outgoing::Canned(Canned(text)) => text.as_bytes(),
+            Outgoing::Greeting => self.config.greeting.as_bytes(),
+            Outgoing::Farewell => self.config.closing.as_bytes(),
+            Outgoing::Helo => self.config.helo.as_bytes(),
+            Outgoing::Ehlo { starttls, auth } => self.config.ehlo.reply(starttls, auth),
+            Outgoing::Composed | Outgoing::Challenge => &self.out,
+        }
+    }
+
+    fn event(&self, event: AuthEvent) -> Event<'_> {
+        let peer = self.session.peer();
+        match event {
+            AuthEvent::Succeeded { mechanism } => {
+                Event::AuthSucceeded { peer, mechanism, login: self.session.login().unwrap_or_default() }
+            }
+            AuthEvent::Failed { mechanism, reason } => Event::AuthFailed {
+                peer,
+                mechanism,
+                authcid: Some(self.credentials.authcid()).filter(|authcid| !authcid.is_empty()),
+                reason,
+                failures: self.session.failed_authentications(),
+            },
+        }
+    }
+}

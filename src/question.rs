@@ -1,0 +1,131 @@
+//! Questions to the embedder, and their answers.
+//!
+//! A question is owned, so that it can go to another thread, and consumed by its answer. A question
+//! or an answer that is dropped instead tells its connection so, which then fails closed at once.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crate::auth::turn::TurnAnswer;
+use crate::auth::{AuthResult, Credentials};
+use crate::reply::Reply;
+use crate::secret::Secret;
+
+/// What a hook decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The command goes ahead, with the engine's own reply.
+    Accept,
+    /// This reply is sent, and its class decides: 2xx (3xx for DATA) lets the command go ahead, 4xx and
+    /// 5xx refuse it, 421 closes the connection as well (RFC 5321, section 3.8).
+    ///
+    /// A positive reply whose code is not among those that RFC 5321 lists for the command is replaced
+    /// by the engine's own: the client would misread it.
+    Reply(Reply),
+    /// The hook cannot decide now: `451 4.3.0`, the same as no answer at all.
+    TryLater,
+}
+
+impl From<Reply> for Verdict {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
+}
+
+/// An answered question, for [`Connection::answer`](crate::Connection::answer).
+///
+/// Dropping it instead counts as not answering.
+#[derive(Debug)]
+#[must_use = "an answer takes effect when it is given to `Connection::answer`"]
+pub struct Answer {
+    pub(crate) ticket: Ticket,
+    pub(crate) kind: AnswerKind,
+}
+
+pub(crate) enum AnswerKind {
+    Hook(Verdict),
+    Authenticator(AuthResult, Credentials),
+    Turn(TurnAnswer, Secret),
+}
+
+impl fmt::Debug for AnswerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hook(verdict) => verdict.fmt(f),
+            Self::Authenticator(result, _) => result.fmt(f),
+            Self::Turn(answer, _) => answer.fmt(f),
+        }
+    }
+}
+
+/// The answer belongs to a question that this connection is not asking: another connection's, or one
+/// whose time had run out. The connection is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAsked;
+
+impl fmt::Display for NotAsked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection is not asking this question")
+    }
+}
+
+impl core::error::Error for NotAsked {}
+
+/// Where a connection learns that its question was dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    /// The number of the question that was abandoned last.
+    abandoned: Arc<AtomicU32>,
+    /// The number of the question that was asked last; 0 is none.
+    asked: u32,
+}
+
+impl Slot {
+    pub(crate) fn ask(&mut self) -> Ticket {
+        // After four billion questions on one connection, a number may be the one that was abandoned
+        // last: skipping zero is all that is needed, as only the newest question is ever looked for.
+        self.asked = self.asked.checked_add(1).unwrap_or(1);
+        Ticket { abandoned: Some(Arc::clone(&self.abandoned)), number: self.asked }
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire) == self.asked
+    }
+
+    /// No ticket that is out is good any more.
+    pub(crate) fn expire(&mut self) {
+        self.asked = self.asked.checked_add(1).unwrap_or(1);
+    }
+
+    /// Takes a ticket in; whether it is that of the question asked last.
+    pub(crate) fn redeem(&self, ticket: &mut Ticket) -> bool {
+        let ours = ticket.abandoned.as_ref().is_some_and(|slot| Arc::ptr_eq(slot, &self.abandoned))
+            && ticket.number == self.asked;
+        if ours {
+            ticket.abandoned = None;
+        }
+        ours
+    }
+}
+
+/// The right to answer one question.
+pub(crate) struct Ticket {
+    abandoned: Option<Arc<AtomicU32>>,
+    number: u32,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(abandoned) = &self.abandoned {
+            // A late drop of an older ticket must not hide that of a newer one.
+            abandoned.fetch_max(self.number, Ordering::AcqRel);
+        }
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "question {}", self.number)
+    }
+}

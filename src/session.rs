@@ -1,0 +1,240 @@
+//! What is known of the client.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::fmt;
+use core::net::SocketAddr;
+
+use crate::auth::MechanismName;
+
+/// Where a connection comes from, as its adapter knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    address: Option<SocketAddr>,
+}
+
+impl Peer {
+    /// A peer without a network address: a unix socket, a pipe, a test.
+    #[must_use]
+    pub fn local() -> Self {
+        Self::default()
+    }
+
+    /// The peer's address, unless it is local.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self { address: Some(address) }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => address.fmt(f),
+            None => f.write_str("local"),
+        }
+    }
+}
+
+/// What is known of the client: its address, its name, its TLS, whom it has proved to be.
+///
+/// STARTTLS makes the engine forget everything the client said before (RFC 3207, section 4.2).
+#[derive(Clone)]
+pub struct Session {
+    peer: Peer,
+    pub(crate) greeting: Option<Greeting>,
+    client_name: String,
+    tls: Option<Arc<TlsInfo>>,
+    identity: Identity,
+    failed_authentications: u32,
+}
+
+/// How the client introduced itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    /// HELO: no extension is in use.
+    Helo,
+    /// EHLO.
+    Ehlo,
+}
+
+#[derive(Clone, Default)]
+struct Identity {
+    mechanism: Option<MechanismName>,
+    login: String,
+    authzid: String,
+    data: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Session {
+    pub(crate) fn new(peer: Peer) -> Self {
+        Self {
+            peer,
+            greeting: None,
+            // Names of a usual length then need no further allocation.
+            client_name: String::with_capacity(USUAL_NAME_OCTETS),
+            tls: None,
+            identity: Identity { login: String::with_capacity(USUAL_NAME_OCTETS), ..Identity::default() },
+            failed_authentications: 0,
+        }
+    }
+
+    /// Where the connection comes from.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// How the client introduced itself, once it has.
+    #[must_use]
+    pub fn greeting(&self) -> Option<Greeting> {
+        self.greeting
+    }
+
+    /// The name given with HELO or EHLO: 1–255 printable ASCII characters without a space, not
+    /// necessarily a domain. Empty before.
+    #[must_use]
+    pub fn client_name(&self) -> &str {
+        &self.client_name
+    }
+
+    /// What TLS negotiated; `None` in the clear.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<TlsInfo>> {
+        self.tls.as_ref()
+    }
+
+    /// Whether the connection is under TLS.
+    #[must_use]
+    pub fn is_under_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether an AUTH has succeeded.
+    #[must_use]
+    pub fn is_authenticated(&self) -> bool {
+        self.identity.mechanism.is_some()
+    }
+
+    /// The mechanism by which the client authenticated.
+    #[must_use]
+    pub fn mechanism(&self) -> Option<MechanismName> {
+        self.identity.mechanism
+    }
+
+    /// The name under which the client is logged in: the authcid, unless the authenticator's result
+    /// named another.
+    #[must_use]
+    pub fn login(&self) -> Option<&str> {
+        self.is_authenticated().then_some(self.identity.login.as_str())
+    }
+
+    /// The identity to act as that the client asked for and was granted (RFC 4422, section 3.4.1), where
+    /// it differs from the authcid.
+    #[must_use]
+    pub fn authzid(&self) -> Option<&str> {
+        Some(self.identity.authzid.as_str()).filter(|authzid| !authzid.is_empty())
+    }
+
+    /// What the authenticator attached to its result, if it is a `T`.
+    #[must_use]
+    pub fn auth_data<T: 'static>(&self) -> Option<&T> {
+        self.identity.data.as_deref()?.downcast_ref()
+    }
+
+    /// How many times credentials were refused on this connection.
+    #[must_use]
+    pub fn failed_authentications(&self) -> u32 {
+        self.failed_authentications
+    }
+
+    pub(crate) fn greet(&mut self, greeting: Greeting, name: &[u8]) {
+        self.greeting = Some(greeting);
+        self.client_name.clear();
+        // The name was checked to be ASCII.
+        self.client_name.extend(name.iter().copied().map(char::from));
+    }
+
+    pub(crate) fn authenticate(
+        &mut self,
+        mechanism: MechanismName,
+        login: &str,
+        authzid: &str,
+        data: Option<Arc<dyn Any + Send + Sync>>,
+    ) {
+        self.identity.mechanism = Some(mechanism);
+        self.identity.login.clear();
+        self.identity.login.push_str(login);
+        self.identity.authzid.clear();
+        self.identity.authzid.push_str(authzid);
+        self.identity.data = data;
+    }
+
+    pub(crate) fn count_failed_authentication(&mut self) -> u32 {
+        self.failed_authentications = self.failed_authentications.saturating_add(1);
+        self.failed_authentications
+    }
+
+    /// RFC 3207, section 4.2: nothing that the client said before TLS is kept. What the server counted
+    /// against it is.
+    pub(crate) fn enter_tls(&mut self, tls: TlsInfo) {
+        self.greeting = None;
+        self.client_name.clear();
+        self.identity = Identity::default();
+        self.tls = Some(Arc::new(tls));
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("peer", &self.peer)
+            .field("greeting", &self.greeting)
+            .field("client_name", &self.client_name)
+            .field("tls", &self.tls)
+            .field("mechanism", &self.identity.mechanism)
+            .field("login", &self.login())
+            .field("authzid", &self.authzid())
+            // What an authenticator attaches may be a token.
+            .field("has_auth_data", &self.identity.data.is_some())
+            .field("failed_authentications", &self.failed_authentications)
+            .finish()
+    }
+}
+
+/// What TLS negotiated, told to the engine by whoever did the handshake.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsInfo {
+    /// The protocol version, such as `TLSv1.3`.
+    pub version: String,
+    /// The cipher suite's IANA name.
+    pub cipher_suite: String,
+    /// The server name that the client asked for (RFC 6066, section 3).
+    pub server_name: Option<String>,
+    /// The application protocol (RFC 7301).
+    pub alpn_protocol: Option<Vec<u8>>,
+    /// The client's certificate chain in DER, its own certificate first. Empty without one, and only
+    /// ever filled with a chain that the TLS configuration has verified.
+    pub peer_certificates: Vec<Vec<u8>>,
+    /// The `tls-exporter` channel binding (RFC 9266), where the TLS stack gives it.
+    pub exporter: Option<[u8; 32]>,
+}
+
+impl TlsInfo {
+    /// What every handshake knows; the other fields can be set on the value.
+    #[must_use]
+    pub fn new(version: &str, cipher_suite: &str) -> Self {
+        Self { version: version.into(), cipher_suite: cipher_suite.into(), ..Self::default() }
+    }
+}
+
+const USUAL_NAME_OCTETS: usize = 48;
