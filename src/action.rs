@@ -24,10 +24,10 @@ pub enum Action<'c> {
     Challenge(Challenge<'c>),
     /// Append these octets to what is to be written. Comes from a TLS layer in place of the two above.
     Transmit(&'c [u8]),
-    /// Write out what has been appended, until `deadline`. Comes before every wait and before
-    /// [`StartTls`](Self::StartTls) and [`Close`](Self::Close), and only then: a group of replies is one
-    /// segment (RFC 2920, section 3.2). A driver that waits for something of its own between two polls
-    /// writes out first as well.
+    /// Write out what has been appended, until `deadline`. Comes before every wait, before
+    /// [`StartTls`](Self::StartTls) and [`Close`](Self::Close), and behind the reply to a command that
+    /// ends a group; the replies of a group are one segment (RFC 2920, section 3.2). A driver that waits
+    /// for something of its own between two polls writes out first as well.
     Flush {
         /// When to give up on the peer.
         deadline: Duration,
@@ -234,7 +234,8 @@ pub enum Event<'c> {
     AuthFailed {
         /// Where the connection comes from.
         peer: Peer,
-        /// The mechanism, if the command named one.
+        /// The mechanism, if the command named one that is offered or well known: another word may be
+        /// a password out of place.
         mechanism: Option<MechanismName>,
         /// Who tried, where the mechanism got so far.
         authcid: Option<&'c str>,

@@ -44,8 +44,9 @@ canned! {
 
     // 5xx: syntax
     UNRECOGNIZED = "500 5.5.1 Command not recognized";
+    EMPTY_LINE = "500 5.5.2 Syntax error: empty line";
     BAD_LINE = "500 5.5.2 Syntax error: commands are printable ASCII";
-    BAD_UTF8 = "500 5.5.2 Syntax error: not valid UTF-8";
+    BAD_CHARACTER = "501 5.5.2 Syntax error: arguments are printable ASCII";
     BARE_NEWLINE = "500 5.5.2 Syntax error: lines end in CRLF only";
     LINE_TOO_LONG = "500 5.5.2 Line too long";
     AUTH_LINE_TOO_LONG = "500 5.5.6 Authentication exchange line is too long";
@@ -81,7 +82,8 @@ canned! {
     BAD_CREDENTIALS = "535 5.7.8 Authentication credentials invalid";
     ENCRYPTION_REQUIRED = "538 5.7.11 Encryption required for requested authentication mechanism";
     MESSAGE_TOO_BIG = "552 5.3.4 Message size exceeds fixed maximum message size";
-    NON_ASCII_ADDRESS = "553 5.6.7 Non-ASCII addresses need the SMTPUTF8 parameter";
+    NON_ASCII_REVERSE_PATH = "550 5.6.7 Non-ASCII addresses need the SMTPUTF8 parameter";
+    NON_ASCII_FORWARD_PATH = "553 5.6.7 Non-ASCII addresses need the SMTPUTF8 parameter";
     NO_RECIPIENTS = "554 5.5.1 No valid recipients";
     CLEAR_AFTER_STARTTLS = "554 5.5.0 Octets in the clear behind STARTTLS";
     NOT_SMTP = "554 5.5.1 This port speaks SMTP";

@@ -157,7 +157,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// What to do with line ends that are not CRLF.
+    /// What to do with line ends in the content that are not CRLF.
     pub fn newlines(mut self, newlines: Newlines) -> Self {
         self.newlines = newlines;
         self
@@ -407,16 +407,16 @@ impl Default for Timeouts {
     }
 }
 
-/// What to do with line ends that are not CRLF.
+/// What to do with line ends in the content that are not CRLF. In a command or a SASL response they are
+/// always refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Newlines {
-    /// Refuses them: `500` in a command, `554 5.6.11` after content that holds one. What SMTP smuggling
-    /// needs is a server that does anything else.
+    /// Refuses content that holds one with `554 5.6.11`, once it has ended. What SMTP smuggling needs is
+    /// a server that does anything else.
     #[default]
     Refuse,
-    /// For old senders: a LF ends a command line too, and in content a bare CR or LF is handed on as
-    /// CRLF. It never ends the content, and a dot behind it is no more than a dot. A SASL response still
-    /// ends in CRLF, and a bare CR in a command is still refused.
+    /// For old senders: a bare CR or LF is handed on as CRLF. It never ends the content, and a dot behind
+    /// it is no more than a dot.
     Convert,
 }
 

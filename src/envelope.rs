@@ -92,9 +92,11 @@ impl Envelope {
         self.body = parameters.body;
         self.smtputf8 = parameters.smtputf8;
         if let Some(auth) = parameters.auth {
-            if trust_auth && auth != b"<>" {
-                // It was checked when the parameters were read.
-                let _ = xtext::decode_onto(&mut self.text, auth);
+            let before = self.text.len();
+            // It was checked when the parameters were read.
+            let _ = xtext::decode_onto(&mut self.text, auth);
+            if !trust_auth || self.text.get(before..) == Some("<>") {
+                self.text.truncate(before);
             }
             self.auth_end = u32::try_from(self.text.len()).ok();
         }

@@ -17,6 +17,8 @@ mod question;
 mod reply;
 mod secret;
 mod session;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use action::{AbortReason, Aborted, Action, AuthFailure, Challenge, Event, Hook, HookCall, HookQuestion};
 pub use auth::{Auth, AuthRequest, AuthResult, AuthTurn, Hidden, MechanismName, Refusal};

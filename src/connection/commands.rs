@@ -14,7 +14,7 @@ impl Connection {
     /// Carries a command line out. `nothing_follows` says whether the input ends with it.
     pub(super) fn execute(&mut self, now: Duration, line: &[u8], nothing_follows: bool) {
         let (verb, arguments) = command::split(line);
-        if let Some(reply) = self.bad_octets(line) {
+        if let Some(reply) = self.bad_octets(verb, line) {
             if verb == Verb::Auth {
                 self.malformed_auth_command(reply);
             } else {
@@ -25,6 +25,8 @@ impl Connection {
         if verb != Verb::Unknown {
             self.unrecognized = 0;
         }
+        // RFC 2920, section 3.2: only replies to RSET, MAIL and RCPT may wait for more of their group.
+        self.flush_due = !matches!(verb, Verb::Rset | Verb::Mail | Verb::Rcpt);
         if let Some(reply) = self.forbidden(verb) {
             self.say(reply);
             return;
@@ -48,20 +50,30 @@ impl Connection {
         }
     }
 
-    /// Commands are printable ASCII, and UTF-8 where SMTPUTF8 is offered; a line that is not is thrown
-    /// away whole.
-    fn bad_octets(&self, line: &[u8]) -> Option<Canned> {
+    /// A line with octets that no command has is thrown away whole. What is said of it depends on
+    /// whether there is a command in it (RFC 5321, section 4.1.2: invalid character codes are 501).
+    fn bad_octets(&self, verb: Verb, line: &[u8]) -> Option<Canned> {
         let line = command::trim_end(line);
         if line.iter().all(|octet| matches!(octet, b' '..=b'~')) {
-            return None;
+            return line.is_empty().then_some(canned::EMPTY_LINE);
         }
         if line.contains(&b'\r') {
             return Some(canned::BARE_NEWLINE);
         }
-        if line.iter().any(u8::is_ascii_control) || !self.config.smtputf8 {
+        if verb == Verb::Unknown || line.contains(&0) {
             return Some(canned::BAD_LINE);
         }
-        core::str::from_utf8(line).is_err().then_some(canned::BAD_UTF8)
+        if line.iter().any(u8::is_ascii_control) {
+            let hello = matches!(verb, Verb::Helo | Verb::Ehlo);
+            return Some(if hello { canned::HELLO_ARGUMENT } else { canned::BAD_CHARACTER });
+        }
+        // Octets beyond ASCII are 500 without an extension that says otherwise (section 2.4). With it,
+        // paths and names are looked at where they are read.
+        if !self.config.smtputf8 {
+            return Some(canned::BAD_LINE);
+        }
+        let has_name = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Helo | Verb::Ehlo);
+        (!has_name && core::str::from_utf8(line).is_err()).then_some(canned::BAD_CHARACTER)
     }
 
     /// What stands in the way of a command, whatever its arguments are.
@@ -97,11 +109,12 @@ impl Connection {
         None
     }
 
-    /// Any printable word is taken for the name: Windows and home devices give themselves names with
-    /// underscores and worse, and no policy should rest on what a client calls itself.
+    /// Any word of the characters that domains and address literals have is taken for the name, and
+    /// underscores too, which many devices have in theirs: no policy should rest on what a client calls
+    /// itself.
     fn hello(&mut self, greeting: Greeting, name: &[u8]) {
-        let printable = name.iter().all(u8::is_ascii_graphic);
-        if name.is_empty() || !printable || name.len() > MAX_CLIENT_NAME_OCTETS {
+        let known = |octet: &u8| octet.is_ascii_alphanumeric() || b"-_.:[]".contains(octet);
+        if name.is_empty() || !name.iter().all(known) || name.len() > MAX_CLIENT_NAME_OCTETS {
             return self.say(canned::HELLO_ARGUMENT);
         }
         self.ask(Asked::Hello(greeting), name);
@@ -126,7 +139,7 @@ impl Connection {
         let Some(path) = command::after_keyword(arguments, b"FROM:", quirks.space_after_colon) else {
             return self.say(canned::MAIL_SYNTAX);
         };
-        let Some((span, used)) = path::parse(path, Kind::Reverse, quirks.bare_paths) else {
+        let Some((span, used)) = path::parse(path, Kind::Reverse, self.path_rules()) else {
             return self.say(canned::BAD_REVERSE_PATH);
         };
         let offered = Offered {
@@ -146,9 +159,13 @@ impl Connection {
         self.ask(Asked::Mail, &[]);
     }
 
+    fn path_rules(&self) -> path::Rules {
+        path::Rules { brackets_optional: self.config.quirks.bare_paths, utf8: self.config.smtputf8 }
+    }
+
     fn unacceptable(&self, path: &[u8], span: PathSpan, parameters: MailParameters<'_>) -> Option<Canned> {
         if !parameters.smtputf8 && !is_ascii(path, span) {
-            return Some(canned::NON_ASCII_ADDRESS);
+            return Some(canned::NON_ASCII_REVERSE_PATH);
         }
         if parameters.size.is_some_and(|size| size > self.config.limits.max_message_octets) {
             return Some(canned::MESSAGE_TOO_BIG);
@@ -164,14 +181,14 @@ impl Connection {
         let Some(path) = command::after_keyword(arguments, b"TO:", quirks.space_after_colon) else {
             return self.say(canned::RCPT_SYNTAX);
         };
-        let Some((span, used)) = path::parse(path, Kind::Forward, quirks.bare_paths) else {
+        let Some((span, used)) = path::parse(path, Kind::Forward, self.path_rules()) else {
             return self.say(canned::BAD_FORWARD_PATH);
         };
         if let Err(bad) = parameters::rcpt(path.get(used..).unwrap_or_default()) {
             return self.say(bad.reply());
         }
         if !self.envelope.is_smtputf8() && !is_ascii(path, span) {
-            return self.say(canned::NON_ASCII_ADDRESS);
+            return self.say(canned::NON_ASCII_FORWARD_PATH);
         }
         if self.envelope.recipients() >= self.config.limits.max_recipients {
             return self.say(canned::TOO_MANY_RECIPIENTS);

@@ -81,6 +81,8 @@ pub struct Connection {
     /// A reply that was put together for this connection.
     out: Vec<u8>,
     unflushed: bool,
+    /// The reply that is out must not wait for those to further commands of its group.
+    flush_due: bool,
 
     /// When the wait for the present line or piece of content ends; set when it begins.
     deadline: Option<Duration>,
@@ -184,6 +186,7 @@ impl Connection {
             outgoing: None,
             out: Vec::new(),
             unflushed: false,
+            flush_due: false,
             deadline: None,
             unrecognized: 0,
             turned_away: false,
@@ -334,6 +337,9 @@ impl Connection {
                 self.unflushed = true;
                 return Next::Reply(outgoing);
             }
+            if self.flush_due && self.unflushed {
+                return self.flush(now);
+            }
             let next = match &self.stage {
                 Stage::Opening => {
                     self.ask(Asked::Connect, &[]);
@@ -373,11 +379,13 @@ impl Connection {
 
     /// Before any wait, what has been said must go out.
     fn wait(&mut self, now: Duration, next: Next) -> Next {
-        if self.unflushed {
-            self.unflushed = false;
-            return Next::Flush { deadline: now.saturating_add(self.config.timeouts.write) };
-        }
-        next
+        if self.unflushed { self.flush(now) } else { next }
+    }
+
+    fn flush(&mut self, now: Duration) -> Next {
+        self.unflushed = false;
+        self.flush_due = false;
+        Next::Flush { deadline: now.saturating_add(self.config.timeouts.write) }
     }
 
     fn say(&mut self, reply: Canned) {
@@ -410,7 +418,7 @@ impl Connection {
             return None;
         }
         let config = &self.config;
-        match self.lines.next(input, config.newlines, |beginning| max_line_octets(config, beginning)) {
+        match self.lines.next(input, |beginning| max_line_octets(config, beginning)) {
             Framed::Whole(line) => {
                 self.deadline = None;
                 self.execute(now, line, input.is_empty());

@@ -2,7 +2,6 @@
 
 use memchr::memchr;
 
-use crate::config::Newlines;
 use crate::secret::Secret;
 
 /// Cuts lines off the input. A line that lies whole in the input is not copied.
@@ -46,12 +45,7 @@ enum Discard {
 impl Lines {
     /// Takes the next line off `input`. `limit` tells from a line's beginning how many octets it may
     /// have, CRLF included; it must not change its mind once it has seen [`VERB_OCTETS`].
-    pub(crate) fn next<'i>(
-        &mut self,
-        input: &mut &'i [u8],
-        newlines: Newlines,
-        limit: impl Fn(&[u8]) -> usize,
-    ) -> Framed<'i> {
+    pub(crate) fn next<'i>(&mut self, input: &mut &'i [u8], limit: impl Fn(&[u8]) -> usize) -> Framed<'i> {
         if let Some(discard) = self.discarding {
             if !self.skip_past_crlf(input) {
                 return Framed::Incomplete;
@@ -88,18 +82,17 @@ impl Lines {
             self.discarding = Some(Discard::TooLong { auth });
             return Framed::Incomplete;
         }
-        if !ended_by_crlf && newlines == Newlines::Refuse {
+        if !ended_by_crlf {
             self.partial.clear_and_shrink(KEPT_OCTETS);
             self.discarding = Some(Discard::Silently);
             self.after_cr = false;
             return Framed::BareNewline;
         }
-        let terminator = usize::from(ended_by_crlf);
         if self.partial.len() == 0 {
-            return Framed::Whole(line.get(..line.len() - terminator).unwrap_or_default());
+            return Framed::Whole(line.get(..line.len() - 1).unwrap_or_default());
         }
         self.partial.extend(line);
-        self.partial.truncate(self.partial.len() - terminator);
+        self.partial.truncate(self.partial.len() - 1);
         Framed::Parts(core::mem::take(&mut self.partial))
     }
 
@@ -206,12 +199,12 @@ mod tests {
 
     use super::*;
 
-    fn frames(input: &[u8], cut: usize, newlines: Newlines) -> Vec<String> {
+    fn frames(input: &[u8], cut: usize) -> Vec<String> {
         let mut lines = Lines::default();
         let mut found = Vec::new();
         for mut piece in input.chunks(cut) {
             loop {
-                match lines.next(&mut piece, newlines, |start| if is_auth(start) { 40 } else { 10 }) {
+                match lines.next(&mut piece, |start| if is_auth(start) { 40 } else { 10 }) {
                     Framed::Whole(line) => found.push(String::from_utf8_lossy(line).into_owned()),
                     Framed::Parts(line) => {
                         found.push(String::from_utf8_lossy(line.expose_secret()).into_owned());
@@ -229,28 +222,21 @@ mod tests {
     #[test]
     fn only_crlf_ends_a_line() {
         for cut in 1..30 {
-            assert_eq!(frames(b"NOOP\r\nA\nNOOP\r\nQUIT\r\n\r\n", cut, Newlines::Refuse), ["NOOP", "bare", "QUIT", ""]);
-            assert_eq!(frames(b"A\rB\r\nC\r\r\n", cut, Newlines::Refuse), ["A\rB", "C\r"]);
-            assert_eq!(frames(b"A\nB\r\n\nC\r\n", cut, Newlines::Convert), ["A", "B", "", "C"]);
+            assert_eq!(frames(b"NOOP\r\nA\nNOOP\r\nQUIT\r\n\r\n", cut), ["NOOP", "bare", "QUIT", ""]);
+            assert_eq!(frames(b"A\rB\r\nC\r\r\n", cut), ["A\rB", "C\r"]);
         }
     }
 
     #[test]
     fn a_line_too_long_is_reported_once_and_at_its_end() {
         for cut in 1..60 {
+            assert_eq!(frames(b"12345678\r\n123456789\r\nAB\r\n", cut), ["12345678", "too long, auth false", "AB"]);
+            assert_eq!(frames(b"1234567890123\n\r456\r\r\nAB\r\n", cut), ["too long, auth false", "AB"]);
             assert_eq!(
-                frames(b"12345678\r\n123456789\r\nAB\r\n", cut, Newlines::Refuse),
-                ["12345678", "too long, auth false", "AB"]
-            );
-            assert_eq!(
-                frames(b"1234567890123\n\r456\r\r\nAB\r\n", cut, Newlines::Refuse),
-                ["too long, auth false", "AB"]
-            );
-            assert_eq!(
-                frames(b"AUTH 567890123\r\nauth 56789012345678901234567890123456789\r\nAB\r\n", cut, Newlines::Refuse),
+                frames(b"AUTH 567890123\r\nauth 56789012345678901234567890123456789\r\nAB\r\n", cut),
                 ["AUTH 567890123", "too long, auth true", "AB"]
             );
-            assert_eq!(frames(b"AUTHX567890123\r\n", cut, Newlines::Refuse), ["too long, auth false"]);
+            assert_eq!(frames(b"AUTHX567890123\r\n", cut), ["too long, auth false"]);
         }
     }
 
@@ -259,7 +245,7 @@ mod tests {
         let mut lines = Lines::default();
         for _ in 0..10_000 {
             let mut piece: &[u8] = b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
-            assert!(matches!(lines.next(&mut piece, Newlines::Refuse, |_| 512), Framed::Incomplete));
+            assert!(matches!(lines.next(&mut piece, |_| 512), Framed::Incomplete));
             assert!(lines.partial.capacity() <= 1024);
         }
     }

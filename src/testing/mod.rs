@@ -1,0 +1,63 @@
+//! Plays transcripts against a connection: tests without sockets, threads or clocks.
+//!
+//! A transcript reads like the examples of the RFCs. The embedder's decisions are part of it, or come
+//! from a [`Handler`](crate::Handler):
+//!
+//! ```
+//! use sansmtp::testing::Play;
+//! use sansmtp::{Auth, Config};
+//!
+//! let auth = Auth::new().require_tls(false);
+//! let config = Config::builder("mx.example.org").auth(auth).build()?;
+//! Play::new(config).transcript(
+//!     r"
+//!     S: 220 mx.example.org ESMTP
+//!     C: EHLO client.example.net
+//!     S*: 250
+//!     C: AUTH PLAIN
+//!     S: 334\x20
+//!     C: AHRpbQB0YW5zdGFhZnRhbnN0YWFm
+//!     ?: authenticate PLAIN authcid=tim password=tanstaaftanstaaf -> accept
+//!     S: 235 2.7.0 ...
+//!     C: QUIT
+//!     S: 221 2.0.0 ...
+//!     S: <closed>
+//!     ",
+//! )?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A line's first word says what it is; white space in front of it and empty lines do not matter.
+//!
+//! | line | meaning |
+//! | --- | --- |
+//! | `# text` | a comment |
+//! | `C: line` | the client sends the line and CRLF; several in a row come in one read |
+//! | `C-: octets` | the client sends the octets, with nothing added |
+//! | `C*: N octets` | the same, N times |
+//! | `S: line` | the next line of a reply is this one; a line that ends in ` ...` says only how it begins |
+//! | `S*: code` | the next reply, of any number of lines, has this code |
+//! | `S: <closed>` | the connection closes |
+//! | `?: question -> answer` | the connection asks, and this is the answer |
+//! | `!: event` | an event; a transcript without any does not look at events |
+//! | `=: octets` | the content handed on since the last such line |
+//! | `A: reason` | the content is void |
+//! | `T: seconds` | the clock moves on |
+//! | `P: seconds` | a pause of that length; pauses that are not mentioned are passed over |
+//! | `TLS: start`, `TLS: fail` | the connection asks for the handshake, which succeeds or fails |
+//! | `X: eof` | the client closes its side |
+//!
+//! In octets, `\r \n \t \0 \\ \xHH` stand for what they do in Rust.
+//!
+//! Questions are `connect`, `helo NAME`, `ehlo NAME`, `mail <PATH>`, `rcpt <PATH>`, `data`,
+//! `message OCTETS`, `rset`, `noop`, `vrfy ARGUMENT`, `expn ARGUMENT`, `unknown`, `quit`,
+//! `authenticate MECHANISM authcid=NAME [authzid=NAME] [password=WORD]`, and for the AUTH handler hook
+//! `auth MECHANISM [response=WORD]`. Answers are `accept`, `refuse`, `cannot-tell`, `grant` (accepts,
+//! and grants the authzid), each with `with REPLY` behind it if wanted, `accept as LOGIN`, a bare reply,
+//! `challenge TEXT`, `malformed`, `drop` (the question is forgotten) and `late` (it is answered after its
+//! deadline). A `message` that the transcript does not mention is accepted.
+
+mod player;
+mod transcript;
+
+pub use player::{Mismatch, Play};
