@@ -19,6 +19,8 @@ mod secret;
 mod session;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "rustls")]
+pub mod tls;
 
 pub use action::{AbortReason, Aborted, Action, AuthFailure, Challenge, Event, Hook, HookCall, HookQuestion};
 pub use auth::{Auth, AuthRequest, AuthResult, AuthTurn, Hidden, MechanismName, Refusal};
