@@ -83,12 +83,6 @@ impl Config {
     pub fn offers_starttls(&self) -> bool {
         self.starttls
     }
-
-    /// The same configuration, asking other hooks: an adapter asks those that its handler has.
-    #[must_use]
-    pub fn with_hooks(&self, hooks: Hooks) -> Self {
-        Self { hooks, ..self.clone() }
-    }
 }
 
 /// Makes a [`Config`].
@@ -175,7 +169,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// Which hooks the engine asks; [`Hooks::NONE`] unless changed. Adapters set what their handler has.
+    /// Which hooks a connection asks; [`Hooks::NONE`] unless changed. Adapters ask what their handler has,
+    /// by [`Connection::set_hooks`](crate::Connection::set_hooks).
     pub fn hooks(mut self, hooks: Hooks) -> Self {
         self.hooks = hooks;
         self

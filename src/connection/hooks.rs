@@ -100,7 +100,7 @@ impl Connection {
     pub(super) fn ask(&mut self, about: Asked, held: &[u8]) {
         self.held.clear_and_shrink(KEPT_OCTETS);
         self.held.extend(held);
-        if self.config.hooks.contains(about.hooks()) {
+        if self.hooks.contains(about.hooks()) {
             self.stage = Stage::Asking { about, asked_until: None };
         } else if matches!(about, Asked::Message { .. }) {
             // Nobody keeps the message, so nobody may say that it is safe.

@@ -34,7 +34,7 @@ use crate::action::{AbortReason, Aborted, Action};
 use crate::auth::turn::TurnAnswer;
 use crate::auth::{AuthResult, Credentials, Hidden, Running};
 use crate::canned::{self, Canned};
-use crate::config::Config;
+use crate::config::{Config, Hooks};
 use crate::envelope::Envelope;
 use crate::framing::content::{Content, Fault, Rules, Unit};
 use crate::framing::lines::{Framed, Lines, is_auth};
@@ -58,6 +58,7 @@ pub(crate) use self::hooks::Asked;
 /// octets are cut into inputs.
 pub struct Connection {
     config: Arc<Config>,
+    hooks: Hooks,
     session: Session,
     envelope: Envelope,
     lines: Lines,
@@ -169,6 +170,7 @@ impl Connection {
             None => Credentials::default(),
         };
         Self {
+            hooks: config.hooks,
             config,
             session: Session::new(peer.into()),
             envelope: Envelope::default(),
@@ -193,6 +195,11 @@ impl Connection {
             input_ended: false,
             shutting_down: false,
         }
+    }
+
+    /// Asks other hooks than the configuration says: an adapter asks those that its handler has.
+    pub fn set_hooks(&mut self, hooks: Hooks) {
+        self.hooks = hooks;
     }
 
     /// Says what to do next.

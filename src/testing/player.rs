@@ -72,11 +72,10 @@ impl Play {
 
     fn play<H: Handler>(self, transcript: &str, handler: Option<&mut H>) -> Result<(), Mismatch> {
         let items = parse(transcript).map_err(|(line, problem)| Mismatch { line, expected: problem, found: None })?;
-        let config = match &handler {
-            Some(handler) => Arc::new(self.config.with_hooks(handler.hooks())),
-            None => self.config,
-        };
-        let mut connection = Connection::new(config, self.peer);
+        let mut connection = Connection::new(self.config, self.peer);
+        if let Some(handler) = &handler {
+            connection.set_hooks(handler.hooks());
+        }
         if let Some(tls) = self.tls {
             // Before the first poll it cannot be refused.
             let _ = connection.tls_established(tls);

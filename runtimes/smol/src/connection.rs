@@ -1,0 +1,277 @@
+//! One connection: octets in, octets out, questions to the handler, and nothing of SMTP.
+
+use std::future::Future;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_io::{Async, Timer};
+use futures_lite::{FutureExt, future};
+use sansmtp::{Action, AsyncHandler, Event, ReadBuffer};
+use smol::channel::Receiver;
+
+use crate::buffers::Buffers;
+use crate::engine::Engine;
+
+/// What a connection's task has to work with.
+pub(crate) struct Driver {
+    stream: Async<TcpStream>,
+    buffers: Arc<Buffers>,
+    /// Closed when the server begins to shut down.
+    shutdown: Receiver<()>,
+    accepted: Instant,
+    out: Vec<u8>,
+    /// The handler did not answer in time.
+    overdue: bool,
+}
+
+/// What ended a wait.
+enum Woken {
+    Readable(io::Result<()>),
+    Deadline,
+    Shutdown,
+}
+
+impl Driver {
+    pub(crate) fn new(stream: Async<TcpStream>, buffers: Arc<Buffers>, shutdown: Receiver<()>) -> Self {
+        Self { stream, buffers, shutdown, accepted: Instant::now(), out: Vec::new(), overdue: false }
+    }
+
+    /// Runs the connection to its end.
+    pub(crate) async fn run(mut self, mut engine: Engine, mut handler: impl AsyncHandler) -> io::Result<()> {
+        let answer_timeout = engine.connection().config().timeouts().answer;
+        // An idle connection has no buffer: it takes one from the pool when there is something to read.
+        let mut buffer: Option<ReadBuffer> = None;
+        let mut shutting_down = false;
+        loop {
+            let mut input = buffer.as_ref().map_or(&[][..], ReadBuffer::unread);
+            let before = input.len();
+            let action = engine.poll(self.accepted.elapsed(), &mut input);
+            let taken = before - input.len();
+            let mut answer = None;
+            match action {
+                Action::Reply(reply) => self.out.extend_from_slice(reply.as_bytes()),
+                Action::Challenge(challenge) => self.out.extend_from_slice(challenge.as_bytes()),
+                Action::Transmit(ciphertext) => self.out.extend_from_slice(ciphertext),
+                Action::Flush { deadline } => self.flush(deadline).await?,
+                Action::CallHook(call) => {
+                    answer = self.ask(answer_timeout, handler.call_hook(call)).await?;
+                }
+                Action::CallAuthenticator(request) => {
+                    let session = engine.connection().session();
+                    answer = self.ask(answer_timeout, handler.call_authenticator(session, request)).await?;
+                }
+                Action::CallAuthHandler(turn) => {
+                    let session = engine.connection().session();
+                    answer = self.ask(answer_timeout, handler.auth(session, turn)).await?;
+                }
+                Action::Content(piece) => {
+                    self.ask(answer_timeout, handler.content(piece)).await?;
+                }
+                Action::Aborted(aborted) => {
+                    self.ask(answer_timeout, handler.aborted(aborted)).await?;
+                }
+                Action::Event(event) => {
+                    trace(event);
+                    handler.event(event);
+                }
+                Action::NeedInput { deadline } => {
+                    let mut readable = match buffer.take() {
+                        Some(buffer) => buffer,
+                        None => self.buffers.take(),
+                    };
+                    match self.read(&mut readable) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            self.buffers.give_back(readable);
+                            match self.wait(deadline, shutting_down).await {
+                                Woken::Readable(result) => result?,
+                                Woken::Deadline => {}
+                                Woken::Shutdown => {
+                                    shutting_down = true;
+                                    engine.begin_shutdown();
+                                }
+                            }
+                            continue;
+                        }
+                        Ok(0) => {
+                            self.buffers.give_back(readable);
+                            engine.end_of_input();
+                        }
+                        Ok(_) => buffer = Some(readable),
+                        // The peer is gone; the engine says what becomes of what was begun.
+                        Err(_) => {
+                            self.buffers.give_back(readable);
+                            engine.end_of_input();
+                        }
+                    }
+                    continue;
+                }
+                // Questions are answered before the next poll; only the time of one that was not can be
+                // waited for, and the engine has ended it.
+                Action::AwaitAnswer { deadline } | Action::Pause { until: deadline } => {
+                    Timer::at(self.instant(deadline)).await;
+                }
+                Action::StartTls => {
+                    return Err(io::Error::other("STARTTLS is offered, but there is no TLS configuration"));
+                }
+                Action::Close => break,
+            }
+            if std::mem::take(&mut self.overdue) {
+                // Its handler is still busy with this: nothing more can be asked.
+                engine.begin_shutdown();
+            }
+            if let Some(answer) = answer {
+                // It is the answer to the question just asked.
+                let _ = engine.answer(answer);
+            }
+            if let Some(buffer) = &mut buffer {
+                buffer.take(taken);
+            }
+        }
+        if let Some(buffer) = buffer {
+            self.buffers.give_back(buffer);
+        }
+        self.close().await
+    }
+
+    /// Waits for the handler. What has been said goes out first if that takes time. `None` if the time
+    /// for the answer ran out, or the handler panicked: the question is dropped with the future, and
+    /// the engine answers in its place.
+    async fn ask<T>(&mut self, timeout: Duration, answer: impl Future<Output = T>) -> io::Result<Option<T>> {
+        let mut answer = pin!(AssertUnwindSafe(answer).catch_unwind());
+        let caught = match future::poll_once(&mut answer).await {
+            Some(caught) => Some(caught),
+            None => {
+                self.write_out(Timer::after(timeout)).await?;
+                let timer = async {
+                    Timer::after(timeout).await;
+                    None
+                };
+                async { Some(answer.await) }.or(timer).await
+            }
+        };
+        match caught {
+            Some(Ok(answer)) => Ok(Some(answer)),
+            Some(Err(_)) => {
+                tracing::error!("the handler panicked");
+                Ok(None)
+            }
+            None => {
+                self.overdue = true;
+                tracing::error!("the handler did not answer in time");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn flush(&mut self, deadline: Duration) -> io::Result<()> {
+        let timer = Timer::at(self.instant(deadline));
+        self.write_out(timer).await
+    }
+
+    async fn write_out(&mut self, timer: Timer) -> io::Result<()> {
+        let mut written = 0;
+        let mut timer = pin!(timer);
+        while let Some(rest) = self.out.get(written..).filter(|rest| !rest.is_empty()) {
+            match self.stream.get_ref().write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(octets) => written += octets,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let late = async {
+                        timer.as_mut().await;
+                        Err(io::ErrorKind::TimedOut.into())
+                    };
+                    self.stream.writable().or(late).await?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.out.clear();
+        self.out.shrink_to(KEPT_OUT_OCTETS);
+        Ok(())
+    }
+
+    fn read(&self, buffer: &mut ReadBuffer) -> io::Result<usize> {
+        loop {
+            match self.stream.get_ref().read(buffer.room()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(octets) => {
+                    buffer.filled(octets);
+                    return Ok(octets);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn wait(&self, deadline: Duration, shutting_down: bool) -> Woken {
+        let readable = async { Woken::Readable(self.stream.readable().await) };
+        let late = async {
+            Timer::at(self.instant(deadline)).await;
+            Woken::Deadline
+        };
+        let shutdown = async {
+            if shutting_down {
+                future::pending::<()>().await;
+            }
+            // Nothing is ever sent: the channel only closes.
+            let _ = self.shutdown.recv().await;
+            Woken::Shutdown
+        };
+        readable.or(late).or(shutdown).await
+    }
+
+    fn instant(&self, deadline: Duration) -> Instant {
+        // A deadline past the end of the clock's range is as good as none within a day.
+        self.accepted.checked_add(deadline).unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400))
+    }
+
+    /// Closes so that the last reply arrives: a reset would throw it away if the peer is still sending.
+    async fn close(self) -> io::Result<()> {
+        self.stream.get_ref().shutdown(Shutdown::Write)?;
+        let drain = async {
+            let mut buffer = self.buffers.take();
+            loop {
+                match self.stream.get_ref().read(buffer.room()) {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        if self.stream.readable().await.is_err() {
+                            break;
+                        }
+                    }
+                    Err(_) => break,
+                }
+            }
+            self.buffers.give_back(buffer);
+        };
+        let late = async {
+            Timer::after(LINGER).await;
+        };
+        drain.or(late).await;
+        Ok(())
+    }
+}
+
+fn trace(event: Event<'_>) {
+    match event {
+        Event::AuthSucceeded { peer, mechanism, login } => {
+            tracing::info!(%peer, %mechanism, login, "authentication succeeded");
+        }
+        // Without the name that was tried: a password may have been typed into its field.
+        Event::AuthFailed { peer, mechanism, reason, failures, .. } => {
+            let mechanism = mechanism.map(|mechanism| mechanism.to_string()).unwrap_or_default();
+            tracing::warn!(%peer, mechanism, %reason, failures, "authentication failed");
+        }
+        _ => {}
+    }
+}
+
+/// How long a closed connection is listened to, so that its peer sees the last reply.
+const LINGER: Duration = Duration::from_secs(2);
+
+const KEPT_OUT_OCTETS: usize = 512;
