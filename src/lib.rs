@@ -1,4 +1,113 @@
-//! A sans-IO SMTP server engine.
+//! A sans-IO SMTP server protocol engine, with authentication at its heart.
+//!
+//! A [`Connection`] takes octets, the time and answers, and gives [`Action`]s. It opens no socket, reads
+//! no clock, starts no thread and knows no runtime, so that the same code serves any of them, and a unit
+//! test too.
+//!
+//! ```text
+//!              ┌───────── no socket, clock, thread, runtime ─────────┐
+//! octets ─────►│ tls ─► framing ─► commands, AUTH, content           │─► Action
+//! answers ────►│ AuthResult, Verdict                                 │
+//!              └─────────────────────────────────────────────────────┘
+//!                ▲ driven by sansmtp-smol, a loop of your own, or a unit test
+//! ```
+//!
+//! # The loop
+//!
+//! This is a whole SMTP server for one connection, on blocking sockets:
+//!
+//! ```
+//! use sansmtp::{Action, Auth, AuthResult, Config, Connection, Hook, Hooks, ReadBuffer, Verdict, reply};
+//! use std::io::{Read, Write};
+//! use std::net::TcpStream;
+//! use std::time::Instant;
+//!
+//! fn serve(mut stream: TcpStream) -> Result<(), Box<dyn std::error::Error>> {
+//!     let auth = Auth::new().require_tls(false);
+//!     let config = Config::builder("mx.example.org").auth(auth).auth_required(true).hooks(Hooks::MESSAGE).build()?;
+//!     let mut connection = Connection::new(config, stream.peer_addr()?);
+//!     let (start, mut buffer, mut out) = (Instant::now(), ReadBuffer::new(8192), Vec::new());
+//!     let mut message = Vec::new();
+//!     loop {
+//!         match buffer.poll(&mut connection, start.elapsed()) {
+//!             Action::Reply(reply) => out.extend_from_slice(reply.as_bytes()),
+//!             Action::Challenge(challenge) => out.extend_from_slice(challenge.as_bytes()),
+//!             Action::Flush { .. } => {
+//!                 stream.write_all(&out)?;
+//!                 out.clear();
+//!             }
+//!             Action::CallAuthenticator(request) => {
+//!                 let password = request.credentials().password();
+//!                 let right = password.is_some_and(|password| password.ct_eq(b"tanstaaftanstaaf"));
+//!                 let result = if right { AuthResult::accept() } else { AuthResult::refuse() };
+//!                 connection.answer(request.answer(result))?;
+//!             }
+//!             Action::CallHook(call) => {
+//!                 // Asked for the end of a message only. Nothing is stored here, so nothing is promised.
+//!                 assert!(matches!(call.hook(), Hook::Message { .. }));
+//!                 let answer = call.answer(Verdict::from(reply!("451 4.3.0 Come back later")));
+//!                 connection.answer(answer)?;
+//!                 message.clear();
+//!             }
+//!             Action::Content(piece) => message.extend_from_slice(piece),
+//!             Action::Aborted(_) => message.clear(),
+//!             Action::Event(event) => println!("{event:?}"),
+//!             Action::NeedInput { deadline } => {
+//!                 stream.set_read_timeout(Some(deadline.saturating_sub(start.elapsed()).max(MINIMUM)))?;
+//!                 match stream.read(buffer.room()) {
+//!                     Ok(0) => connection.end_of_input(),
+//!                     Ok(octets) => buffer.filled(octets),
+//!                     // The next poll sees the clock.
+//!                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+//!                     Err(error) => return Err(error.into()),
+//!                 }
+//!             }
+//!             Action::Pause { until } => std::thread::sleep(until.saturating_sub(start.elapsed())),
+//!             Action::Close => return Ok(()),
+//!             // Every question is answered at once, and TLS is not configured.
+//!             Action::AwaitAnswer { .. } | Action::CallAuthHandler(_) | Action::StartTls | Action::Transmit(_) => {}
+//!         }
+//!     }
+//! }
+//! # const MINIMUM: std::time::Duration = std::time::Duration::from_millis(1);
+//! #
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! #     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+//! #     let mut client = TcpStream::connect(listener.local_addr()?)?;
+//! #     let server = std::thread::spawn(move || serve(listener.accept().unwrap().0).map_err(|error| error.to_string()));
+//! #     client.write_all(b"EHLO c\r\nAUTH PLAIN AHRpbQB0YW5zdGFhZnRhbnN0YWFm\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n\
+//! #         Subject: x\r\n\r\nx\r\n.\r\nQUIT\r\n")?;
+//! #     let mut replies = String::new();
+//! #     client.read_to_string(&mut replies)?;
+//! #     assert!(replies.contains("\r\n235 2.7.0 ") && replies.contains("\r\n354 ") && replies.contains("\r\n451 4.3.0 Come"));
+//! #     assert!(replies.ends_with("\r\n221 2.0.0 mx.example.org closes the connection\r\n"));
+//! #     server.join().unwrap()?;
+//! #     Ok(())
+//! # }
+//! ```
+//!
+//! # What holds
+//!
+//! * **However the input is cut, the actions are the same.** Only when a wait begins depends on it.
+//! * **Octets are borrowed, questions are owned.** A command that lies whole in the input is parsed in
+//!   place; content is handed on as slices of the input. A question can go to another thread.
+//! * **The answer consumes the question.** Answering twice, or in the wrong kind, does not compile. A
+//!   question that is dropped, by a panic too, is a temporary failure at the next poll, and one that is
+//!   held too long becomes one at its deadline. Nothing leads from an omission to 235 or 250.
+//! * **Every buffer is bounded** by the configuration, and so is every wait.
+//! * **Secrets are typed**: redacted, zeroized, compared in constant time ([`Secret`]).
+//!
+//! # Where to look
+//!
+//! | for | see |
+//! | --- | --- |
+//! | limits, timeouts, policy | [`Config`] |
+//! | mechanisms, and one of your own | [`Auth`], [`auth::mechanism`] |
+//! | hooks and authenticator as methods | [`Handler`], [`AsyncHandler`] |
+//! | TLS (feature `rustls`) | `tls::Session` |
+//! | tests without sockets (feature `testing`) | `testing` |
+//!
+//! Features: `std` (on; without it the engine needs `alloc` only), `rustls`, `testing`.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 
@@ -30,7 +139,7 @@ pub use connection::Connection;
 pub use envelope::{Body, Envelope, Path};
 pub use handler::{AsyncHandler, Handler, OwnedHookCall};
 pub use question::{Answer, NotAsked, Verdict};
-pub use read_buffer::ReadBuffer;
+pub use read_buffer::{Poll, ReadBuffer};
 pub use reply::{EnhancedCode, InvalidReply, Reply, ReplyRef};
 pub use secret::{Secret, SecretRef};
 pub use session::{Greeting, Peer, Session, TlsInfo};

@@ -2,8 +2,24 @@
 
 use alloc::boxed::Box;
 use core::fmt;
+use core::time::Duration;
 
 use zeroize::Zeroize;
+
+use crate::action::Action;
+use crate::connection::Connection;
+
+/// What can be polled with input: a [`Connection`], or a layer around one.
+pub trait Poll {
+    /// Says what to do next, as [`Connection::poll`] does.
+    fn poll<'c, 'i: 'c>(&'c mut self, now: Duration, input: &mut &'i [u8]) -> Action<'c>;
+}
+
+impl Poll for Connection {
+    fn poll<'c, 'i: 'c>(&'c mut self, now: Duration, input: &mut &'i [u8]) -> Action<'c> {
+        Self::poll(self, now, input)
+    }
+}
 
 /// Octets read and not yet taken by the connection.
 ///
@@ -13,6 +29,8 @@ pub struct ReadBuffer {
     octets: Box<[u8]>,
     start: usize,
     end: usize,
+    /// How many octets the last poll took: they may still be looked at by its action.
+    taken: usize,
     /// How far octets have been read since the last `release`.
     dirty: usize,
 }
@@ -21,25 +39,22 @@ impl ReadBuffer {
     /// A buffer of so many octets.
     #[must_use]
     pub fn new(octets: usize) -> Self {
-        Self { octets: alloc::vec![0; octets].into(), start: 0, end: 0, dirty: 0 }
+        Self { octets: alloc::vec![0; octets.max(1)].into(), start: 0, end: 0, taken: 0, dirty: 0 }
     }
 
-    /// What has been read and not taken.
-    #[must_use]
-    pub fn unread(&self) -> &[u8] {
-        self.octets.get(self.start..self.end).unwrap_or_default()
+    /// Polls `connection` with what has been read.
+    pub fn poll<'c>(&'c mut self, connection: &'c mut impl Poll, now: Duration) -> Action<'c> {
+        self.forget_taken();
+        let mut input = self.octets.get(self.start..self.end).unwrap_or_default();
+        let available = input.len();
+        let action = connection.poll(now, &mut input);
+        self.taken = available - input.len();
+        action
     }
 
-    /// Says that the first `octets` of [`unread`](Self::unread) have been taken.
-    pub fn take(&mut self, octets: usize) {
-        self.start = self.start.saturating_add(octets).min(self.end);
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        }
-    }
-
-    /// The room to read into. There is some whenever everything has been taken.
+    /// The room to read into. There is some whenever the connection needs input.
     pub fn room(&mut self) -> &mut [u8] {
+        self.forget_taken();
         self.octets.get_mut(self.end..).unwrap_or_default()
     }
 
@@ -54,7 +69,14 @@ impl ReadBuffer {
         if let Some(used) = self.octets.get_mut(..self.dirty) {
             used.zeroize();
         }
-        (self.start, self.end, self.dirty) = (0, 0, 0);
+        (self.start, self.end, self.taken, self.dirty) = (0, 0, 0, 0);
+    }
+
+    fn forget_taken(&mut self) {
+        self.start = self.start.saturating_add(core::mem::take(&mut self.taken)).min(self.end);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
     }
 }
 
@@ -66,7 +88,7 @@ impl Drop for ReadBuffer {
 
 impl fmt::Debug for ReadBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ReadBuffer({} unread)", self.end - self.start)
+        write!(f, "ReadBuffer({} unread)", self.end - self.start - self.taken)
     }
 }
 
@@ -74,16 +96,47 @@ impl fmt::Debug for ReadBuffer {
 mod tests {
     use super::*;
 
+    /// Takes so many octets a poll.
+    struct Taking(usize);
+
+    impl Poll for Taking {
+        fn poll<'c, 'i: 'c>(&'c mut self, _: Duration, input: &mut &'i [u8]) -> Action<'c> {
+            let (taken, rest) = input.split_at(self.0.min(input.len()));
+            *input = rest;
+            Action::Content(taken)
+        }
+    }
+
+    fn next(buffer: &mut ReadBuffer, octets: usize) -> alloc::vec::Vec<u8> {
+        match buffer.poll(&mut Taking(octets), Duration::ZERO) {
+            Action::Content(piece) => piece.to_vec(),
+            _ => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn nothing_is_lost_or_seen_twice() {
+        let mut buffer = ReadBuffer::new(8);
+        buffer.room()[..6].copy_from_slice(b"abcdef");
+        buffer.filled(6);
+        assert_eq!(next(&mut buffer, 2), b"ab");
+        assert_eq!(buffer.room().len(), 2);
+        buffer.room().copy_from_slice(b"gh");
+        buffer.filled(2);
+        assert_eq!(next(&mut buffer, 5), b"cdefg");
+        assert_eq!(next(&mut buffer, 5), b"h");
+        // All taken: there is room again, though no poll came in between.
+        assert_eq!(buffer.room().len(), 8);
+        assert_eq!(next(&mut buffer, 5), b"");
+    }
+
     #[test]
     fn what_was_read_is_overwritten() {
         let mut buffer = ReadBuffer::new(8);
         buffer.room()[..6].copy_from_slice(b"secret");
         buffer.filled(6);
-        assert_eq!(buffer.unread(), b"secret");
-        buffer.take(2);
-        assert_eq!(buffer.unread(), b"cret");
-        buffer.take(4);
-        assert_eq!(buffer.room().len(), 8);
+        assert_eq!(next(&mut buffer, 6), b"secret");
+        assert_eq!(&buffer.room()[..6], b"secret");
         buffer.release();
         assert_eq!(buffer.room(), [0; 8]);
     }

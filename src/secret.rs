@@ -51,8 +51,10 @@ impl Secret {
     /// Overwrites the content with zeros and keeps the allocation for the next one.
     pub(crate) fn clear(&mut self) {
         // What lies beyond the length was overwritten by an earlier `clear` or never written.
-        self.octets.as_mut_slice().zeroize();
-        self.octets.clear();
+        if !self.octets.is_empty() {
+            self.octets.as_mut_slice().zeroize();
+            self.octets.clear();
+        }
     }
 
     /// Overwrites the content, and gives the allocation back if it has grown past `octets`.
@@ -67,9 +69,9 @@ impl Secret {
     pub(crate) fn extend(&mut self, more: &[u8]) {
         let wanted = self.octets.len().saturating_add(more.len());
         if wanted > self.octets.capacity() {
-            let mut larger = Vec::with_capacity(wanted.max(self.octets.capacity().saturating_mul(2)));
+            let mut larger = Vec::with_capacity(wanted.max(self.octets.capacity().saturating_mul(2)).max(LEAST_OCTETS));
             larger.extend_from_slice(&self.octets);
-            self.octets.zeroize();
+            wipe(&mut self.octets);
             self.octets = larger;
         }
         self.octets.extend_from_slice(more);
@@ -104,7 +106,7 @@ impl Secret {
 
 impl Drop for Secret {
     fn drop(&mut self) {
-        self.octets.zeroize();
+        wipe(&mut self.octets);
     }
 }
 
@@ -117,6 +119,28 @@ impl fmt::Debug for Secret {
 impl From<&[u8]> for Secret {
     fn from(octets: &[u8]) -> Self {
         Self::new(octets.to_vec())
+    }
+}
+
+/// Room for a secret of a few octets, without an allocation, and overwritten with zeros when dropped.
+pub(crate) struct ShortSecret {
+    octets: [u8; SHORT_OCTETS],
+}
+
+impl ShortSecret {
+    pub(crate) fn new() -> Self {
+        Self { octets: [0; SHORT_OCTETS] }
+    }
+
+    /// The first `length` octets, to be filled, if there is room for so many.
+    pub(crate) fn room(&mut self, length: usize) -> Option<&mut [u8]> {
+        self.octets.get_mut(..length)
+    }
+}
+
+impl Drop for ShortSecret {
+    fn drop(&mut self) {
+        self.octets.as_mut_slice().zeroize();
     }
 }
 
@@ -159,6 +183,18 @@ impl fmt::Debug for SecretRef<'_> {
         f.write_str(REDACTED)
     }
 }
+
+/// Overwrites the whole allocation. `Vec::zeroize` does so too, but octet by octet.
+fn wipe(octets: &mut Vec<u8>) {
+    octets.clear();
+    octets.spare_capacity_mut().zeroize();
+}
+
+/// Nearly every response to AUTH PLAIN has room in it.
+const SHORT_OCTETS: usize = 192;
+
+/// An allocation that is made at all is at least so large.
+const LEAST_OCTETS: usize = 64;
 
 /// The same for every secret, so that not even a length shows.
 const REDACTED: &str = "[redacted]";

@@ -160,7 +160,7 @@ impl Session {
         self.greeting = Some(greeting);
         self.client_name.clear();
         // The name was checked to be ASCII.
-        self.client_name.extend(name.iter().copied().map(char::from));
+        self.client_name.push_str(core::str::from_utf8(name).unwrap_or_default());
     }
 
     pub(crate) fn authenticate(

@@ -19,6 +19,7 @@ use rustls::{ProtocolVersion, ServerConfig};
 use crate::action::Action;
 use crate::connection::{Connection, Next};
 use crate::question::{Answer, NotAsked};
+use crate::read_buffer::Poll;
 use crate::session::TlsInfo;
 
 /// A connection that is under TLS, or can become so.
@@ -298,6 +299,12 @@ impl Session {
     }
 }
 
+impl Poll for Session {
+    fn poll<'c, 'i: 'c>(&'c mut self, now: Duration, input: &mut &'i [u8]) -> Action<'c> {
+        Self::poll(self, now, input)
+    }
+}
+
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("connection", &self.connection).finish_non_exhaustive()
@@ -326,8 +333,10 @@ fn describe(tls: &ServerConnection) -> TlsInfo {
         Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLS",
     };
+    // rustls marks the suites of TLS 1.3 in a way of its own; IANA does not.
     let cipher_suite = tls.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
-    let mut info = TlsInfo::new(version, cipher_suite);
+    let cipher_suite = cipher_suite.replacen("TLS13_", "TLS_", 1);
+    let mut info = TlsInfo::new(version, &cipher_suite);
     info.server_name = tls.server_name().map(Into::into);
     info.alpn_protocol = tls.alpn_protocol().map(Into::into);
     // rustls shows a chain only after its verifier has accepted it.

@@ -44,16 +44,16 @@ fn every_transcript_holds_however_it_is_cut() {
 
 /// Each session keeps the line that separates it from the one before, so that line numbers add up.
 fn split_sessions(text: &str) -> Vec<&str> {
-    let mut starts = vec![0];
-    let mut at = 0;
+    let (mut sessions, mut start, mut at) = (Vec::new(), 0, 0);
     for line in text.split_inclusive('\n') {
         if line.trim_end() == "---" {
-            starts.push(at);
+            sessions.extend(text.get(start..at));
+            start = at;
         }
         at += line.len();
     }
-    starts.push(text.len());
-    starts.windows(2).map(|window| &text[window[0]..window[1]]).collect()
+    sessions.extend(text.get(start..));
+    sessions
 }
 
 fn play(session: &str, cut: usize) -> Result<(), sansmtp::testing::Mismatch> {
@@ -81,7 +81,7 @@ fn play(session: &str, cut: usize) -> Result<(), sansmtp::testing::Mismatch> {
 
 fn configure(words: &BTreeMap<&str, &str>) -> Arc<Config> {
     let has = |word: &str| words.contains_key(word);
-    let number = |word: &str| words.get(word).map(|value| value.parse::<u64>().expect("a number"));
+    let number = |word: &str| words.get(word).map(|value| value.parse::<u32>().expect("a number"));
     let mut builder = Config::builder(words.get("hostname").copied().unwrap_or("mx.example.org"))
         .starttls(!has("no-tls"))
         .implicit_tls(has("tls-now"))
@@ -97,9 +97,9 @@ fn configure(words: &BTreeMap<&str, &str>) -> Arc<Config> {
         })
         .hooks(hooks(words.get("hooks").copied().unwrap_or("message")))
         .limits(Limits {
-            max_message_octets: number("max-size").unwrap_or(33_554_432),
-            max_recipients: number("max-recipients").unwrap_or(100) as usize,
-            max_content_line_octets: number("max-line").unwrap_or(65_536) as usize,
+            max_message_octets: number("max-size").unwrap_or(33_554_432).into(),
+            max_recipients: number("max-recipients").unwrap_or(100).try_into().expect("a count"),
+            max_content_line_octets: number("max-line").unwrap_or(65_536).try_into().expect("a length"),
             ..Limits::default()
         });
     if !has("no-auth") {
@@ -111,7 +111,7 @@ fn configure(words: &BTreeMap<&str, &str>) -> Arc<Config> {
             auth = auth.pause(Duration::ZERO, Duration::ZERO);
         }
         if let Some(failures) = number("max-failures") {
-            auth = auth.max_failures(failures as u32);
+            auth = auth.max_failures(failures);
         }
         for name in words.get("exclude").into_iter().flat_map(|names| names.split(',')) {
             auth = auth.exclude(name);

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::command::is_printable;
 use crate::secret::{Secret, SecretRef};
 
 /// What a mechanism has learnt: the authcid (who proves), the authzid (whom to act as), the password.
@@ -61,7 +62,8 @@ impl Credentials {
     /// Whom the client asks to act as, where that differs from the authcid.
     #[must_use]
     pub fn authzid(&self) -> Option<&str> {
-        Some(self.text(self.authzid)).filter(|authzid| !authzid.is_empty() && *authzid != self.authcid())
+        let authzid = self.octets(self.authzid).filter(|authzid| !authzid.is_empty())?;
+        if self.octets(self.authcid) == Some(authzid) { None } else { Some(self.text(self.authzid)) }
     }
 
     /// The password, if the mechanism carries one.
@@ -103,7 +105,8 @@ impl Credentials {
 
     /// Whether a part is missing that RFC 4616 wants to have at least one character.
     pub(crate) fn is_incomplete(&self) -> bool {
-        self.authcid().is_empty() || self.octets(self.password).is_some_and(<[u8]>::is_empty)
+        self.octets(self.authcid).is_none_or(<[u8]>::is_empty)
+            || self.octets(self.password).is_some_and(<[u8]>::is_empty)
     }
 
     /// Overwrites the password and keeps the identities.
@@ -150,7 +153,7 @@ impl fmt::Debug for Credentials {
 
 fn is_identity(octets: &[u8]) -> bool {
     octets.len() <= MAX_IDENTITY_OCTETS
-        && core::str::from_utf8(octets).is_ok_and(|text| !text.chars().any(char::is_control))
+        && (is_printable(octets) || core::str::from_utf8(octets).is_ok_and(|text| !text.chars().any(char::is_control)))
 }
 
 const MAX_IDENTITY_OCTETS: usize = 255;

@@ -197,8 +197,11 @@ impl MechanismName {
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        let octets = self.octets.get(..usize::from(self.length)).unwrap_or(&self.octets);
-        core::str::from_utf8(octets).unwrap_or("?")
+        core::str::from_utf8(self.as_bytes()).unwrap_or("?")
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.octets.get(..usize::from(self.length)).unwrap_or(&self.octets)
     }
 
     /// The name in upper case if it is one, from a client's AUTH command.
@@ -211,7 +214,7 @@ impl MechanismName {
     pub(crate) fn is_valid(&self) -> bool {
         let length = usize::from(self.length);
         (1..=MAX_NAME_OCTETS).contains(&length)
-            && self.as_str().bytes().all(|octet| matches!(octet, b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_'))
+            && self.as_bytes().iter().all(|octet| matches!(octet, b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_'))
     }
 
     /// Whether the name is among those that clients are known to send.
@@ -220,13 +223,14 @@ impl MechanismName {
     }
 
     pub(crate) fn matches(&self, name: &[u8]) -> bool {
-        self.as_str().as_bytes().eq_ignore_ascii_case(name)
+        self.as_bytes().eq_ignore_ascii_case(name)
     }
 
     fn from_octets(name: &[u8]) -> Self {
         let mut octets = [0; MAX_NAME_OCTETS];
-        for (to, from) in octets.iter_mut().zip(name) {
-            *to = *from;
+        let kept = name.get(..MAX_NAME_OCTETS).unwrap_or(name);
+        if let Some(room) = octets.get_mut(..kept.len()) {
+            room.copy_from_slice(kept);
         }
         let length = u8::try_from(name.len().min(MAX_NAME_OCTETS + 1)).unwrap_or(u8::MAX);
         Self { octets, length }

@@ -18,7 +18,7 @@ pub struct AuthRequest {
     pub(crate) ticket: Ticket,
     pub(crate) mechanism: MechanismName,
     pub(crate) credentials: Credentials,
-    pub(crate) data: Option<Box<dyn Any + Send>>,
+    pub(crate) data: Option<Box<dyn Any + Send + Sync>>,
     pub(crate) peer: Peer,
     pub(crate) tls: Option<Arc<TlsInfo>>,
 }
@@ -77,3 +77,5 @@ impl fmt::Debug for AuthRequest {
             .finish_non_exhaustive()
     }
 }
+
+static_assertions::assert_impl_all!(AuthRequest: Send, Sync);

@@ -15,6 +15,45 @@ use crate::secret::{Secret, SecretRef};
 /// the client's response. The engine keeps to RFC 4954 around it: base64, `*`, line lengths, timeouts.
 ///
 /// A turn that is dropped without an answer ends the exchange with `454 4.7.0`.
+///
+/// A whole AUTH command of one's own, which knows a single mechanism and waits for something between its
+/// steps:
+///
+/// ```
+/// use sansmtp::{Action, Auth, AuthResult, Config, Connection, Peer};
+/// use std::time::Duration;
+///
+/// let auth = Auth::new().handler_mechanism("X-ONE-TIME").handler_takes_all().require_tls(false);
+/// let config = Config::builder("mx.example.org").auth(auth).build()?;
+/// let mut connection = Connection::new(config, Peer::local());
+/// // "tim" and "314159", in base64.
+/// let mut input: &[u8] = b"EHLO c.example\r\nAUTH X-ONE-TIME dGlt\r\nMzE0MTU5\r\nAUTH PLAIN\r\n";
+/// let (mut replies, mut name) = (Vec::new(), String::new());
+/// loop {
+///     match connection.poll(Duration::ZERO, &mut input) {
+///         Action::Reply(reply) => replies.push(reply.to_string()),
+///         Action::Challenge(challenge) => replies.push(challenge.to_string()),
+///         Action::CallAuthHandler(turn) => {
+///             let response = turn.response().map(|response| response.expose_secret().to_vec());
+///             let answer = match (turn.number(), response) {
+///                 (0, Some(authcid)) if turn.mechanism() == "X-ONE-TIME" => {
+///                     name = String::from_utf8(authcid)?;
+///                     turn.challenge(*b"code?")
+///                 }
+///                 (1, Some(code)) if code == b"314159" => turn.result(AuthResult::accept().with_login(name.as_str())),
+///                 (1, Some(_)) => turn.result(AuthResult::refuse()),
+///                 _ => turn.result(AuthResult::handled_with("504 5.5.4 X-ONE-TIME only".parse()?)?),
+///             };
+///             connection.answer(answer)?;
+///         }
+///         Action::NeedInput { .. } => break,
+///         _ => {}
+///     }
+/// }
+/// assert_eq!(replies[2..], ["334 Y29kZT8=", "235 2.7.0 Authentication successful", "503 5.5.1 Authenticated already"]);
+/// assert_eq!(connection.session().login(), Some("tim"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct AuthTurn {
     pub(crate) ticket: Ticket,
     pub(crate) mechanism: MechanismName,

@@ -60,6 +60,11 @@ pub(crate) fn trim_end(line: &[u8]) -> &[u8] {
     line.get(..end).unwrap_or_default()
 }
 
+/// Whether all of it is printable ASCII. Without an early exit, it is done sixteen octets at a time.
+pub(crate) fn is_printable(text: &[u8]) -> bool {
+    text.iter().fold(true, |printable, octet| printable & matches!(octet, b' '..=b'~'))
+}
+
 /// Whether the line is an HTTP request: somebody found the wrong port, or a web page was made to
 /// speak SMTP through a browser.
 pub(crate) fn is_http(line: &[u8]) -> bool {

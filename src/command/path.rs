@@ -212,7 +212,8 @@ fn is_ipv4(text: &str) -> bool {
 
 /// RFC 5322, section 3.2.3, and UTF-8 beyond ASCII as RFC 6531 adds it.
 fn is_atext(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || octet >= 0x80 || b"!#$%&'*+-/=?^_`{|}~".contains(&octet)
+    matches!(octet,
+        b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'~' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'/' | b'=' | b'?' | 0x80..)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use memchr::memchr;
 
 use super::hooks::Asked;
 use super::{Connection, KEPT_OCTETS, MAX_AUTH_LINE_OCTETS, Next, Outgoing, Stage};
@@ -15,6 +16,7 @@ use crate::canned::{self, Canned};
 use crate::config::Config;
 use crate::framing::lines::Framed;
 use crate::reply::Reply;
+use crate::secret::{SecretRef, ShortSecret};
 use crate::session::{Greeting, Session};
 
 /// What the embedder is to be told; the view adds the identity.
@@ -53,8 +55,10 @@ impl Connection {
 
     /// The AUTH command.
     pub(super) fn auth(&mut self, now: Duration, arguments: &[u8]) {
-        let mut words = arguments.split(|&octet| octet == b' ');
-        let (name, initial_response) = (words.next().unwrap_or_default(), words.next());
+        let (name, initial_response) = match memchr(b' ', arguments) {
+            Some(space) => (arguments.get(..space).unwrap_or_default(), arguments.get(space + 1..)),
+            None => (arguments, None),
+        };
         let mechanism = MechanismName::parse(name);
         let offered = self.config.auth.as_ref().is_some_and(|auth| auth.find(name).is_some());
         let shown = mechanism.filter(|mechanism| offered || mechanism.is_well_known());
@@ -79,7 +83,8 @@ impl Connection {
             }
             Some(Hidden::AuthNotConfigured | Hidden::NotOffered | Hidden::NoEhlo) | None => {}
         }
-        if name.is_empty() || words.next().is_some() || initial_response == Some(b"") {
+        let is_word = |word: &[u8]| !word.is_empty() && memchr(b' ', word).is_none();
+        if name.is_empty() || !initial_response.is_none_or(is_word) {
             return failed(self, AuthFailure::Syntax, canned::AUTH_SYNTAX);
         }
         let (Some(mechanism), offer) = (mechanism, auth.find(name)) else {
@@ -133,22 +138,26 @@ impl Connection {
     /// Decodes a response and takes the exchange a step further.
     fn take_response(&mut self, now: Duration, encoded: Option<&[u8]>, turn: u32) {
         self.turns = turn.saturating_add(1);
-        if let Some(encoded) = encoded {
-            let room = self.held.refill(encoded.len() / 4 * 3 + 3);
-            // Strict: padding required, no white space, no stray bits (RFC 4648, section 3).
-            match STANDARD.decode_slice(encoded, room) {
-                Ok(length) => self.held.truncate(length),
-                Err(_) => return self.end_exchange(AuthFailure::Malformed, canned::BAD_BASE64),
-            }
-        }
         let Some(Running { by, .. }) = &mut self.exchange else { return };
+        // What goes to the AUTH handler hook has to be owned; a mechanism only looks at it.
+        let (mut short, most) = (ShortSecret::new(), encoded.map_or(0, |encoded| encoded.len() / 4 * 3 + 3));
+        let room = match (&by, short.room(most)) {
+            (RunningBy::Mechanism(_), Some(room)) => room,
+            (RunningBy::Mechanism(_) | RunningBy::Handler, _) => self.held.refill(most),
+        };
+        // Strict: padding required, no white space, no stray bits (RFC 4648, section 3).
+        let Ok(length) = STANDARD.decode_slice(encoded.unwrap_or_default(), &mut *room) else {
+            return self.end_exchange(AuthFailure::Malformed, canned::BAD_BASE64);
+        };
         match by {
             RunningBy::Handler => {
+                self.held.truncate(length);
                 let about = Asked::Turn { number: turn, has_response: encoded.is_some() };
                 self.stage = Stage::Asking { about, asked_until: None };
             }
             RunningBy::Mechanism(exchange) => {
-                let step = exchange.step(encoded.map(|_| self.held.as_ref()), &mut self.credentials);
+                let response = encoded.and_then(|_| room.get(..length)).map(SecretRef::new);
+                let step = exchange.step(response, &mut self.credentials);
                 self.held.clear_and_shrink(KEPT_OCTETS);
                 self.take_step(now, step);
             }

@@ -54,7 +54,7 @@ impl Connection {
     /// whether there is a command in it (RFC 5321, section 4.1.2: invalid character codes are 501).
     fn bad_octets(&self, verb: Verb, line: &[u8]) -> Option<Canned> {
         let line = command::trim_end(line);
-        if line.iter().all(|octet| matches!(octet, b' '..=b'~')) {
+        if command::is_printable(line) {
             return line.is_empty().then_some(canned::EMPTY_LINE);
         }
         if line.contains(&b'\r') {

@@ -98,9 +98,13 @@ impl Asked {
 impl Connection {
     /// Asks the hook, if the configuration subscribes to it, and goes on as if it had accepted otherwise.
     pub(super) fn ask(&mut self, about: Asked, held: &[u8]) {
+        let subscribed = self.hooks.contains(about.hooks());
         self.held.clear_and_shrink(KEPT_OCTETS);
-        self.held.extend(held);
-        if self.hooks.contains(about.hooks()) {
+        // Without a hook, nobody looks at anything but the client's name.
+        if subscribed || matches!(about, Asked::Hello(_)) {
+            self.held.extend(held);
+        }
+        if subscribed {
             self.stage = Stage::Asking { about, asked_until: None };
         } else if matches!(about, Asked::Message { .. }) {
             // Nobody keeps the message, so nobody may say that it is safe.

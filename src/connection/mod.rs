@@ -74,7 +74,7 @@ pub struct Connection {
     exchange: Option<Running>,
     turns: u32,
     credentials: Credentials,
-    data: Option<Box<dyn Any + Send>>,
+    data: Option<Box<dyn Any + Send + Sync>>,
 
     event: Option<AuthEvent>,
     aborted: Option<Aborted>,

@@ -46,6 +46,9 @@ impl Lines {
     /// Takes the next line off `input`. `limit` tells from a line's beginning how many octets it may
     /// have, CRLF included; it must not change its mind once it has seen [`VERB_OCTETS`].
     pub(crate) fn next<'i>(&mut self, input: &mut &'i [u8], limit: impl Fn(&[u8]) -> usize) -> Framed<'i> {
+        if input.is_empty() {
+            return Framed::Incomplete;
+        }
         if let Some(discard) = self.discarding {
             if !self.skip_past_crlf(input) {
                 return Framed::Incomplete;

@@ -47,10 +47,11 @@ impl Driver {
         let mut buffer: Option<ReadBuffer> = None;
         let mut shutting_down = false;
         loop {
-            let mut input = buffer.as_ref().map_or(&[][..], ReadBuffer::unread);
-            let before = input.len();
-            let action = engine.poll(self.accepted.elapsed(), &mut input);
-            let taken = before - input.len();
+            let now = self.accepted.elapsed();
+            let action = match &mut buffer {
+                Some(buffer) => buffer.poll(&mut engine, now),
+                None => engine.poll(now, &mut &[][..]),
+            };
             let mut answer = None;
             match action {
                 Action::Reply(reply) => self.out.extend_from_slice(reply.as_bytes()),
@@ -126,9 +127,6 @@ impl Driver {
             if let Some(answer) = answer {
                 // It is the answer to the question just asked.
                 let _ = engine.answer(answer);
-            }
-            if let Some(buffer) = &mut buffer {
-                buffer.take(taken);
             }
         }
         if let Some(buffer) = buffer {

@@ -17,6 +17,13 @@ impl Engine {
 }
 
 #[cfg(not(feature = "rustls"))]
+impl sansmtp::Poll for Engine {
+    fn poll<'c, 'i: 'c>(&'c mut self, now: std::time::Duration, input: &mut &'i [u8]) -> sansmtp::Action<'c> {
+        self.0.poll(now, input)
+    }
+}
+
+#[cfg(not(feature = "rustls"))]
 impl std::ops::Deref for Engine {
     type Target = Connection;
 

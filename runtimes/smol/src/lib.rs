@@ -16,3 +16,9 @@ mod server;
 
 pub use blocking::Blocking;
 pub use server::{Server, Shutdown};
+
+/// The README's code, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+#[derive(Debug)]
+pub struct Readme;

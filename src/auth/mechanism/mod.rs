@@ -145,10 +145,10 @@ pub enum Step {
     /// Asks the authenticator about the credentials; its result ends the exchange.
     AskPassword,
     /// Asks the authenticator about data of the mechanism's own; its result ends the exchange.
-    Ask(Box<dyn Any + Send>),
+    Ask(Box<dyn Any + Send + Sync>),
     /// Asks the authenticator in the middle of the exchange; its result goes to
     /// [`Exchange::consulted`].
-    Consult(Box<dyn Any + Send>),
+    Consult(Box<dyn Any + Send + Sync>),
     /// Ends the exchange with the mechanism's own decision.
     Finish(AuthResult),
     /// Ends the exchange: the response is not what the mechanism expects, `501 5.5.2`. Does not count

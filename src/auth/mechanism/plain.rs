@@ -2,6 +2,8 @@
 
 use alloc::boxed::Box;
 
+use memchr::memchr;
+
 use super::{Exchange, Mechanism, Step};
 use crate::auth::{Credentials, MalformedCredentials};
 use crate::secret::SecretRef;
@@ -57,11 +59,13 @@ impl Exchange for LenientMessage {
 
 fn read(response: Option<SecretRef<'_>>, credentials: &mut Credentials, misplaced_identity: bool) -> Step {
     let message = response.map_or(&[][..], SecretRef::expose_secret);
-    let mut parts = message.split(|&octet| octet == 0);
-    let (Some(authzid), Some(authcid), Some(password), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    let Some((authzid, (authcid, password))) = split(message).and_then(|(authzid, rest)| Some((authzid, split(rest)?)))
     else {
         return Step::Malformed;
     };
+    if memchr(0, password).is_some() {
+        return Step::Malformed;
+    }
     let (authzid, authcid) =
         if misplaced_identity && authcid.is_empty() { (authcid, authzid) } else { (authzid, authcid) };
     let mut set = || -> Result<(), MalformedCredentials> {
@@ -73,4 +77,10 @@ fn read(response: Option<SecretRef<'_>>, credentials: &mut Credentials, misplace
         Ok(()) => Step::AskPassword,
         Err(malformed) => malformed.into(),
     }
+}
+
+/// What stands before the first NUL, and behind it.
+fn split(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let nul = memchr(0, message)?;
+    Some((message.get(..nul)?, message.get(nul + 1..)?))
 }

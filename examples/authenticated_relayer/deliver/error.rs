@@ -1,0 +1,140 @@
+//! Why a message did not reach a next hop, and whether trying again may help.
+
+use std::fmt;
+use std::io;
+
+use super::reply::Reply;
+
+/// The part of a session at which something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Connect,
+    Greeting,
+    Ehlo,
+    StartTls,
+    Auth,
+    Mail,
+    Rcpt,
+    Data,
+    MailData,
+    EndOfMailData,
+    Quit,
+}
+
+/// Why a message did not reach a next hop.
+#[derive(Debug)]
+#[non_exhaustive]
+pub(crate) enum Error {
+    Network(Step, io::Error),
+    Timeout(Step),
+    /// A negative reply to something else than RCPT, or one that closes the session.
+    Refused(Step, Reply),
+    /// The TLS handshake failed, as with a certificate that is not valid.
+    Handshake(io::Error),
+    /// Plain text is not good enough here, and STARTTLS is not offered.
+    NoTls,
+    TextAfterStartTls,
+    NoMechanism,
+    NoSmtpUtf8,
+    TooLarge(u64),
+    NoRecipients,
+    BareLineEnd,
+    ControlCharacter,
+    /// The spooled content cannot be read.
+    Content(io::Error),
+}
+
+impl Error {
+    /// Whether trying again is pointless, at this host and at any other.
+    pub(crate) fn is_permanent(&self) -> bool {
+        match self {
+            Self::Refused(step, reply) => match step {
+                // A wrong password, or a server that does not want to talk, is for the operator to mend: a message
+                // that waits meanwhile is better than one that is returned.
+                Step::Connect | Step::Greeting | Step::Ehlo | Step::StartTls | Step::Auth | Step::Quit => false,
+                Step::Mail | Step::Rcpt | Step::Data | Step::MailData | Step::EndOfMailData => reply.is_permanent(),
+            },
+            Self::NoSmtpUtf8 | Self::TooLarge(_) | Self::BareLineEnd | Self::ControlCharacter => true,
+            Self::Network(..)
+            | Self::Timeout(_)
+            | Self::Handshake(_)
+            | Self::NoTls
+            | Self::TextAfterStartTls
+            | Self::NoMechanism
+            | Self::NoRecipients
+            | Self::Content(_) => false,
+        }
+    }
+
+    /// The enhanced status code that says it best (RFC 3463).
+    pub(crate) fn status(&self) -> String {
+        let fixed = match self {
+            Self::Refused(_, reply) => return status_of(reply, self.is_permanent()),
+            Self::Network(Step::Connect, _) | Self::Timeout(Step::Connect) => "4.4.1",
+            Self::Network(..) | Self::Timeout(_) => "4.4.2",
+            Self::Handshake(_) | Self::NoTls | Self::TextAfterStartTls => "4.7.5",
+            Self::NoMechanism => "4.7.0",
+            Self::NoSmtpUtf8 => "5.6.7",
+            Self::TooLarge(_) => "5.3.4",
+            Self::BareLineEnd => "5.6.11",
+            Self::ControlCharacter => "5.1.3",
+            Self::NoRecipients | Self::Content(_) => "4.3.0",
+        };
+        fixed.to_owned()
+    }
+
+    /// The reply, where there is one.
+    pub(crate) fn reply(&self) -> Option<&Reply> {
+        if let Self::Refused(_, reply) = self { Some(reply) } else { None }
+    }
+}
+
+/// The enhanced status code of a negative reply: its own, or the class alone. A refusal that is tried again, or
+/// that ends the trying, takes the class of that.
+pub(crate) fn status_of(reply: &Reply, permanent: bool) -> String {
+    let class = if permanent { '5' } else { '4' };
+    match reply.enhanced_status().and_then(|status| status.split_once('.')) {
+        Some((_, rest)) => format!("{class}.{rest}"),
+        None => format!("{class}.0.0"),
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connecting",
+            Self::Greeting => "the greeting",
+            Self::Ehlo => "EHLO",
+            Self::StartTls => "STARTTLS",
+            Self::Auth => "AUTH",
+            Self::Mail => "MAIL",
+            Self::Rcpt => "RCPT",
+            Self::Data => "DATA",
+            Self::MailData => "the mail data",
+            Self::EndOfMailData => "the end of mail data",
+            Self::Quit => "QUIT",
+        })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(step, error) => write!(f, "{step}: {error}"),
+            Self::Timeout(step) => write!(f, "{step}: no answer in time"),
+            Self::Refused(_, reply) => write!(f, "{reply}"),
+            Self::Handshake(error) => write!(f, "TLS handshake: {error}"),
+            Self::NoTls => f.write_str("STARTTLS is required, and not offered"),
+            Self::TextAfterStartTls => f.write_str("the server sent text in the clear after STARTTLS"),
+            Self::NoMechanism => f.write_str("neither PLAIN nor LOGIN is offered to log in with"),
+            Self::NoSmtpUtf8 => f.write_str("the message needs SMTPUTF8, which the server does not offer"),
+            Self::TooLarge(limit) => write!(f, "the server takes at most {limit} octets"),
+            Self::NoRecipients => f.write_str("every recipient was refused"),
+            Self::BareLineEnd => f.write_str("the message has a CR or an LF without the other"),
+            Self::ControlCharacter => f.write_str("a path has a control character"),
+            Self::Content(error) => write!(f, "cannot read the spooled message: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,436 @@
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use hickory_resolver::proto::rr::rdata::{A, MX};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+
+use super::testing::{NextHop, PATIENCE, accept, name_server};
+use super::*;
+use crate::certificate;
+use crate::spool::Status;
+use crate::store::Envelope;
+
+/// A spool with messages in it, and what delivers them.
+struct Fixture {
+    _directory: tempfile::TempDir,
+    spool: Arc<Spool>,
+    worker: Option<Worker>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Arc::new(Spool::open(&directory.path().join("spool")).unwrap());
+        Self { _directory: directory, spool, worker: None }
+    }
+
+    fn with(mut self, recipients: &[&str], content: &[u8]) -> Self {
+        self.add(envelope("tim@sender.example", recipients), content);
+        self
+    }
+
+    fn add(&mut self, envelope: Envelope, content: &[u8]) -> QueueId {
+        let mut incoming = Spool::begin(&self.spool, envelope).unwrap();
+        incoming.write(content).unwrap();
+        incoming.commit().unwrap()
+    }
+
+    fn relay(self, urls: &[String]) -> Self {
+        self.start(Route::Relays(urls.iter().map(|url| url.parse().unwrap()).collect()), QUICK, None)
+    }
+
+    fn start(mut self, route: Route, schedule: Schedule, ca: Option<&Path>) -> Self {
+        let spool = Arc::clone(&self.spool);
+        self.worker = Some(Worker::start(spool, route, schedule, ca, "relay.example").unwrap());
+        self
+    }
+
+    /// Waits until nothing is left to deliver.
+    fn drain(&self) {
+        let start = std::time::Instant::now();
+        while !self.spool.messages().unwrap().is_empty() {
+            assert!(start.elapsed() < PATIENCE, "still in the spool: {:?}", self.states());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits until a message's state is as described.
+    fn wait(&self, id: &QueueId, condition: impl Fn(&crate::spool::State) -> bool) -> crate::spool::State {
+        let start = std::time::Instant::now();
+        loop {
+            let state = self.spool.load(id).unwrap();
+            if condition(&state) {
+                return state;
+            }
+            assert!(start.elapsed() < PATIENCE, "waited in vain: {state:#?}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn states(&self) -> Vec<crate::spool::State> {
+        self.spool.messages().unwrap().iter().filter_map(|(id, _)| self.spool.load(id).ok()).collect()
+    }
+}
+
+fn envelope(reverse_path: &str, recipients: &[&str]) -> Envelope {
+    Envelope {
+        id: QueueId::new(),
+        reverse_path: reverse_path.to_owned(),
+        recipients: recipients.iter().map(|&recipient| recipient.to_owned()).collect(),
+        eight_bit: false,
+        smtputf8: false,
+        received: "Received: by relay.example\r\n".to_owned(),
+    }
+}
+
+fn self_signed(directory: &Path) -> (Arc<rustls::ServerConfig>, PathBuf) {
+    let path = directory.join("cert.pem");
+    (certificate::load_or_make(&path, &directory.join("key.pem"), "localhost").unwrap().config, path)
+}
+
+const QUICK: Schedule = Schedule {
+    first: Duration::from_millis(1),
+    longest: Duration::from_millis(5),
+    give_up_after: Duration::from_secs(3600),
+};
+/// Only the first attempt happens while a test looks.
+const ONCE: Schedule = Schedule {
+    first: Duration::from_secs(3600),
+    longest: Duration::from_secs(3600),
+    give_up_after: Duration::from_secs(36_000),
+};
+const CONTENT: &[u8] = b"Subject: Greetings\r\n\r\nHello\r\n";
+
+#[test]
+fn content_arrives_octet_for_octet() {
+    let hop = NextHop::start(|_, command| accept(command, &["8BITMIME", "SIZE 1000000"]));
+    let content = b"Bcc: c@b.example\r\n\r\n.\r\n..\r\n\xff\xfe \r\n\r\n";
+    let mut fixture = Fixture::new();
+    fixture.add(Envelope { eight_bit: true, ..envelope("tim@sender.example", &["a@b.example"]) }, content);
+    let fixture = fixture.relay(&[hop.url("smtp", "")]);
+    fixture.drain();
+    let seen = hop.seen();
+    let expected = b"Received: by relay.example\r\nBcc: c@b.example\r\n\r\n..\r\n...\r\n\xff\xfe \r\n\r\n.\r\n";
+    assert_eq!(seen.messages, [expected]);
+    let size = 28 + content.len();
+    assert!(seen.has(&format!("MAIL FROM:<tim@sender.example> SIZE={size} BODY=8BITMIME")), "{seen:#?}");
+    assert!(seen.has("EHLO relay.example") && seen.has("QUIT"));
+}
+
+#[test]
+fn every_recipient_has_its_own_fate() {
+    let hop = NextHop::start(|session, command| match command {
+        "RCPT TO:<bad@b.example>" => "550-5.1.1 no such user\r\n550 5.1.1 here\r\n".to_owned(),
+        "RCPT TO:<later@b.example>" if session == 0 => "450 4.2.1 try again\r\n".to_owned(),
+        command => accept(command, &[]),
+    });
+    let fixture = Fixture::new()
+        .with(&["good@b.example", "bad@b.example", "later@b.example"], CONTENT)
+        .relay(&[hop.url("smtp", "")]);
+    fixture.drain();
+    let seen = hop.wait(|seen| seen.messages.len() == 3);
+    let count = |command: &str| seen.commands().iter().filter(|seen| **seen == command).count();
+    assert_eq!(count("RCPT TO:<good@b.example>"), 1, "delivered and recorded, so never again");
+    assert_eq!(count("RCPT TO:<bad@b.example>"), 1, "failed for good");
+    assert_eq!(count("RCPT TO:<later@b.example>"), 2);
+    assert_eq!((count("MAIL FROM:<>"), count("RCPT TO:<tim@sender.example>")), (1, 1));
+    let report = (0..3).map(|n| seen.text(n)).find(|text| text.contains("multipart/report")).unwrap();
+    assert!(report.contains("Final-Recipient: rfc822; bad@b.example\r\nAction: failed\r\nStatus: 5.1.1\r\n"));
+    assert!(report.contains("Diagnostic-Code: smtp; 550 5.1.1 no such user / 5.1.1 here\r\n"), "{report}");
+    assert!(!report.contains("later@b.example") && !report.contains("good@b.example"));
+}
+
+#[test]
+fn the_next_relay_is_tried_when_one_cannot_be_reached_or_does_not_want_to_talk() {
+    let unreachable = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unwilling = NextHop::start(|_, _| "554 5.3.2 go away\r\n".to_owned());
+    let hop = NextHop::start(|_, command| accept(command, &[]));
+    let fixture = Fixture::new().with(&["a@b.example"], CONTENT).relay(&[
+        format!("smtp://{unreachable}"),
+        unwilling.url("smtp", ""),
+        hop.url("smtp", ""),
+    ]);
+    fixture.drain();
+    assert_eq!(hop.seen().messages.len(), 1);
+    assert_eq!(unwilling.seen().sessions.len(), 1);
+}
+
+#[test]
+fn what_cannot_be_delivered_in_time_goes_back() {
+    let hop = NextHop::start(|_, command| match command {
+        "MAIL FROM:<tim@sender.example>" => "451 4.3.0 not now\r\n".to_owned(),
+        command => accept(command, &[]),
+    });
+    let route = || Route::Relays(vec![hop.url("smtp", "").parse().unwrap()]);
+    let mut fixture = Fixture::new().with(&["a@b.example"], CONTENT).start(route(), QUICK, None);
+    let id = fixture.spool.messages().unwrap()[0].0.clone();
+    fixture.wait(&id, |state| state.attempts > 1);
+    fixture.worker.take().unwrap().stop(PATIENCE);
+    let schedule = Schedule { give_up_after: Duration::ZERO, ..QUICK };
+    let fixture = fixture.start(route(), schedule, None);
+    let seen = hop.wait(|seen| seen.messages.len() == 1);
+    fixture.drain();
+    assert!(seen.text(0).contains("Status: 4.4.7\r\n"), "{}", seen.text(0));
+    assert!(seen.text(0).contains("Diagnostic-Code: smtp; 451 4.3.0 not now\r\n"));
+}
+
+#[test]
+fn a_null_reverse_path_never_bounces() {
+    let hop = NextHop::start(|_, command| match command {
+        "." => "554 5.6.0 no\r\n".to_owned(),
+        command => accept(command, &[]),
+    });
+    let mut fixture = Fixture::new();
+    fixture.add(envelope("", &["a@b.example"]), CONTENT);
+    let fixture = fixture.relay(&[hop.url("smtp", "")]);
+    fixture.drain();
+    let seen = hop.seen();
+    assert_eq!((seen.sessions.len(), seen.messages.len()), (1, 0));
+}
+
+#[test]
+fn a_message_that_goes_in_circles_is_stopped() {
+    let hop = NextHop::start(|_, command| accept(command, &[]));
+    let content = ["Received: again\r\n".repeat(50).as_bytes(), CONTENT].concat();
+    let fixture = Fixture::new().with(&["a@b.example"], &content).relay(&[hop.url("smtp", "")]);
+    fixture.drain();
+    let seen = hop.seen();
+    assert_eq!(seen.messages.len(), 1);
+    assert!(seen.has("MAIL FROM:<>") && seen.text(0).contains("Status: 5.4.6\r\n"));
+}
+
+#[test]
+fn smtputf8_is_asked_for_only_where_it_is_needed_and_offered() {
+    let offers = NextHop::start(|_, command| accept(command, &["SMTPUTF8", "8BITMIME"]));
+    let lacks = NextHop::start(|_, command| accept(command, &["8BITMIME"]));
+    let utf8 = |recipient| Envelope { smtputf8: true, ..envelope("tim@sender.example", &[recipient]) };
+    for hop in [&offers, &lacks] {
+        let mut fixture = Fixture::new();
+        fixture.add(utf8("ü@b.example"), CONTENT);
+        fixture.add(utf8("plain@b.example"), CONTENT);
+        fixture.relay(&[hop.url("smtp", "")]).drain();
+    }
+    let seen = offers.seen();
+    assert!(seen.has("RCPT TO:<ü@b.example>"));
+    assert!(seen.has("MAIL FROM:<tim@sender.example> BODY=8BITMIME SMTPUTF8"), "{seen:#?}");
+    assert!(seen.has("MAIL FROM:<tim@sender.example>"), "ASCII needs nothing: {seen:#?}");
+    let seen = lacks.seen();
+    assert!(!seen.has("RCPT TO:<ü@b.example>") && seen.has("RCPT TO:<plain@b.example>"), "{seen:#?}");
+    // The report has the address in its body, where 8BITMIME is enough.
+    assert!(seen.has("MAIL FROM:<> BODY=8BITMIME"), "{seen:#?}");
+    assert!(
+        (0..2).any(|message| seen.text(message).contains("utf-8; ü@b.example\r\nAction: failed\r\nStatus: 5.6.7\r\n"))
+    );
+}
+
+#[test]
+fn a_message_that_is_too_large_is_not_even_begun() {
+    let hop = NextHop::start(|_, command| accept(command, &["SIZE 2000"]));
+    let content = [CONTENT, "x\r\n".repeat(1000).as_bytes()].concat();
+    let fixture = Fixture::new().with(&["a@b.example"], &content).relay(&[hop.url("smtp", "")]);
+    fixture.drain();
+    let seen = hop.seen();
+    assert!(!seen.commands().iter().any(|command| command.starts_with("MAIL FROM:<tim")), "{seen:#?}");
+    assert!(seen.text(0).contains("Status: 5.3.4\r\n"));
+}
+
+#[test]
+fn logins_go_through_tls_with_a_valid_certificate_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let (tls, ca) = self_signed(directory.path());
+    let script = |_: usize, command: &str| accept(command, &["STARTTLS", "AUTH LOGIN PLAIN"]);
+    let hop = NextHop::start_with_tls(Some(tls), script);
+    let route = || Route::Relays(vec![hop.url("smtp+starttls", "tim:s%20cret@").parse().unwrap()]);
+
+    let stranger = Fixture::new().with(&["a@b.example"], CONTENT).start(route(), ONCE, None);
+    let id = stranger.spool.messages().unwrap()[0].0.clone();
+    let state = stranger.wait(&id, |state| state.attempts == 1);
+    assert!(state.recipients[0].last.as_ref().unwrap().text.contains("TLS handshake"), "{state:?}");
+    assert!(!hop.seen().commands().iter().any(|command| command.contains("AUTH")));
+
+    let fixture = Fixture::new().with(&["a@b.example"], CONTENT).start(route(), ONCE, Some(&ca));
+    fixture.drain();
+    let seen = hop.seen();
+    assert!(seen.has("TLS AUTH PLAIN AHRpbQBzIGNyZXQ="), "{seen:#?}");
+    assert_eq!(seen.messages.len(), 1);
+}
+
+#[test]
+fn a_relay_without_the_tls_that_was_asked_for_gets_nothing() {
+    let hop = NextHop::start(|_, command| accept(command, &["AUTH PLAIN"]));
+    let route = Route::Relays(vec![hop.url("smtp+starttls", "tim:secret@").parse().unwrap()]);
+    let fixture = Fixture::new().with(&["a@b.example"], CONTENT).start(route, ONCE, None);
+    let id = fixture.spool.messages().unwrap()[0].0.clone();
+    let state = fixture.wait(&id, |state| state.attempts == 1);
+    let last = state.recipients[0].last.as_ref().unwrap();
+    assert_eq!(last.status, "4.7.5");
+    let commands = hop.seen();
+    assert!(commands.commands().iter().all(|command| command.starts_with("EHLO")), "{commands:#?}");
+}
+
+#[test]
+fn a_refused_login_keeps_the_mail() {
+    let hop = NextHop::start(|_, command| match command.split(' ').next() {
+        Some("AUTH") => "334 VXNlcm5hbWU6\r\n".to_owned(),
+        Some("dGlt") => "334 UGFzc3dvcmQ6\r\n".to_owned(),
+        Some("c2VjcmV0") => "535 5.7.8 no\r\n".to_owned(),
+        _ => accept(command, &["AUTH=LOGIN"]),
+    });
+    let route = Route::Relays(vec![hop.url("smtp", "tim:secret@").parse().unwrap()]);
+    let fixture = Fixture::new().with(&["a@b.example"], CONTENT).start(route, ONCE, None);
+    let id = fixture.spool.messages().unwrap()[0].0.clone();
+    let state = fixture.wait(&id, |state| state.attempts == 1);
+    assert_eq!(state.recipients[0].status, Status::Pending);
+    assert_eq!(state.recipients[0].last.as_ref().unwrap().text, "535 5.7.8 no");
+    assert!(!hop.seen().has("MAIL FROM:<tim@sender.example>"));
+}
+
+#[test]
+fn opportunistic_tls_takes_any_certificate_and_does_without_a_broken_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (tls, _) = self_signed(directory.path());
+    let encrypted = NextHop::start_with_tls(Some(tls), |_, command| accept(command, &["STARTTLS"]));
+    // Says yes to STARTTLS and hangs up.
+    let broken = NextHop::start(|_, command| accept(command, &["STARTTLS"]));
+    for (hop, expected) in [(&encrypted, "TLS DATA"), (&broken, "DATA")] {
+        let fixture = Fixture::new().with(&["a@b.example"], CONTENT).relay(&[hop.url("smtp", "")]);
+        fixture.drain();
+        assert!(hop.seen().has(expected), "{:#?}", hop.seen());
+    }
+}
+
+#[test]
+fn text_that_follows_starttls_in_the_clear_is_an_attack() {
+    let hop = NextHop::start(|_, command| match command {
+        "STARTTLS" => "220 go on\r\n250-next.hop\r\n250 AUTH PLAIN\r\n".to_owned(),
+        command => accept(command, &["STARTTLS"]),
+    });
+    let route = Route::Relays(vec![hop.url("smtp+starttls", "tim:secret@").parse().unwrap()]);
+    let fixture = Fixture::new().with(&["a@b.example"], CONTENT).start(route, ONCE, None);
+    let id = fixture.spool.messages().unwrap()[0].0.clone();
+    let state = fixture.wait(&id, |state| state.attempts == 1);
+    assert!(state.recipients[0].last.as_ref().unwrap().text.contains("in the clear after STARTTLS"), "{state:?}");
+}
+
+#[test]
+fn a_smuggled_end_of_message_is_not_passed_on() {
+    let hop = NextHop::start(|_, command| accept(command, &[]));
+    let content = b"Subject: x\r\n\r\nbody\n.\r\nMAIL FROM:<evil@b.example>\r\n";
+    let fixture = Fixture::new().with(&["a@b.example"], content).relay(&[hop.url("smtp", "")]);
+    fixture.drain();
+    let seen = hop.seen();
+    assert_eq!(seen.messages.len(), 1, "only the report: {seen:#?}");
+    assert!(seen.text(0).contains("Status: 5.6.11\r\n"));
+}
+
+#[test]
+fn after_a_crash_only_what_is_left_is_done() {
+    let hop = NextHop::start(|_, command| accept(command, &[]));
+    let mut fixture = Fixture::new();
+    let id =
+        fixture.add(envelope("tim@sender.example", &["done@b.example", "failed@b.example", "left@b.example"]), CONTENT);
+    let mut state = fixture.spool.load(&id).unwrap();
+    state.attempts = 1;
+    state.recipients[0].status = Status::Delivered;
+    state.recipients[1].status = Status::Failed;
+    fixture.spool.save(&state).unwrap();
+    let fixture = fixture.relay(&[hop.url("smtp", "")]);
+    fixture.drain();
+    let seen = hop.wait(|seen| seen.messages.len() == 2);
+    let recipients: Vec<_> = seen.commands().into_iter().filter(|command| command.starts_with("RCPT")).collect();
+    assert_eq!(recipients.len(), 2, "{seen:#?}");
+    assert!(seen.has("RCPT TO:<left@b.example>") && seen.has("RCPT TO:<tim@sender.example>"));
+}
+
+/// A report that was spooled before the crash, and not yet recorded, is not written again.
+#[test]
+fn after_a_crash_nobody_is_told_twice() {
+    let hop = NextHop::start(|_, command| match command {
+        "MAIL FROM:<>" => "450 4.3.0 not now\r\n".to_owned(),
+        command => accept(command, &[]),
+    });
+    let mut fixture = Fixture::new();
+    let id = fixture.add(envelope("tim@sender.example", &["failed@b.example"]), CONTENT);
+    let mut state = fixture.spool.load(&id).unwrap();
+    state.attempts = 1;
+    state.recipients[0].status = Status::Failed;
+    fixture.spool.save(&state).unwrap();
+    fixture.add(Envelope { id: id.report(1), ..envelope("", &["tim@sender.example"]) }, CONTENT);
+    let route = Route::Relays(vec![hop.url("smtp", "").parse().unwrap()]);
+    let fixture = fixture.start(route, ONCE, None);
+    fixture.wait(&id.report(1), |state| state.attempts == 1);
+    while fixture.spool.contains(&id).unwrap() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(fixture.spool.messages().unwrap().len(), 1);
+}
+
+#[test]
+fn a_graceful_stop_finishes_the_delivery_under_way() {
+    let (release, released): (Sender<()>, Receiver<()>) = channel();
+    let released = Mutex::new(released);
+    let hop = NextHop::start(move |_, command| {
+        if command == "." {
+            released.lock().unwrap().recv().unwrap();
+        }
+        accept(command, &[])
+    });
+    let mut fixture = Fixture::new().with(&["a@b.example"], CONTENT).relay(&[hop.url("smtp", "")]);
+    hop.wait(|seen| seen.has("DATA"));
+    let worker = fixture.worker.take().unwrap();
+    let stopping = std::thread::spawn(move || worker.stop(PATIENCE));
+    // What arrives now waits for the next start.
+    let late = fixture.add(envelope("tim@sender.example", &["late@b.example"]), CONTENT);
+    release.send(()).unwrap();
+    release.send(()).unwrap();
+    stopping.join().unwrap();
+    assert_eq!(hop.seen().messages.len(), if fixture.spool.contains(&late).unwrap() { 1 } else { 2 });
+    assert!(fixture.states().iter().all(|state| state.id == late));
+}
+
+#[test]
+fn a_stop_that_has_waited_long_enough_leaves_the_rest_to_the_next_start() {
+    let (release, released): (Sender<()>, Receiver<()>) = channel();
+    let released = Mutex::new(released);
+    let hop = NextHop::start(move |session, command| {
+        if command == "." && session == 0 {
+            let _ = released.lock().unwrap().recv();
+        }
+        accept(command, &[])
+    });
+    let mut fixture = Fixture::new().with(&["a@b.example"], CONTENT).relay(&[hop.url("smtp", "")]);
+    hop.wait(|seen| seen.has("DATA"));
+    fixture.worker.take().unwrap().stop(Duration::ZERO);
+    assert_eq!(fixture.states().len(), 1);
+    let fixture = fixture.relay(&[hop.url("smtp", "")]);
+    fixture.drain();
+    drop(release);
+}
+
+#[test]
+fn mail_exchangers_are_tried_in_order() {
+    let hop = NextHop::start(|_, command| accept(command, &[]));
+    let mx = |preference, host: &str| RData::MX(MX::new(preference, Name::from_ascii(host).unwrap()));
+    let a = |ip: [u8; 4]| Ok(vec![RData::A(A(ip.into()))]);
+    let server = name_server(vec![
+        ("b.example", RecordType::MX, Ok(vec![mx(20, "second.example."), mx(10, "first.example.")])),
+        // Nothing listens on this address of the loopback network.
+        ("first.example", RecordType::A, a([127, 0, 0, 2])),
+        ("second.example", RecordType::A, a([127, 0, 0, 1])),
+        ("null.example", RecordType::MX, Ok(vec![mx(0, ".")])),
+        ("sender.example", RecordType::A, a([127, 0, 0, 1])),
+    ]);
+    let route = Route::Mx { port: hop.address.port(), resolver: Some(server) };
+    let recipients = ["a@b.example", "b@B.example", "c@null.example", "d@nowhere.example", "e@[127.0.0.1]"];
+    let fixture = Fixture::new().with(&recipients, CONTENT).start(route, QUICK, None);
+    fixture.drain();
+    let seen = hop.wait(|seen| seen.messages.len() == 3);
+    let together = seen.sessions.iter().any(|session| {
+        ["RCPT TO:<a@b.example>", "RCPT TO:<b@B.example>"].iter().all(|rcpt| session.iter().any(|line| line == rcpt))
+    });
+    assert!(together && seen.has("RCPT TO:<e@[127.0.0.1]>"), "{seen:#?}");
+    let report = (0..3).map(|n| seen.text(n)).find(|text| text.contains("multipart/report")).unwrap();
+    assert!(report.contains("c@null.example\r\nAction: failed\r\nStatus: 5.1.10\r\n"), "{report}");
+    assert!(report.contains("d@nowhere.example\r\nAction: failed\r\nStatus: 5.1.2\r\n"), "{report}");
+}

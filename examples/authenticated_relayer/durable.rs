@@ -1,0 +1,129 @@
+//! Files that are still there after the power has failed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// A file being written, which disappears when dropped and stays, durably, once [`Scratch::keep`] says so.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    file: BufWriter<File>,
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Scratch {
+    /// Makes a file that only its owner may read.
+    ///
+    /// # Errors
+    /// Where it cannot be made, or exists.
+    pub(crate) fn create(path: PathBuf) -> io::Result<Self> {
+        let file = BufWriter::with_capacity(BUFFER_OCTETS, create_new(&path)?);
+        Ok(Self { file, path, kept: false })
+    }
+
+    /// Adds to the file.
+    ///
+    /// # Errors
+    /// Where the file system refuses.
+    pub(crate) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.file.write_all(piece)
+    }
+
+    /// Moves the finished file to `target`, replacing what is there. Its content is on the disk before the name
+    /// is; the name is, once the directory has been synchronized too ([`sync_directory`]).
+    ///
+    /// # Errors
+    /// Where the file system refuses; then the file is gone, and `target` as it was.
+    pub(crate) fn keep(mut self, target: &Path) -> io::Result<()> {
+        self.file.flush()?;
+        self.file.get_ref().sync_all()?;
+        std::fs::rename(&self.path, target)?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What cannot be removed now is removed when the directory is next opened.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes a new file that only its owner may read.
+///
+/// # Errors
+/// Where it cannot be made, or exists.
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Makes a directory that only its owner may enter, and those above it, durably; fine where it exists.
+///
+/// # Errors
+/// Where the file system refuses.
+pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !ancestor.is_dir()).collect();
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)?;
+    for parent in missing.iter().filter_map(|made| made.parent()) {
+        sync_directory(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+    }
+    Ok(())
+}
+
+/// Waits until the names in a directory are on the disk.
+///
+/// # Errors
+/// Where the file system refuses.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+    // Elsewhere a directory cannot be opened as a file, and the file system keeps its own journal of names.
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+}
+
+/// Large enough that a message arrives in few system calls, small enough for a thousand messages at once.
+const BUFFER_OCTETS: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scratch_file_is_there_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let (scratch, target) = (directory.path().join("scratch"), directory.path().join("target"));
+        std::fs::write(&target, "before").unwrap();
+        let mut file = Scratch::create(scratch.clone()).unwrap();
+        file.write(&[b'x'; 2 * BUFFER_OCTETS]).unwrap();
+        assert!(Scratch::create(scratch.clone()).is_err(), "taken");
+        assert_eq!(std::fs::read(&target).unwrap(), b"before");
+        file.keep(&target).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), [b'x'; 2 * BUFFER_OCTETS]);
+        assert!(!scratch.exists());
+        drop(Scratch::create(scratch.clone()).unwrap());
+        assert!(!scratch.exists());
+        assert!(Scratch::create(scratch.clone()).unwrap().keep(&directory.path().join("no/such")).is_err());
+        assert!(!scratch.exists());
+    }
+
+    #[test]
+    fn directories_are_made_with_those_above_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("a/b/c");
+        create_directory(&deep).unwrap();
+        create_directory(&deep).unwrap();
+        assert!(deep.is_dir());
+        std::fs::write(directory.path().join("file"), "").unwrap();
+        assert!(create_directory(&directory.path().join("file/d")).is_err());
+    }
+}

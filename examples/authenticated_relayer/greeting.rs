@@ -1,0 +1,103 @@
+//! What the first start prints: the login, and the lines that send a first mail.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use crate::users::FirstUser;
+
+/// What a first mail needs to know about the server. The address is the bound one: port 0 has become a number.
+#[derive(Debug)]
+pub(crate) struct Greeting<'a> {
+    pub(crate) user: &'a FirstUser,
+    pub(crate) users: &'a Path,
+    /// The certificate to trust, if it is self-signed.
+    pub(crate) certificate: Option<&'a Path>,
+    pub(crate) address: SocketAddr,
+    pub(crate) implicit_tls: bool,
+}
+
+/// The text for stdout: the only place where the password is ever shown.
+pub(crate) fn greeting_text(greeting: &Greeting<'_>) -> String {
+    let Greeting { user, users, certificate, address, implicit_tls } = greeting;
+    let port = address.port();
+    let host = host(address.ip());
+    let users = users.display();
+    let name = &user.name;
+    let password = user.password.as_str();
+    let scheme = if *implicit_tls { "smtps" } else { "smtp" };
+    let trust = certificate.map_or_else(String::new, |path| format!(" --cacert {}", quoted(path)));
+    let swaks_tls = if *implicit_tls { "--tls-on-connect" } else { "--tls" };
+    let first_mail =
+        r"printf 'From: user@localhost\r\nTo: friend@example.org\r\nSubject: First mail\r\n\r\nIt works.\r\n'";
+    format!(
+        "\
+The user database {users} is new. It has one user; the password is shown only now:
+
+    user      {name}
+    password  {password}
+
+Send a first mail with curl:
+
+    {first_mail} | \\
+    curl --ssl-reqd{trust} --url {scheme}://{host}:{port} --user '{name}:{password}' \\
+         --mail-from user@localhost --mail-rcpt friend@example.org --upload-file -
+
+or with swaks:
+
+    swaks --server {host} --port {port} {swaks_tls} --auth PLAIN --auth-user {name} --auth-password '{password}' \\
+          --from user@localhost --to friend@example.org --header 'Subject: First mail' --body 'It works.'
+
+"
+    )
+}
+
+/// A name or an address under which a client on this machine finds the listener, and which is in the certificate.
+fn host(ip: IpAddr) -> String {
+    match ip {
+        ip if ip.is_loopback() || ip.is_unspecified() => "localhost".to_owned(),
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
+/// A path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',');
+    if !path.is_empty() && path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(address: &str, implicit_tls: bool, certificate: Option<&str>) -> String {
+        let user = FirstUser { name: "user".to_owned(), password: "p-_0".to_owned().into() };
+        greeting_text(&Greeting {
+            user: &user,
+            users: Path::new("mail.db"),
+            certificate: certificate.map(Path::new),
+            address: address.parse().unwrap(),
+            implicit_tls,
+        })
+    }
+
+    #[test]
+    fn the_lines_name_this_server_and_this_login() {
+        let greeting = text("127.0.0.1:8025", false, Some("mail-cert.pem"));
+        assert!(
+            greeting
+                .contains("curl --ssl-reqd --cacert mail-cert.pem --url smtp://localhost:8025 --user 'user:p-_0' \\\n")
+        );
+        assert!(greeting.contains("swaks --server localhost --port 8025 --tls --auth PLAIN"));
+        let greeting = text("192.0.2.1:465", true, None);
+        assert!(greeting.contains("curl --ssl-reqd --url smtps://192.0.2.1:465 ") && !greeting.contains("cacert"));
+        assert!(greeting.contains("--tls-on-connect"));
+        assert!(text("[2001:db8::1]:25", false, None).contains("smtp://[2001:db8::1]:25 "));
+    }
+
+    #[test]
+    fn paths_are_one_word_each() {
+        assert!(text("0.0.0.0:25", false, Some("my dir/it's.pem")).contains(r"--cacert 'my dir/it'\''s.pem' "));
+    }
+}

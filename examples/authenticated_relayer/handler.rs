@@ -1,0 +1,155 @@
+//! What the program does with a connection: who may log in, and where a message goes.
+
+use std::sync::Arc;
+
+use mail_builder::headers::date::Date;
+use sansmtp::{
+    Aborted, AuthRequest, AuthResult, Body, EnhancedCode, Envelope, Greeting, Handler, Hooks, Path, Refusal, Reply,
+    Session, Verdict, reply,
+};
+
+use crate::store::{self, Incoming, QueueId, Store};
+use crate::users::{Check, Users};
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) users: Users,
+    pub(crate) store: Store,
+    pub(crate) hostname: String,
+}
+
+/// One connection's state: the message on its way in, if there is one.
+#[derive(Debug)]
+pub(crate) struct Relayer {
+    shared: Arc<Shared>,
+    incoming: Option<Incoming>,
+}
+
+impl Relayer {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, incoming: None }
+    }
+
+    fn begin(&self, session: &Session, envelope: &Envelope) -> std::io::Result<Incoming> {
+        let id = QueueId::new();
+        let mailbox = |path: Path<'_>| match path.domain() {
+            // `<Postmaster>` is this server's (RFC 5321, section 4.5.1).
+            None if !path.is_null() => format!("{}@{}", path.as_str(), self.shared.hostname),
+            _ => path.as_str().to_owned(),
+        };
+        self.shared.store.begin(store::Envelope {
+            received: received(session, envelope, &self.shared.hostname, &id),
+            id,
+            reverse_path: envelope.reverse_path().map(mailbox).unwrap_or_default(),
+            recipients: envelope.forward_paths().map(mailbox).collect(),
+            eight_bit: envelope.body() == Some(Body::EightBitMime),
+            smtputf8: envelope.is_smtputf8(),
+        })
+    }
+}
+
+impl Handler for Relayer {
+    fn hooks(&self) -> Hooks {
+        Hooks::DATA | Hooks::MESSAGE
+    }
+
+    fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
+        let credentials = request.credentials();
+        let Some(password) = credentials.password() else { return AuthResult::cannot_tell() };
+        match self.shared.users.check(credentials.authcid(), password.expose_secret()) {
+            Ok(Check::Accepted) => AuthResult::accept(),
+            Ok(Check::WrongPassword) => AuthResult::refuse(),
+            Ok(Check::UnknownUser) => AuthResult::refuse_because(Refusal::UnknownUser),
+            Ok(Check::Disabled) => AuthResult::refuse_because(Refusal::Disabled),
+            Err(error) => {
+                tracing::error!(%error, "cannot check a password");
+                AuthResult::cannot_tell()
+            }
+        }
+    }
+
+    fn data(&mut self, session: &Session, envelope: &Envelope) -> Verdict {
+        match self.begin(session, envelope) {
+            Ok(incoming) => {
+                self.incoming = Some(incoming);
+                Verdict::Accept
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot begin to store a message");
+                reply!("451 4.3.0 The message cannot be stored now").into()
+            }
+        }
+    }
+
+    fn content(&mut self, piece: &[u8]) {
+        if let Some(incoming) = &mut self.incoming
+            && let Err(error) = incoming.write(piece)
+        {
+            tracing::error!(%error, "cannot store a message");
+            // Its end is then answered 452.
+            self.incoming = None;
+        }
+    }
+
+    /// 250 is said when the message is on the disk, and not before.
+    fn message(&mut self, session: &Session, _: &Envelope, octets: u64) -> Verdict {
+        let Some(incoming) = self.incoming.take() else {
+            return reply!("452 4.3.1 There is no room for the message now").into();
+        };
+        match incoming.commit() {
+            Ok(id) => {
+                let user = session.login().unwrap_or_default();
+                tracing::info!(%id, peer = %session.peer(), user, octets, "accepted");
+                queued(&id)
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot store a message");
+                reply!("451 4.3.0 The message cannot be stored now").into()
+            }
+        }
+    }
+
+    fn aborted(&mut self, aborted: Aborted) {
+        tracing::debug!(?aborted, "message not completed");
+        self.incoming = None;
+    }
+}
+
+fn queued(id: &QueueId) -> Verdict {
+    let text = format!("Queued as {id}");
+    match EnhancedCode::new(2, 0, 0).and_then(|code| Reply::new(250, code, &text)) {
+        Ok(reply) => reply.into(),
+        Err(_) => Verdict::Accept,
+    }
+}
+
+/// The trace header (RFC 5321, section 4.4; RFC 3848 and RFC 6531, section 4.3 for the protocol's name). It
+/// tells no login name, and a recipient only where there is one: a second would be disclosed to the first.
+fn received(session: &Session, envelope: &Envelope, hostname: &str, id: &QueueId) -> String {
+    let utf8 = envelope.is_smtputf8();
+    let protocol = match (session.greeting(), utf8) {
+        (Some(Greeting::Ehlo), true) => "UTF8SMTP",
+        (Some(Greeting::Ehlo), false) => "ESMTP",
+        _ => "SMTP",
+    };
+    let tls = if session.is_under_tls() { "S" } else { "" };
+    let authenticated = if session.is_authenticated() { "A" } else { "" };
+    let address = match session.peer().address().map(|address| address.ip()) {
+        Some(std::net::IpAddr::V4(address)) => format!("[{address}]"),
+        Some(std::net::IpAddr::V6(address)) => format!("[IPv6:{address}]"),
+        None => "unknown".to_owned(),
+    };
+    let cipher =
+        session.tls().map_or_else(String::new, |tls| format!("\r\n\t(using {} {})", tls.version, tls.cipher_suite));
+    let mut recipients = envelope.forward_paths();
+    let for_whom = match (recipients.next(), recipients.next()) {
+        (Some(only), None) => format!("\r\n\tfor {only}"),
+        _ => String::new(),
+    };
+    format!(
+        "Received: from {} ({address}){cipher}\r\n\tby {hostname} with {protocol}{tls}{authenticated} id {id}{for_whom};\r\n\t{}\r\n",
+        session.client_name(),
+        Date::now().to_rfc822(),
+    )
+}

@@ -1,0 +1,87 @@
+//! A mail submission server that people can run: its users log in, and their mail is delivered into a local
+//! Maildir, handed to a relay, or sent to the recipients' mail exchangers.
+//!
+//! ```sh
+//! cargo run --example authenticated_relayer
+//! ```
+//!
+//! listens on 127.0.0.1:8025 with STARTTLS, makes the user database and the certificate that it needs, and
+//! prints the lines that send a first mail. `--help` has the rest.
+//!
+//! | file | what it is about |
+//! |---|---|
+//! | `options.rs`, `relay_url.rs` | the command line |
+//! | `users.rs`, `user_command.rs` | who may log in |
+//! | `store.rs`, `maildir.rs`, `spool/` | where an accepted message goes before it is acknowledged |
+//! | `deliver/`, `bounce.rs` | from the spool to the next hop, or back to the sender |
+//! | `server.rs`, `handler.rs`, `greeting.rs` | the listeners, and what they do with a connection |
+
+mod bounce;
+#[path = "../support/certificate.rs"]
+mod certificate;
+mod deliver;
+mod durable;
+mod failure;
+mod greeting;
+mod handler;
+mod maildir;
+mod options;
+mod relay_url;
+mod server;
+mod spool;
+mod store;
+mod user_command;
+mod users;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use options::Options;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let options = match Options::from_arguments(std::env::args_os()) {
+        Ok(options) => options,
+        Err(error) => {
+            // Writing to a closed pipe is the only failure here, and leaves nobody to tell.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    if let Err(error) = start_log() {
+        return fail(&error);
+    }
+    let result = match options {
+        Options::Serve(serve) => server::run(serve),
+        Options::User(command) => user_command::run(command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// Sends events to stderr, as `RUST_LOG` says; stdout is kept for what scripts read.
+fn start_log() -> Result<(), failure::Failure> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(directives) => {
+            EnvFilter::try_new(directives).map_err(|error| failure::Failure::new("cannot read RUST_LOG", error))?
+        }
+        Err(_) => EnvFilter::new("info"),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    Ok(())
+}
+
+fn fail(error: &failure::Failure) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+/// What a command line that makes no sense exits with, by custom.
+const USAGE: u8 = 2;

@@ -1,0 +1,322 @@
+//! The command line, and what it means once checked.
+
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{StringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Arg, Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::relay_url::RelayUrl;
+
+/// What the program was asked to do.
+#[derive(Debug)]
+pub(crate) enum Options {
+    Serve(Serve),
+    User(UserCommand),
+}
+
+/// How to run the server. Every combination that can be written here makes sense.
+#[derive(Debug)]
+pub(crate) struct Serve {
+    /// At least one.
+    pub(crate) listeners: Vec<Listener>,
+    /// The user database.
+    pub(crate) users: PathBuf,
+    /// Where accepted mail goes.
+    pub(crate) delivery: Delivery,
+    /// The certificate to show; a self-signed one is made when there is none.
+    pub(crate) tls: Option<TlsFiles>,
+    /// The name in the greeting, in `Received:` and in EHLO to the next hop.
+    pub(crate) hostname: String,
+    pub(crate) runtime: Runtime,
+    /// Whether AUTH is offered before STARTTLS. Then every listener is on loopback, or the user insisted.
+    pub(crate) allow_plaintext_auth: bool,
+    /// The most octets that a message may have.
+    pub(crate) max_size: u64,
+}
+
+/// One address to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listener {
+    pub(crate) address: SocketAddr,
+    /// TLS from the first octet; STARTTLS otherwise.
+    pub(crate) implicit_tls: bool,
+}
+
+/// Where accepted mail goes.
+#[derive(Debug)]
+pub(crate) enum Delivery {
+    Maildir(PathBuf),
+    Relay { spool: PathBuf, relays: Vec<RelayUrl>, ca: Option<PathBuf>, schedule: Schedule },
+    Mx { spool: PathBuf, port: u16, resolver: Option<SocketAddr>, schedule: Schedule },
+}
+
+/// When a message that could not be delivered is tried again (RFC 5321, section 4.5.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Schedule {
+    /// The pause after the first attempt; each later one is twice as long.
+    pub(crate) first: Duration,
+    /// The longest pause.
+    pub(crate) longest: Duration,
+    /// The age at which what is left undelivered goes back to its sender.
+    pub(crate) give_up_after: Duration,
+}
+
+/// A certificate chain and its private key, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// What drives the connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Runtime {
+    Smol,
+}
+
+/// A change to the user database, or a look at it.
+#[derive(Debug, Args)]
+pub(crate) struct UserCommand {
+    #[command(subcommand)]
+    pub(crate) action: UserAction,
+    /// SQLite database of the users
+    #[arg(long, global = true, value_name = "FILE", default_value = "mail.db")]
+    pub(crate) users: PathBuf,
+}
+
+/// What to do with the user database.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserAction {
+    /// Add a user (makes the database when there is none); the password comes from a prompt or the first line of stdin
+    Add { name: String },
+    /// Set another password, from a prompt or the first line of stdin
+    Passwd { name: String },
+    /// Delete a user
+    Delete { name: String },
+    /// Refuse a user's logins from now on, without deleting them
+    Disable { name: String },
+    /// Allow a disabled user's logins again
+    Enable { name: String },
+    /// List the users, one a line
+    List,
+}
+
+impl Schedule {
+    /// The pause after this many attempts.
+    pub(crate) fn pause_after(self, attempts: u32) -> Duration {
+        let doubled = 1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.first.saturating_mul(doubled).min(self.longest)
+    }
+}
+
+impl Options {
+    /// Reads the command line, its first word being the program's name.
+    ///
+    /// # Errors
+    /// Says which option is wrong and why, without showing the text of an option that may hold a password.
+    /// `--help` and `--version` are "errors" that go to stdout.
+    pub(crate) fn from_arguments<I, T>(arguments: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<OsString> + Clone,
+    {
+        let cli = Cli::try_parse_from(arguments)?;
+        match cli.action {
+            Some(Action::User(command)) => Ok(Self::User(command)),
+            None => cli.serve.check().map(Self::Serve).map_err(|(kind, message)| Cli::command().error(kind, message)),
+        }
+    }
+}
+
+/// A mail submission server with logins: takes mail from your users and delivers it.
+///
+/// With no arguments it listens on 127.0.0.1:8025 with STARTTLS, makes a user database with one user and a
+/// self-signed certificate on its first start, delivers into the Maildir ./mail, and prints how to send a first
+/// mail. Logs go to stderr as RUST_LOG says (default: info).
+#[derive(Debug, Parser)]
+#[command(name = "authenticated_relayer", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    serve: ServeArguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Add, change, delete and list users
+    User(UserCommand),
+}
+
+#[derive(Debug, Args)]
+struct ServeArguments {
+    /// Listen here, with STARTTLS; repeatable [default: 127.0.0.1:8025, unless --listen-tls is given]
+    #[arg(long, value_name = "ADDR", help_heading = LISTENING)]
+    listen: Vec<SocketAddr>,
+    /// Listen here, with TLS from the first octet; repeatable
+    #[arg(long, value_name = "ADDR", help_heading = LISTENING)]
+    listen_tls: Vec<SocketAddr>,
+    /// Name of this server in its greeting and in Received: [default: the machine's host name]
+    #[arg(long, value_name = "NAME", value_parser = hostname, help_heading = LISTENING)]
+    hostname: Option<String>,
+    /// Largest message to accept
+    #[arg(long, value_name = "BYTES", default_value_t = 32 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1..), help_heading = LISTENING)]
+    max_size: u64,
+    /// What drives the connections
+    #[arg(long, value_enum, default_value_t = Runtime::Smol, help_heading = LISTENING)]
+    runtime: Runtime,
+
+    /// SQLite database of the users, made on the first start
+    #[arg(long, value_name = "FILE", default_value = "mail.db", help_heading = SECURITY)]
+    users: PathBuf,
+    /// Certificate chain to show [default: a self-signed mail-cert.pem beside the users]
+    #[arg(long, value_name = "PEM", requires = "tls_key", help_heading = SECURITY)]
+    tls_cert: Option<PathBuf>,
+    /// Private key of --tls-cert
+    #[arg(long, value_name = "PEM", requires = "tls_cert", help_heading = SECURITY)]
+    tls_key: Option<PathBuf>,
+    /// Let users log in without TLS (on loopback only, unless --i-know)
+    #[arg(long, help_heading = SECURITY)]
+    allow_plaintext_auth: bool,
+    /// Allow --allow-plaintext-auth where others can read the passwords
+    #[arg(long, requires = "allow_plaintext_auth", help_heading = SECURITY)]
+    i_know: bool,
+
+    /// Deliver everything into this Maildir [default: ./mail, unless --relay or --mx is given]
+    #[arg(long, value_name = "DIR", group = "delivery", help_heading = DELIVERY)]
+    maildir: Option<PathBuf>,
+    /// Hand mail to this server; repeatable, the next one is tried when one cannot be reached.
+    /// smtp://[user:password@]host[:port] uses STARTTLS where offered, smtp+starttls:// insists on it,
+    /// smtps:// is TLS from the first octet
+    #[arg(long, value_name = "URL", group = "delivery", value_parser = RelayUrlParser, help_heading = DELIVERY)]
+    relay: Vec<RelayUrl>,
+    /// Deliver to the recipients' mail exchangers, found by DNS
+    #[arg(long, group = "delivery", help_heading = DELIVERY)]
+    mx: bool,
+    /// Where mail waits for --relay or --mx
+    #[arg(long, value_name = "DIR", default_value = "./spool", help_heading = DELIVERY)]
+    spool: PathBuf,
+    /// Certificates to trust in addition to the system's, for a relay with a private CA
+    #[arg(long, value_name = "PEM", requires = "relay", help_heading = DELIVERY)]
+    relay_ca: Option<PathBuf>,
+    /// DNS server to ask rather than the system's
+    #[arg(long, value_name = "IP:PORT", requires = "mx", help_heading = DELIVERY)]
+    resolver: Option<SocketAddr>,
+    /// Port of the mail exchangers
+    #[arg(long, value_name = "PORT", default_value_t = 25, value_parser = clap::value_parser!(u16).range(1..), help_heading = DELIVERY)]
+    mx_port: u16,
+    /// Pause after the first attempt; each later one is twice as long
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = DELIVERY)]
+    retry_first: Duration,
+    /// Longest pause between attempts [default: 4 hours]
+    #[arg(long, value_name = "SECONDS", default_value = "14400", hide_default_value = true, value_parser = seconds, help_heading = DELIVERY)]
+    retry_longest: Duration,
+    /// Age at which undelivered mail goes back to its sender [default: 5 days]
+    #[arg(long, value_name = "SECONDS", default_value = "432000", hide_default_value = true, value_parser = seconds, help_heading = DELIVERY)]
+    give_up_after: Duration,
+}
+
+impl ServeArguments {
+    fn check(self) -> Result<Serve, (ErrorKind, String)> {
+        let mut listeners = self.listeners();
+        if listeners.is_empty() {
+            listeners.push(Listener { address: DEFAULT_LISTENER, implicit_tls: false });
+        }
+        if self.allow_plaintext_auth && !self.i_know {
+            let public = |listener: &&Listener| !listener.implicit_tls && !listener.address.ip().is_loopback();
+            if let Some(Listener { address, .. }) = listeners.iter().find(public) {
+                return Err((
+                    ErrorKind::ArgumentConflict,
+                    format!(
+                        "with --allow-plaintext-auth, passwords for {address} could be read on the way; \
+                         listen on loopback, or add --i-know"
+                    ),
+                ));
+            }
+        }
+        let schedule = Schedule {
+            first: self.retry_first,
+            longest: self.retry_longest.max(self.retry_first),
+            give_up_after: self.give_up_after,
+        };
+        let delivery = if self.mx {
+            Delivery::Mx { spool: self.spool, port: self.mx_port, resolver: self.resolver, schedule }
+        } else if !self.relay.is_empty() {
+            Delivery::Relay { spool: self.spool, relays: self.relay, ca: self.relay_ca, schedule }
+        } else {
+            Delivery::Maildir(self.maildir.unwrap_or_else(|| PathBuf::from("./mail")))
+        };
+        let tls = match (self.tls_cert, self.tls_key) {
+            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+            // clap's `requires` leaves only "neither".
+            (Some(_), None) | (None, Some(_)) | (None, None) => None,
+        };
+        Ok(Serve {
+            listeners,
+            users: self.users,
+            delivery,
+            tls,
+            hostname: self.hostname.unwrap_or_else(machine_hostname),
+            runtime: self.runtime,
+            allow_plaintext_auth: self.allow_plaintext_auth,
+            max_size: self.max_size,
+        })
+    }
+
+    fn listeners(&self) -> Vec<Listener> {
+        let starttls = self.listen.iter().map(|&address| Listener { address, implicit_tls: false });
+        let implicit = self.listen_tls.iter().map(|&address| Listener { address, implicit_tls: true });
+        starttls.chain(implicit).collect()
+    }
+}
+
+/// Reads a [`RelayUrl`]. clap's own parsers repeat a wrong value in the error, and this one may hold a password.
+#[derive(Clone)]
+struct RelayUrlParser;
+
+impl TypedValueParser for RelayUrlParser {
+    type Value = RelayUrl;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<RelayUrl, clap::Error> {
+        let text = StringValueParser::new().parse_ref(command, arg, value)?;
+        text.parse().map_err(|error| {
+            clap::Error::raw(ErrorKind::ValueValidation, format!("invalid URL for --relay: {error}\n"))
+                .with_cmd(command)
+        })
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// Checks that a name can stand in a greeting: a domain or an address literal (RFC 5321, section 4.1.2).
+fn hostname(text: &str) -> Result<String, &'static str> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'[' | b']' | b':');
+    if text.is_empty() || text.len() > 255 || !text.bytes().all(allowed) {
+        return Err("not a domain name or an address literal");
+    }
+    Ok(text.to_owned())
+}
+
+fn machine_hostname() -> String {
+    gethostname::gethostname()
+        .into_string()
+        .ok()
+        .and_then(|name| hostname(&name).ok())
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
+const DEFAULT_LISTENER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8025);
+const LISTENING: &str = "Listening";
+const SECURITY: &str = "Logins and TLS";
+const DELIVERY: &str = "Delivery";
+
+#[cfg(test)]
+#[path = "options_tests.rs"]
+mod tests;

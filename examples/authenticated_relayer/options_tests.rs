@@ -1,0 +1,112 @@
+use super::*;
+
+fn serve(arguments: &[&str]) -> Serve {
+    match parse(arguments).unwrap() {
+        Options::Serve(serve) => serve,
+        Options::User(command) => panic!("{command:?}"),
+    }
+}
+
+fn parse(arguments: &[&str]) -> Result<Options, clap::Error> {
+    Options::from_arguments(std::iter::once("authenticated_relayer").chain(arguments.iter().copied()))
+}
+
+fn error(arguments: &[&str]) -> String {
+    let error = parse(arguments).unwrap_err();
+    assert!(error.use_stderr(), "{arguments:?}");
+    error.to_string()
+}
+
+#[test]
+fn the_command_line_is_well_formed() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn no_arguments_are_a_local_server() {
+    let serve = serve(&[]);
+    assert_eq!(serve.listeners, [Listener { address: "127.0.0.1:8025".parse().unwrap(), implicit_tls: false }]);
+    assert!(matches!(serve.delivery, Delivery::Maildir(directory) if directory.as_os_str() == "./mail"));
+    assert_eq!(serve.users.as_os_str(), "mail.db");
+    assert_eq!(serve.max_size, 33_554_432);
+    assert!(!serve.allow_plaintext_auth && !serve.hostname.is_empty() && serve.tls.is_none());
+}
+
+#[test]
+fn a_listener_replaces_the_default_one() {
+    let serve = serve(&["--listen-tls", "[::]:465", "--listen", "127.0.0.1:25", "--listen", "127.0.0.1:587"]);
+    let shown: Vec<_> = serve.listeners.iter().map(|l| (l.address.to_string(), l.implicit_tls)).collect();
+    let expected = [("127.0.0.1:25", false), ("127.0.0.1:587", false), ("[::]:465", true)];
+    assert_eq!(shown, expected.map(|(address, tls)| (address.to_owned(), tls)));
+}
+
+#[test]
+fn mail_goes_to_one_kind_of_place() {
+    for two in
+        [&["--mx", "--maildir", "m"][..], &["--mx", "--relay", "smtp://a"], &["--maildir", "m", "--relay", "smtp://a"]]
+    {
+        assert!(error(two).contains("cannot be used with"), "{two:?}");
+    }
+    let Delivery::Relay { relays, schedule, .. } =
+        serve(&["--relay", "smtp://a", "--relay", "smtps://b", "--retry-first", "0.5"]).delivery
+    else {
+        panic!("not a relay");
+    };
+    assert_eq!(relays.iter().map(ToString::to_string).collect::<Vec<_>>(), ["smtp://a:25", "smtps://b:465"]);
+    assert_eq!(schedule.first, Duration::from_millis(500));
+    assert_eq!(schedule.longest, Duration::from_secs(4 * 60 * 60));
+    assert_eq!(schedule.give_up_after, Duration::from_secs(5 * 24 * 60 * 60));
+}
+
+#[test]
+fn plaintext_logins_off_loopback_must_be_insisted_on() {
+    let open = ["--listen", "0.0.0.0:25", "--allow-plaintext-auth"];
+    assert!(error(&open).contains("0.0.0.0:25"));
+    assert!(serve(&[&open[..], &["--i-know"]].concat()).allow_plaintext_auth);
+    assert!(serve(&["--listen", "[::1]:25", "--allow-plaintext-auth"]).allow_plaintext_auth);
+    assert!(serve(&["--listen-tls", "0.0.0.0:465", "--allow-plaintext-auth"]).allow_plaintext_auth);
+    error(&["--i-know"]);
+}
+
+#[test]
+fn half_a_key_pair_and_options_without_their_use_are_refused() {
+    for wrong in [
+        &["--tls-cert", "a.pem"][..],
+        &["--tls-key", "a.pem"],
+        &["--relay-ca", "a.pem"],
+        &["--resolver", "127.0.0.1:53"],
+        &["--max-size", "0"],
+        &["--hostname", "two words"],
+        &["--retry-first", "-1"],
+        &["--listen", "nowhere"],
+        &["--runtime", "fibers"],
+    ] {
+        error(wrong);
+    }
+}
+
+#[test]
+fn a_wrong_relay_url_is_not_repeated() {
+    for url in ["http://me:hunter2@host", "smtp://me:hunter2@host/path", "smtp://me:hunter2@"] {
+        let message = error(&["--relay", url]);
+        assert!(message.contains("--relay") && !message.contains("hunter2"), "{message}");
+    }
+}
+
+#[test]
+fn users_are_named_after_the_action() {
+    let Options::User(command) = parse(&["user", "add", "tim", "--users", "x.db"]).unwrap() else {
+        panic!("not a user command");
+    };
+    assert!(matches!(&command.action, UserAction::Add { name } if name == "tim"));
+    assert_eq!(command.users.as_os_str(), "x.db");
+    error(&["user", "add"]);
+    error(&["user"]);
+}
+
+#[test]
+fn pauses_double_up_to_the_longest() {
+    let Delivery::Mx { schedule, .. } = serve(&["--mx"]).delivery else { panic!("not mx") };
+    let minutes = |attempts| schedule.pause_after(attempts).as_secs() / 60;
+    assert_eq!([1, 2, 3, 8, 9, 31, 32, 33, u32::MAX].map(minutes), [1, 2, 4, 128, 240, 240, 240, 240, 240]);
+}

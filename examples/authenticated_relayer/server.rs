@@ -1,0 +1,148 @@
+//! The server: opens what the options name, and runs the listeners.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use sansmtp::{Auth, Config, Limits};
+use sansmtp_smol::{Blocking, Server, Shutdown};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::certificate;
+use crate::deliver::{Route, Worker};
+use crate::failure::Failure;
+use crate::greeting::{Greeting, greeting_text};
+use crate::handler::{Relayer, Shared};
+use crate::maildir::Maildir;
+use crate::options::{Delivery, Listener, Runtime, Schedule, Serve};
+use crate::spool::Spool;
+use crate::store::Store;
+use crate::users::Users;
+
+/// Serves until SIGINT or SIGTERM.
+///
+/// # Errors
+/// Says what could not be opened, or bound.
+pub(crate) fn run(options: Serve) -> Result<(), Failure> {
+    let config = configure(&options)?;
+    let (tls, certificate) = open_certificate(&options)?;
+    let (users, first_user) = Users::first_start(&options.users)
+        .map_err(|error| Failure::new(format!("cannot open {}", options.users.display()), error))?;
+    let (store, worker) = open_store(&options)?;
+
+    let shared = Arc::new(Shared { users, store, hostname: options.hostname.clone() });
+    let Runtime::Smol = options.runtime;
+    let mut server = Server::new(config, move |_| Blocking::new(Relayer::new(Arc::clone(&shared)))).tls(tls);
+    for listener in &options.listeners {
+        let Listener { address, implicit_tls } = *listener;
+        let bound = if implicit_tls { server.listen_tls(address) } else { server.listen(address) };
+        server = bound.map_err(|error| Failure::new(format!("cannot listen on {address}"), error))?;
+    }
+    stop_on_signals(server.shutdown_handle())?;
+
+    let addresses = server.local_addresses();
+    if let (Some(user), Some(listener), Some(&address)) = (&first_user, options.listeners.first(), addresses.first()) {
+        let greeting = Greeting {
+            user,
+            users: &options.users,
+            certificate: certificate.as_deref(),
+            address,
+            implicit_tls: listener.implicit_tls,
+        };
+        say(&greeting_text(&greeting));
+    }
+    for address in &addresses {
+        say(&format!("listening on {address}\n"));
+    }
+
+    let served = smol::block_on(server.run());
+    if let Some(worker) = worker {
+        worker.stop(GRACE);
+    }
+    served.map_err(|error| Failure::new("cannot serve", error))
+}
+
+fn configure(options: &Serve) -> Result<Arc<Config>, Failure> {
+    Config::builder(options.hostname.as_str())
+        .auth(Auth::new().require_tls(!options.allow_plaintext_auth))
+        .auth_required(true)
+        .starttls(true)
+        .implicit_tls(true)
+        .smtputf8(true)
+        .limits(Limits { max_message_octets: options.max_size, ..Limits::default() })
+        .build()
+        .map_err(|error| Failure::new("cannot use the configuration", error))
+}
+
+/// The first SIGINT or SIGTERM lets sessions end; the second one does not wait.
+fn stop_on_signals(shutdown: Shutdown) -> Result<(), Failure> {
+    let explain = |error| Failure::new("cannot handle signals", error);
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(explain)?;
+    let wait = move || {
+        let mut signals = signals.forever();
+        if signals.next().is_some() {
+            tracing::info!("shutting down");
+            shutdown.begin(GRACE);
+        }
+        if signals.next().is_some() {
+            std::process::exit(1);
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop).map_err(explain)
+}
+
+/// Writes to stdout; a reader that has gone is no reason to stop serving.
+fn say(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// The certificate to show, and the file in which clients find it if it is self-signed.
+fn open_certificate(options: &Serve) -> Result<(Arc<ServerConfig>, Option<PathBuf>), Failure> {
+    let explain = |error: certificate::Error| Failure::new("cannot set up TLS", error);
+    if let Some(files) = &options.tls {
+        return Ok((certificate::load(&files.certificate, &files.key).map_err(explain)?, None));
+    }
+    let (certificate, key) =
+        (options.users.with_file_name("mail-cert.pem"), options.users.with_file_name("mail-key.pem"));
+    let made = certificate::load_or_make(&certificate, &key, &options.hostname).map_err(explain)?;
+    if made.new {
+        tracing::info!(certificate = %certificate.display(), "made a self-signed certificate");
+    }
+    Ok((made.config, Some(certificate)))
+}
+
+/// The place for accepted mail, and the worker that takes it further, if it goes further.
+fn open_store(options: &Serve) -> Result<(Store, Option<Worker>), Failure> {
+    let open_spool = |directory: &PathBuf| {
+        Spool::open(directory)
+            .map(Arc::new)
+            .map_err(|error| Failure::new(format!("cannot open the spool {}", directory.display()), error))
+    };
+    let start = |spool: &Arc<Spool>, route: Route, schedule: &Schedule, ca: Option<&PathBuf>| {
+        Worker::start(Arc::clone(spool), route, *schedule, ca.map(PathBuf::as_path), &options.hostname)
+    };
+    match &options.delivery {
+        Delivery::Maildir(directory) => {
+            let maildir = Maildir::open(directory, &options.hostname)
+                .map_err(|error| Failure::new(format!("cannot open the Maildir {}", directory.display()), error))?;
+            Ok((Store::Maildir(Arc::new(maildir)), None))
+        }
+        Delivery::Relay { spool, relays, ca, schedule } => {
+            let spool = open_spool(spool)?;
+            let worker = start(&spool, Route::Relays(relays.clone()), schedule, ca.as_ref())?;
+            Ok((Store::Spool(spool), Some(worker)))
+        }
+        Delivery::Mx { spool, port, resolver, schedule } => {
+            let spool = open_spool(spool)?;
+            let worker = start(&spool, Route::Mx { port: *port, resolver: *resolver }, schedule, None)?;
+            Ok((Store::Spool(spool), Some(worker)))
+        }
+    }
+}
+
+/// How long sessions, and then deliveries, may take to finish once the program was told to stop.
+const GRACE: Duration = Duration::from_secs(30);

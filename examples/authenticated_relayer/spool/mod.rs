@@ -1,0 +1,250 @@
+//! The spool: where an acknowledged message waits for its delivery, whatever happens to this process.
+//!
+//! ```text
+//! spool/lock                 held while a process uses the spool
+//! spool/incoming/…           being written; worthless after a crash
+//! spool/queue/ID.eml         a message's content, never changed
+//! spool/queue/ID.json        its state; exists exactly as long as the message is ours to deliver
+//! spool/damaged/…            what cannot be understood, kept for a human
+//! ```
+//!
+//! Every file is written in `incoming`, synchronized, and renamed into its place. The content comes before the
+//! state and goes after it, so **the state file is the commit point**: with it, the message is complete; without
+//! it, the message was never acknowledged, or is done with. A crash at any moment leaves one of these:
+//!
+//! | left behind | at the next start |
+//! |---|---|
+//! | a file in `incoming` | removed: its reception or its update was not finished |
+//! | content without a state | removed: not acknowledged yet, or finished |
+//! | content and a state | delivered from where the state says |
+//!
+//! Delivery is *at least once*: a recipient recorded as delivered is never tried again, but a crash between the
+//! next hop's 250 and the record means a second copy. SMTP offers no way around that (RFC 1047); the other order
+//! would lose mail.
+
+mod state;
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub(crate) use state::{Answer, Recipient, State, Status, Timestamp};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::durable::{self, Scratch};
+use crate::store::{Envelope, QueueId};
+
+/// The spool directory, held by this process alone.
+#[derive(Debug)]
+pub(crate) struct Spool {
+    directory: PathBuf,
+    subscriber: Mutex<Option<UnboundedSender<QueueId>>>,
+    /// The lock goes when the file is closed, by a crash too.
+    _lock: File,
+}
+
+impl Spool {
+    /// Opens a spool, making it where there is none, and clears away what a crash left unfinished.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::ResourceBusy`] where another process holds the spool, and where the file system refuses.
+    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        for part in ["incoming", "queue"] {
+            durable::create_directory(&directory.join(part))?;
+        }
+        let lock = File::options().create(true).append(true).open(directory.join("lock"))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => {
+                io::Error::new(io::ErrorKind::ResourceBusy, "another process is using this spool")
+            }
+            TryLockError::Error(error) => error,
+        })?;
+        let spool = Self { directory: directory.to_owned(), subscriber: Mutex::new(None), _lock: lock };
+        spool.recover()?;
+        Ok(spool)
+    }
+
+    /// Begins to receive a message.
+    ///
+    /// # Errors
+    /// Where the file system refuses.
+    pub(crate) fn begin(spool: &Arc<Self>, envelope: Envelope) -> io::Result<Incoming> {
+        let mut content = Scratch::create(spool.incoming(&envelope.id, "eml"))?;
+        content.write(envelope.received.as_bytes())?;
+        Ok(Incoming { spool: Arc::clone(spool), content, state: State::new(envelope) })
+    }
+
+    /// Names to `subscriber` every message that arrives from now on.
+    pub(crate) fn subscribe(&self, subscriber: UnboundedSender<QueueId>) {
+        *self.subscriber.lock().unwrap_or_else(PoisonError::into_inner) = Some(subscriber);
+    }
+
+    /// The messages in the spool, oldest first, with the time of their next attempt.
+    ///
+    /// # Errors
+    /// Where the directory cannot be read. A state that cannot be read is moved aside rather than an error: one bad
+    /// file must not stop the mail.
+    pub(crate) fn messages(&self) -> io::Result<Vec<(QueueId, Timestamp)>> {
+        let mut messages = Vec::new();
+        for (id, extension) in self.queue()? {
+            if extension != "json" {
+                continue;
+            }
+            match self.load(&id) {
+                Ok(state) => messages.push((id, state.next_attempt)),
+                Err(error) => self.set_aside(&id, &error)?,
+            }
+        }
+        messages.sort();
+        Ok(messages)
+    }
+
+    /// Reads a message's state.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] where the message is gone, [`io::ErrorKind::InvalidData`] where the state makes
+    /// no sense.
+    pub(crate) fn load(&self, id: &QueueId) -> io::Result<State> {
+        let state: State = serde_json::from_slice(&std::fs::read(self.queued(id, "json"))?)?;
+        if state.id != *id || state.recipients.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the state is of another message, or of none"));
+        }
+        if !self.queued(id, "eml").try_exists()? {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the state has lost its content"));
+        }
+        Ok(state)
+    }
+
+    /// Opens a message's content.
+    ///
+    /// # Errors
+    /// Where the file system refuses.
+    pub(crate) fn content(&self, id: &QueueId) -> io::Result<File> {
+        File::open(self.queued(id, "eml"))
+    }
+
+    /// Records a message's state: after this, a crash goes on from there.
+    ///
+    /// # Errors
+    /// Where the file system refuses; then the earlier state stands.
+    pub(crate) fn save(&self, state: &State) -> io::Result<()> {
+        let mut file = Scratch::create(self.incoming(&state.id, "json"))?;
+        file.write(&serde_json::to_vec_pretty(state)?)?;
+        file.keep(&self.queued(&state.id, "json"))?;
+        durable::sync_directory(&self.directory.join("queue"))
+    }
+
+    /// Forgets a message with which nothing is left to do.
+    ///
+    /// # Errors
+    /// Where the file system refuses.
+    pub(crate) fn remove(&self, id: &QueueId) -> io::Result<()> {
+        std::fs::remove_file(self.queued(id, "json"))?;
+        // Else the two could reach the disk in the other order, and leave a state without its content.
+        durable::sync_directory(&self.directory.join("queue"))?;
+        std::fs::remove_file(self.queued(id, "eml"))
+    }
+
+    /// Whether a message is in the spool.
+    ///
+    /// # Errors
+    /// Where the file system refuses.
+    pub(crate) fn contains(&self, id: &QueueId) -> io::Result<bool> {
+        self.queued(id, "json").try_exists()
+    }
+
+    fn recover(&self) -> io::Result<()> {
+        for entry in std::fs::read_dir(self.directory.join("incoming"))? {
+            let path = entry?.path();
+            tracing::info!(file = %path.display(), "removing an unfinished reception");
+            std::fs::remove_file(path)?;
+        }
+        for (id, extension) in self.queue()? {
+            if extension == "eml" && !self.contains(&id)? {
+                tracing::info!(%id, "removing content that was not acknowledged, or is done with");
+                std::fs::remove_file(self.queued(&id, "eml"))?;
+            }
+        }
+        durable::sync_directory(&self.directory.join("queue"))
+    }
+
+    /// Moves a message's files to where they disturb nothing and nothing removes them.
+    fn set_aside(&self, id: &QueueId, error: &io::Error) -> io::Result<()> {
+        tracing::error!(%id, %error, "a spooled message is damaged: moved to the directory `damaged`");
+        let damaged = self.directory.join("damaged");
+        durable::create_directory(&damaged)?;
+        // The content first: it alone would be removed at the next start.
+        for extension in ["eml", "json"] {
+            match std::fs::rename(self.queued(id, extension), damaged.join(format!("{id}.{extension}"))) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The files of the queue by name and extension; others have no business there, and are left alone.
+    fn queue(&self) -> io::Result<Vec<(QueueId, String)>> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(self.directory.join("queue"))? {
+            let name = entry?.file_name();
+            let parts = name.to_str().and_then(|name| name.split_once('.'));
+            if let Some((stem, extension)) = parts
+                && let Ok(id) = QueueId::try_from(stem.to_owned())
+            {
+                files.push((id, extension.to_owned()));
+            }
+        }
+        Ok(files)
+    }
+
+    fn incoming(&self, id: &QueueId, extension: &str) -> PathBuf {
+        self.directory.join("incoming").join(format!("{id}.{extension}"))
+    }
+
+    fn queued(&self, id: &QueueId, extension: &str) -> PathBuf {
+        self.directory.join("queue").join(format!("{id}.{extension}"))
+    }
+}
+
+/// A message on its way into the spool.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    spool: Arc<Spool>,
+    content: Scratch,
+    state: State,
+}
+
+impl Incoming {
+    pub(crate) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.content.write(piece)
+    }
+
+    pub(crate) fn commit(self) -> io::Result<QueueId> {
+        let Self { spool, content, state } = self;
+        let id = state.id.clone();
+        if spool.contains(&id)? {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the queue id is taken"));
+        }
+        let queued = spool.queued(&id, "eml");
+        content.keep(&queued)?;
+        // The content's name must not reach the disk later than the state's.
+        let committed = durable::sync_directory(&spool.directory.join("queue")).and_then(|()| spool.save(&state));
+        if let Err(error) = committed {
+            // The peer will hear a failure and send again: better not to have it twice.
+            let _ = std::fs::remove_file(spool.queued(&id, "json"));
+            let _ = std::fs::remove_file(queued);
+            return Err(error);
+        }
+        tracing::info!(%id, reverse_path = state.reverse_path, recipients = state.recipients.len(), "queued");
+        if let Some(subscriber) = &*spool.subscriber.lock().unwrap_or_else(PoisonError::into_inner) {
+            // A worker that has ended leaves the message for the next start.
+            let _ = subscriber.send(id.clone());
+        }
+        Ok(id)
+    }
+}
+
+#[cfg(test)]
+mod tests;

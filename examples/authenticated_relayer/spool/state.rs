@@ -1,0 +1,118 @@
+//! What the spool knows of a message besides its content.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::{Envelope, QueueId};
+
+/// The envelope of a spooled message and how far its delivery has come. One JSON file each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    pub(crate) id: QueueId,
+    /// Empty if null: then nobody is told of failures.
+    pub(crate) reverse_path: String,
+    pub(crate) eight_bit: bool,
+    pub(crate) smtputf8: bool,
+    pub(crate) arrived: Timestamp,
+    /// How many attempts have ended.
+    pub(crate) attempts: u32,
+    pub(crate) next_attempt: Timestamp,
+    pub(crate) recipients: Vec<Recipient>,
+}
+
+/// One recipient of a spooled message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Recipient {
+    pub(crate) forward_path: String,
+    pub(crate) status: Status,
+    /// What the last attempt came to, for the report and for whoever looks into the spool.
+    pub(crate) last: Option<Answer>,
+}
+
+/// How far the delivery to one recipient has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Status {
+    /// To be tried, or tried again.
+    Pending,
+    /// The next hop took responsibility.
+    Delivered,
+    /// Will not be tried again; the sender has not been told yet.
+    Failed,
+    /// Failed, and the sender has been told, or there is nobody to tell.
+    Reported,
+}
+
+/// What an attempt came to: the next hop's reply, or what kept us from getting one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    /// The enhanced status code (RFC 3463).
+    pub(crate) status: String,
+    /// The host that we spoke with, or tried to.
+    pub(crate) remote_mta: Option<String>,
+    /// A reply as it came, or our own words.
+    pub(crate) text: String,
+    /// Whether `text` is a reply of `remote_mta`.
+    pub(crate) is_reply: bool,
+    pub(crate) at: Timestamp,
+}
+
+/// Milliseconds since 1970: unlike [`std::time::Instant`], this means something after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Timestamp(u64);
+
+impl State {
+    /// The state of a message that has just arrived.
+    pub(crate) fn new(envelope: Envelope) -> Self {
+        let now = Timestamp::now();
+        let recipient = |forward_path| Recipient { forward_path, status: Status::Pending, last: None };
+        Self {
+            id: envelope.id,
+            reverse_path: envelope.reverse_path,
+            eight_bit: envelope.eight_bit,
+            smtputf8: envelope.smtputf8,
+            arrived: now,
+            attempts: 0,
+            next_attempt: now,
+            recipients: envelope.recipients.into_iter().map(recipient).collect(),
+        }
+    }
+
+    /// Whether there is a recipient with this status.
+    pub(crate) fn has(&self, status: Status) -> bool {
+        self.recipients.iter().any(|recipient| recipient.status == status)
+    }
+
+    /// Whether nothing is left to do.
+    pub(crate) fn is_finished(&self) -> bool {
+        !self.has(Status::Pending) && !self.has(Status::Failed)
+    }
+}
+
+impl Timestamp {
+    pub(crate) fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The time from `earlier` to this; none if this is before it, as after the clock was set back.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    pub(crate) fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    pub(crate) fn as_secs(self) -> i64 {
+        i64::try_from(self.0 / 1000).unwrap_or(i64::MAX)
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}

@@ -1,0 +1,182 @@
+use super::*;
+
+fn envelope() -> Envelope {
+    Envelope {
+        id: QueueId::new(),
+        reverse_path: "tim@example.org".to_owned(),
+        recipients: vec!["a@example.org".to_owned(), "b@example.org".to_owned()],
+        eight_bit: false,
+        smtputf8: false,
+        received: "Received: by here\r\n".to_owned(),
+    }
+}
+
+fn open(directory: &Path) -> Arc<Spool> {
+    Arc::new(Spool::open(directory).unwrap())
+}
+
+fn deliver(spool: &Arc<Spool>) -> QueueId {
+    let mut incoming = Spool::begin(spool, envelope()).unwrap();
+    incoming.write(b"Subject: x\r\n\r\nBody\r\n").unwrap();
+    incoming.commit().unwrap()
+}
+
+fn names(directory: PathBuf) -> Vec<String> {
+    let mut names: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A copy of the spool as a crash at this moment would leave it. Locks are not copied.
+fn crash(spool: &Spool) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for part in ["incoming", "queue"] {
+        std::fs::create_dir(copy.path().join(part)).unwrap();
+        for name in names(spool.directory.join(part)) {
+            std::fs::copy(spool.directory.join(part).join(&name), copy.path().join(part).join(&name)).unwrap();
+        }
+    }
+    copy
+}
+
+#[test]
+fn a_committed_message_outlives_the_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    let id = deliver(&spool);
+    drop(spool);
+    let spool = open(directory.path());
+    assert!(spool.messages().unwrap().iter().map(|(known, _)| known).eq([&id]));
+    let state = spool.load(&id).unwrap();
+    assert_eq!(state.reverse_path, "tim@example.org");
+    assert!(state.recipients.iter().all(|recipient| recipient.status == Status::Pending));
+    let content = io::read_to_string(spool.content(&id).unwrap()).unwrap();
+    assert_eq!(content, "Received: by here\r\nSubject: x\r\n\r\nBody\r\n");
+    assert!(names(directory.path().join("incoming")).is_empty());
+}
+
+#[test]
+fn a_crash_while_receiving_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    let mut incoming = Spool::begin(&spool, envelope()).unwrap();
+    incoming.write(&[b'x'; 100_000]).unwrap();
+    let copy = crash(&spool);
+    assert_eq!(names(copy.path().join("incoming")).len(), 1);
+    let after = open(copy.path());
+    assert!(after.messages().unwrap().is_empty());
+    assert!(names(copy.path().join("incoming")).is_empty());
+    drop(incoming);
+    assert!(names(directory.path().join("incoming")).is_empty());
+    assert!(names(directory.path().join("queue")).is_empty());
+}
+
+/// Every state that the directory goes through between "nothing" and "acknowledged", in the order of the system
+/// calls of `commit`, and what the next start makes of it.
+#[test]
+fn a_crash_while_committing_leaves_all_or_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    let id = deliver(&spool);
+    let (content, state) = (format!("{id}.eml"), format!("{id}.json"));
+    let steps: [(&[&str], &[&str], bool); 5] = [
+        (&[&content], &[], false),
+        (&[], &[&content], false),
+        (&[&state], &[&content], false),
+        (&[], &[&content, &state], true),
+        // The update of a state: the earlier one stands.
+        (&[&state], &[&content, &state], true),
+    ];
+    for (incoming, queue, survives) in steps {
+        let copy = tempfile::tempdir().unwrap();
+        for (part, names) in [("incoming", incoming), ("queue", queue)] {
+            std::fs::create_dir(copy.path().join(part)).unwrap();
+            for name in names {
+                std::fs::copy(spool.directory.join("queue").join(name), copy.path().join(part).join(name)).unwrap();
+            }
+        }
+        // A crash may leave the file being written with any part of its content.
+        for name in incoming {
+            let path = copy.path().join("incoming").join(name);
+            let whole = std::fs::read(&path).unwrap();
+            std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        }
+        let after = open(copy.path());
+        assert_eq!(after.messages().unwrap().len(), usize::from(survives), "{incoming:?} {queue:?}");
+        assert!(names(copy.path().join("incoming")).is_empty());
+        if survives {
+            assert_eq!(after.load(&id).unwrap(), spool.load(&id).unwrap());
+            after.content(&id).unwrap();
+        } else {
+            assert!(names(copy.path().join("queue")).is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_crash_while_removing_leaves_nothing_to_deliver() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    let id = deliver(&spool);
+    let copy = crash(&spool);
+    std::fs::remove_file(copy.path().join("queue").join(format!("{id}.json"))).unwrap();
+    assert!(open(copy.path()).messages().unwrap().is_empty());
+    assert!(names(copy.path().join("queue")).is_empty());
+    spool.remove(&id).unwrap();
+    assert!(names(directory.path().join("queue")).is_empty());
+}
+
+#[test]
+fn a_recorded_delivery_is_remembered() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    let id = deliver(&spool);
+    let mut state = spool.load(&id).unwrap();
+    state.recipients[0].status = Status::Delivered;
+    state.recipients[1].last = Some(Answer {
+        status: "4.2.1".to_owned(),
+        remote_mta: Some("mx.example".to_owned()),
+        text: "450 4.2.1 try again".to_owned(),
+        is_reply: true,
+        at: Timestamp::now(),
+    });
+    state.attempts = 1;
+    spool.save(&state).unwrap();
+    assert_eq!(open(crash(&spool).path()).load(&id).unwrap(), state);
+    assert!(!state.is_finished());
+}
+
+#[test]
+fn a_damaged_state_is_set_aside_and_the_rest_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    let (bad, good, lost) = (deliver(&spool), deliver(&spool), deliver(&spool));
+    std::fs::write(spool.queued(&bad, "json"), b"{").unwrap();
+    std::fs::remove_file(spool.queued(&lost, "eml")).unwrap();
+    let messages: Vec<_> = spool.messages().unwrap().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(messages, [good]);
+    let mut expected = vec![format!("{bad}.eml"), format!("{bad}.json"), format!("{lost}.json")];
+    expected.sort();
+    assert_eq!(names(directory.path().join("damaged")), expected);
+}
+
+#[test]
+fn two_processes_do_not_share_a_spool() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    assert_eq!(Spool::open(directory.path()).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+    drop(spool);
+    open(directory.path());
+}
+
+#[test]
+fn arrivals_are_announced_once_they_are_durable() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    spool.subscribe(sender);
+    let id = deliver(&spool);
+    assert_eq!(receiver.try_recv().unwrap(), id);
+    assert!(spool.contains(&id).unwrap());
+}

@@ -1,0 +1,79 @@
+//! `user add|passwd|delete|disable|enable|list`.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use zeroize::Zeroizing;
+
+use crate::failure::Failure;
+use crate::options::{UserAction, UserCommand};
+use crate::users::{Error, Users};
+
+/// Changes or lists the users.
+///
+/// # Errors
+/// Says what could not be done; the database is then as it was.
+pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
+    let path = &command.users;
+    let explain = |error: Error| Failure::new(path.display().to_string(), error);
+    match command.action {
+        UserAction::Add { name } => {
+            let users = Users::open_or_create(path).map_err(explain)?;
+            users.add(&name, read_password()?.as_bytes()).map_err(explain)
+        }
+        UserAction::Passwd { name } => {
+            let users = Users::open(path).map_err(explain)?;
+            // Before the prompt: nobody wants to type a password twice to hear that there is no such user.
+            if !users.list().map_err(explain)?.iter().any(|user| user.name == name) {
+                return Err(explain(Error::Unknown(name)));
+            }
+            users.set_password(&name, read_password()?.as_bytes()).map_err(explain)
+        }
+        UserAction::Delete { name } => Users::open(path).and_then(|users| users.delete(&name)).map_err(explain),
+        UserAction::Disable { name } => {
+            Users::open(path).and_then(|users| users.set_disabled(&name, true)).map_err(explain)
+        }
+        UserAction::Enable { name } => {
+            Users::open(path).and_then(|users| users.set_disabled(&name, false)).map_err(explain)
+        }
+        UserAction::List => {
+            let users = Users::open(path).and_then(|users| users.list()).map_err(explain)?;
+            let mut out = io::stdout().lock();
+            users
+                .iter()
+                .try_for_each(|user| writeln!(out, "{}{}", user.name, if user.disabled { " (disabled)" } else { "" }))
+                .map_err(|error| Failure::new("cannot write the list", error))
+        }
+    }
+}
+
+/// Asks twice, without echo, on a terminal; takes the first line elsewhere.
+fn read_password() -> Result<Zeroizing<String>, Failure> {
+    let cannot = |error: io::Error| Failure::new("cannot read the password", error);
+    if !io::stdin().is_terminal() {
+        return first_line(&mut io::stdin().lock()).map_err(cannot);
+    }
+    let first = Zeroizing::new(rpassword::prompt_password("Password: ").map_err(cannot)?);
+    let second = Zeroizing::new(rpassword::prompt_password("Once more: ").map_err(cannot)?);
+    if *first == *second { Ok(first) } else { Err(Failure::plain("the two passwords differ")) }
+}
+
+fn first_line(input: &mut impl BufRead) -> io::Result<Zeroizing<String>> {
+    // Room for any sensible password, lest growing leave copies behind.
+    let mut line = Zeroizing::new(String::with_capacity(1024));
+    input.read_line(&mut line)?;
+    let length = line.trim_end_matches(['\r', '\n']).len();
+    line.truncate(length);
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_end_is_not_part_of_the_password() {
+        for (input, password) in [("secret\n", "secret"), ("secret\r\nmore\n", "secret"), (" s \n", " s "), ("", "")] {
+            assert_eq!(*first_line(&mut input.as_bytes()).unwrap(), password);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Drives a connection and writes down what it wants, in a form that does not depend on how its input
+//! was cut.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sansmtp::{
+    Action, AuthRequest, AuthResult, AuthTurn, Config, Connection, HookCall, Peer, Refusal, Reply, TlsInfo, Verdict,
+};
+
+/// What happened, with what belongs together put together.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// Octets for the peer.
+    Written(Vec<u8>),
+    /// Octets of content.
+    Content(Vec<u8>),
+    Aborted(sansmtp::Aborted),
+    Event(String),
+    Question(String),
+    Pause(Duration),
+    StartTls,
+    Close,
+}
+
+impl fmt::Debug for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Written(octets) => write!(f, "S: {}", octets.escape_ascii()),
+            Self::Content(octets) => write!(f, "content {}", octets.escape_ascii()),
+            Self::Aborted(aborted) => aborted.fmt(f),
+            Self::Event(text) | Self::Question(text) => f.write_str(text),
+            Self::Pause(length) => write!(f, "pause {length:?}"),
+            Self::StartTls => f.write_str("start TLS"),
+            Self::Close => f.write_str("close"),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Session<'s> {
+    pub(crate) config: &'s Arc<Config>,
+    pub(crate) tls_from_start: bool,
+    /// What the embedder answers, question by question, over and over.
+    pub(crate) answers: &'s [u8],
+    /// What comes in a group. Behind a STARTTLS in the clear, a new one begins: what an engine does with
+    /// octets there depends on when they come.
+    pub(crate) flights: &'s [&'s [u8]],
+    pub(crate) ends: bool,
+}
+
+/// What a run has shown beside its items.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) items: Vec<Item>,
+    /// How many answers said yes to an authenticator's or AUTH handler's question.
+    pub(crate) yeses: usize,
+    pub(crate) connection: Connection,
+}
+
+impl Ran {
+    /// Everything written, in one piece.
+    pub(crate) fn written(&self) -> Vec<u8> {
+        let written = |item: &Item| if let Item::Written(octets) = item { octets.clone() } else { Vec::new() };
+        self.items.iter().flat_map(written).collect()
+    }
+
+    /// How many replies with this code were written.
+    pub(crate) fn replies(&self, code: &[u8]) -> usize {
+        let written = self.written();
+        written
+            .split(|&octet| octet == b'\n')
+            .filter(|line| line.starts_with(code) && line.get(3) == Some(&b' '))
+            .count()
+    }
+}
+
+impl Session<'_> {
+    /// Runs the session with its flights cut by `cut`, which says how much of what is left comes next.
+    ///
+    /// Panics if the engine makes no progress, or contradicts what is promised of `poll`.
+    pub(crate) fn run(&self, mut cut: impl FnMut(usize) -> usize) -> Ran {
+        let mut connection = Connection::new(Arc::clone(self.config), Peer::local());
+        if self.tls_from_start {
+            connection.tls_established(TlsInfo::default()).expect("TLS from the start");
+        }
+        let (mut items, mut now, mut questions, mut yeses) = (Vec::new(), Duration::ZERO, 0, 0);
+        let mut flights = self.flights.iter().copied();
+        let (mut waiting, mut input): (&[u8], &[u8]) = (&[], &[]);
+        // Each octet, and each input, brings a handful of actions at the most; so does the end.
+        let octets: usize = self.flights.iter().map(|flight| flight.len()).sum();
+        let mut polls = 64 + 16 * (octets + self.flights.len());
+        let mut ended = false;
+        loop {
+            polls = polls.checked_sub(1).expect("no progress is made");
+            let before = input.len();
+            match connection.poll(now, &mut input) {
+                Action::Reply(reply) => write(&mut items, reply.as_bytes()),
+                Action::Challenge(challenge) => write(&mut items, challenge.as_bytes()),
+                Action::Flush { deadline } => assert!(deadline > now),
+                Action::Content(piece) => match items.last_mut() {
+                    Some(Item::Content(content)) => content.extend_from_slice(piece),
+                    _ => items.push(Item::Content(piece.to_vec())),
+                },
+                Action::Aborted(aborted) => items.push(Item::Aborted(aborted)),
+                Action::Event(event) => items.push(Item::Event(format!("{event:?}"))),
+                Action::CallAuthenticator(request) => {
+                    items.push(Item::Question(describe_request(&request)));
+                    if let Some(result) = result(self.answer(&mut questions), &mut yeses) {
+                        connection.answer(request.answer(result)).expect("it was asked");
+                    }
+                }
+                Action::CallAuthHandler(turn) => {
+                    items.push(Item::Question(describe_turn(&turn)));
+                    let answer = match self.answer(&mut questions) {
+                        answer @ 0..128 => turn.challenge([answer]),
+                        answer => match result(answer, &mut yeses) {
+                            Some(result) => turn.result(result),
+                            None => continue,
+                        },
+                    };
+                    connection.answer(answer).expect("it was asked");
+                }
+                Action::CallHook(call) => {
+                    items.push(Item::Question(describe_hook(&call)));
+                    if let Some(verdict) = verdict(self.answer(&mut questions)) {
+                        let answer = call.answer(verdict);
+                        connection.answer(answer).expect("it was asked");
+                    }
+                }
+                Action::StartTls => {
+                    assert!(input.is_empty() && waiting.is_empty(), "a flight goes on behind STARTTLS");
+                    items.push(Item::StartTls);
+                    connection.tls_established(TlsInfo::default()).expect("the handshake was asked for");
+                }
+                Action::NeedInput { deadline } => {
+                    assert!(input.is_empty() && deadline > now && !ended);
+                    if waiting.is_empty() {
+                        match flights.next() {
+                            Some(flight) => waiting = flight,
+                            None if self.ends => {
+                                connection.end_of_input();
+                                ended = true;
+                            }
+                            None => break,
+                        }
+                    }
+                    (input, waiting) = waiting.split_at(cut(waiting.len()).clamp(waiting.len().min(1), waiting.len()));
+                }
+                Action::Pause { until } => {
+                    assert!(until > now && input.len() == before);
+                    items.push(Item::Pause(until - now));
+                    now = until;
+                }
+                Action::Close => {
+                    items.push(Item::Close);
+                    // The end is the end, whatever comes.
+                    assert!(matches!(connection.poll(now, &mut input), Action::Close));
+                    break;
+                }
+                other @ (Action::AwaitAnswer { .. } | Action::Transmit(_)) => panic!("{other:?}"),
+            }
+        }
+        Ran { items, yeses, connection }
+    }
+
+    fn answer(&self, questions: &mut usize) -> u8 {
+        let answer = self.answers.get(*questions % self.answers.len().max(1)).copied().unwrap_or_default();
+        *questions += 1;
+        answer
+    }
+}
+
+/// Cuts octets into flights: behind each line that begins as STARTTLS does, a new one.
+pub(crate) fn flights(octets: &[u8]) -> Vec<&[u8]> {
+    let (mut flights, mut flight_at, mut line_at) = (Vec::new(), 0, 0);
+    for at in 2..=octets.len() {
+        if octets[..at].ends_with(b"\r\n") {
+            let line = &octets[line_at..at];
+            line_at = at;
+            if line.get(..8).is_some_and(|verb| verb.eq_ignore_ascii_case(b"STARTTLS")) {
+                flights.push(&octets[flight_at..at]);
+                flight_at = at;
+            }
+        }
+    }
+    flights.push(&octets[flight_at..]);
+    flights
+}
+
+fn write(items: &mut Vec<Item>, octets: &[u8]) {
+    assert!(octets.ends_with(b"\r\n") && octets.is_ascii());
+    match items.last_mut() {
+        Some(Item::Written(written)) => written.extend_from_slice(octets),
+        _ => items.push(Item::Written(octets.to_vec())),
+    }
+}
+
+fn result(answer: u8, yeses: &mut usize) -> Option<AuthResult> {
+    Some(match answer % 8 {
+        0..3 => {
+            *yeses += 1;
+            AuthResult::accept().granting_authzid()
+        }
+        3 => AuthResult::refuse(),
+        4 => AuthResult::refuse_because(Refusal::MechanismTooWeak),
+        5 => AuthResult::cannot_tell(),
+        6 => AuthResult::handled_with(reply("454 4.7.0 Later")).expect("a refusal"),
+        _ => return None,
+    })
+}
+
+fn verdict(answer: u8) -> Option<Verdict> {
+    Some(match answer % 32 {
+        0..24 => Verdict::Accept,
+        24 => Verdict::TryLater,
+        25 => Verdict::Reply(reply("550 5.7.1 No")),
+        26 => Verdict::Reply(reply("450 4.7.1 Not now")),
+        27 => Verdict::Reply(reply("250 2.0.0 Yes")),
+        28 => Verdict::Reply(reply("421 4.3.2 Bye")),
+        29 => Verdict::Reply(reply("354 Go on")),
+        30 => Verdict::Reply(reply("252 2.5.0 Perhaps")),
+        _ => return None,
+    })
+}
+
+fn reply(text: &str) -> Reply {
+    text.parse().expect("a reply")
+}
+
+fn describe_request(request: &AuthRequest) -> String {
+    let credentials = request.credentials();
+    let password = credentials.password().map(|password| password.expose_secret().to_vec());
+    format!("{request:?} {password:?}")
+}
+
+fn describe_turn(turn: &AuthTurn) -> String {
+    format!("{turn:?} {:?}", turn.response().map(|response| response.expose_secret().to_vec()))
+}
+
+fn describe_hook(call: &HookCall<'_>) -> String {
+    match call.hook() {
+        sansmtp::Hook::Unknown(line) => format!("{:?}", line.expose_secret()),
+        hook => format!("{hook:?} {:?} {:?}", call.session(), call.envelope()),
+    }
+}
