@@ -98,7 +98,8 @@ impl Credentials {
     ///
     /// [`MalformedCredentials`] if it is not UTF-8 or holds a NUL.
     pub fn set_password(&mut self, password: &[u8]) -> Result<(), MalformedCredentials> {
-        let valid = core::str::from_utf8(password).is_ok() && !password.contains(&0);
+        let is_text = || core::str::from_utf8(password).is_ok() && !password.contains(&0);
+        let valid = is_printable(password) || is_text();
         self.password = self.store(password, valid)?;
         Ok(())
     }

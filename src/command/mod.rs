@@ -27,7 +27,8 @@ pub(crate) enum Verb {
 /// tolerated (RFC 5321, section 4.1.1).
 pub(crate) fn split(line: &[u8]) -> (Verb, &[u8]) {
     let line = trim_end(line);
-    let end = memchr::memchr(b' ', line).unwrap_or(line.len());
+    // A longer word is no verb, wherever it ends.
+    let end = line.iter().take(LONGEST_VERB + 1).position(|&octet| octet == b' ').unwrap_or(line.len());
     let (word, rest) = line.split_at(end);
     (verb(word), rest.get(1..).unwrap_or_default())
 }

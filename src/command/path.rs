@@ -99,7 +99,8 @@ impl Cursor<'_> {
 
     /// Takes one or more octets that `accept` takes.
     fn run(&mut self, accept: impl Fn(u8) -> bool) -> Option<()> {
-        let length = self.text.get(self.at..)?.iter().take_while(|&&octet| accept(octet)).count();
+        let rest = self.text.get(self.at..)?;
+        let length = rest.iter().position(|&octet| !accept(octet)).unwrap_or(rest.len());
         self.at += length;
         (length > 0).then_some(())
     }

@@ -60,8 +60,8 @@ impl Connection {
             None => (arguments, None),
         };
         let mechanism = MechanismName::parse(name);
-        let offered = self.config.auth.as_ref().is_some_and(|auth| auth.find(name).is_some());
-        let shown = mechanism.filter(|mechanism| offered || mechanism.is_well_known());
+        let offer = self.config.auth.as_ref().and_then(|auth| auth.find(name));
+        let shown = mechanism.filter(|mechanism| offer.is_some() || mechanism.is_well_known());
         let failed = |connection: &mut Self, reason, reply| connection.fail(shown, reason, reply);
 
         let Some(auth) = &self.config.auth else {
@@ -87,7 +87,7 @@ impl Connection {
         if name.is_empty() || !initial_response.is_none_or(is_word) {
             return failed(self, AuthFailure::Syntax, canned::AUTH_SYNTAX);
         }
-        let (Some(mechanism), offer) = (mechanism, auth.find(name)) else {
+        let Some(mechanism) = mechanism else {
             return failed(self, AuthFailure::UnknownMechanism, canned::UNKNOWN_MECHANISM);
         };
         let (by, first) = match (auth.takeover, offer.map(|offer| &offer.by)) {

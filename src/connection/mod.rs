@@ -322,13 +322,6 @@ impl Connection {
         self.auth_hidden()
     }
 
-    /// Whether the input just taken held a SASL response or may have: a driver zeroizes its read buffer
-    /// then. Content never counts.
-    #[must_use]
-    pub fn is_exchanging(&self) -> bool {
-        self.exchange.is_some() || matches!(self.stage, Stage::Pausing { .. })
-    }
-
     pub(crate) fn advance(&mut self, now: Duration, input: &mut &[u8]) -> Next {
         loop {
             if let Some(event) = self.event.take() {
@@ -425,13 +418,13 @@ impl Connection {
             return None;
         }
         let config = &self.config;
-        match self.lines.next(input, |beginning| max_line_octets(config, beginning)) {
-            Framed::Whole(line) => {
-                self.deadline = None;
-                self.execute(now, line, input.is_empty());
-            }
+        let framed = self.lines.next(input, |beginning| max_line_octets(config, beginning));
+        if !matches!(framed, Framed::Incomplete) {
+            self.deadline = None;
+        }
+        match framed {
+            Framed::Whole(line) => self.execute(now, line, input.is_empty()),
             Framed::Parts(line) => {
-                self.deadline = None;
                 self.execute(now, line.expose_secret(), input.is_empty());
                 self.lines.put_back(line);
             }
@@ -444,9 +437,11 @@ impl Connection {
     }
 
     fn read_content(&mut self, now: Duration, input: &mut &[u8], mut content: Content) -> Option<Next> {
+        let before = input.len();
         let unit = content.next(input);
         self.stage = Stage::Content(content);
-        if unit != Unit::Incomplete {
+        if input.len() < before {
+            // Refused content is progress too: its sender is owed the reply at its end.
             self.deadline = None;
         }
         match unit {
