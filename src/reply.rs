@@ -54,6 +54,12 @@ impl Reply {
             if line.chars().any(|character| character != '\t' && character.is_control()) {
                 return Err(InvalidReply::ControlCharacter);
             }
+            // What begins like an enhanced status code, where there is none, will be taken for one.
+            let word = line.split(' ').next().unwrap_or_default();
+            if enhanced.is_none() && word.parse().is_ok_and(|found: EnhancedCode| u16::from(found.class) != code / 100)
+            {
+                return Err(InvalidReply::ClassesDiffer);
+            }
             let start = encoded.len();
             let separator = if lines.peek().is_some() { '-' } else { ' ' };
             push(&mut encoded, format_args!("{code}{separator}"));

@@ -186,8 +186,10 @@ impl fmt::Debug for SecretRef<'_> {
 
 /// Overwrites the whole allocation. `Vec::zeroize` does so too, but octet by octet.
 fn wipe(octets: &mut Vec<u8>) {
-    octets.clear();
-    octets.spare_capacity_mut().zeroize();
+    if octets.capacity() > 0 {
+        octets.clear();
+        octets.spare_capacity_mut().zeroize();
+    }
 }
 
 /// Nearly every response to AUTH PLAIN has room in it.

@@ -99,8 +99,7 @@ impl Session {
     ///
     /// What rustls says of a configuration that it cannot use.
     pub fn implicit(connection: Connection, config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        let tls = Box::new(ServerConnection::new(config)?);
-        Ok(Self { stage: Stage::Handshake(tls), ..Self::new(connection, None) })
+        Ok(Self { stage: Stage::Handshake(begin(config)?), ..Self::new(connection, None) })
     }
 
     /// Says what to do next: [`Connection::poll`] over ciphertext.
@@ -133,7 +132,10 @@ impl Session {
     /// Says that the peer will send nothing more: [`Connection::end_of_input`].
     pub fn end_of_input(&mut self) {
         self.input_ended = true;
-        self.connection.end_of_input();
+        // Under TLS, the connection hears of it when it has all that came before.
+        if let Stage::Clear = self.stage {
+            self.connection.end_of_input();
+        }
     }
 
     /// Begins to shut down: [`Connection::begin_shutdown`].
@@ -182,8 +184,8 @@ impl Session {
     fn advance_clear(&mut self, now: Duration, input: &mut &[u8]) -> Option<Layered> {
         let next = self.connection.advance(now, input);
         let Next::StartTls = next else { return Some(Layered::Below(next)) };
-        match self.config.clone().map(ServerConnection::new) {
-            Some(Ok(tls)) => self.stage = Stage::Handshake(Box::new(tls)),
+        match self.config.clone().map(begin) {
+            Some(Ok(tls)) => self.stage = Stage::Handshake(tls),
             // Without a usable configuration, the handshake that was promised cannot be done.
             Some(Err(_)) | None => self.connection.tls_failed(),
         }
@@ -244,7 +246,7 @@ impl Session {
         match next {
             Next::Reply(outgoing) => {
                 if !self.failed {
-                    // rustls buffers without a limit here; the peer's window is watched by `Flush`.
+                    // rustls buffers all of it; the peer's window is watched by `Flush`.
                     let _ = tls.writer().write_all(self.connection.encoded(outgoing));
                 }
             }
@@ -257,7 +259,11 @@ impl Session {
                     tls.send_close_notify();
                 }
                 drain(tls, &mut self.ciphertext);
-                self.then = Some(Then::Close);
+                if self.ciphertext.is_empty() {
+                    return Some(Layered::Close);
+                }
+                self.then =
+                    Some(Then::Flush { deadline: now.saturating_add(self.connection.config().timeouts().write) });
             }
             Next::NeedInput { deadline } => {
                 if tls.reader().into_first_chunk().is_ok_and(|chunk| !chunk.is_empty()) {
@@ -266,11 +272,14 @@ impl Session {
                 if self.finished {
                     // CVE-2026-45185: nothing behind close_notify is looked at.
                     *input = &[];
-                }
-                if input.is_empty() {
+                    self.connection.end_of_input();
+                } else if !input.is_empty() {
+                    self.decrypt(input);
+                } else if self.input_ended {
+                    self.connection.end_of_input();
+                } else {
                     return Some(Layered::NeedInput { deadline });
                 }
-                self.decrypt(input);
             }
             Next::CallAuthenticator
             | Next::CallAuthHandler { .. }
@@ -291,11 +300,9 @@ impl Session {
         let (Stage::Handshake(tls) | Stage::Established(tls)) = &mut self.stage else { return };
         let read = tls.read_tls(input).map_err(|_| ()).and_then(|_| tls.process_new_packets().map_err(|_| ()));
         match read {
-            Ok(state) if state.peer_has_closed() => self.finished = true,
-            Ok(_) => return,
+            Ok(state) => self.finished = state.peer_has_closed(),
             Err(()) => (self.finished, self.failed) = (true, true),
         }
-        self.connection.end_of_input();
     }
 }
 
@@ -309,6 +316,14 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("connection", &self.connection).finish_non_exhaustive()
     }
+}
+
+fn begin(config: Arc<ServerConfig>) -> Result<Box<ServerConnection>, rustls::Error> {
+    let mut tls = Box::new(ServerConnection::new(config)?);
+    // Beyond its limit, rustls would take a part of a reply only. What bounds the replies between two
+    // flushes is the plaintext that is decrypted at once.
+    tls.set_buffer_limit(None);
+    Ok(tls)
 }
 
 /// Moves what TLS has to send into `ciphertext`.

@@ -110,6 +110,11 @@ impl Credentials {
             || self.octets(self.password).is_some_and(<[u8]>::is_empty)
     }
 
+    /// Whether nothing is held that could be overwritten.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.octets.len() == 0
+    }
+
     /// Overwrites the password and keeps the identities.
     pub(crate) fn forget_password(&mut self) {
         self.octets.overwrite(usize::from(self.password.start), usize::from(self.password.end));

@@ -27,18 +27,17 @@ pub(crate) enum Verb {
 /// tolerated (RFC 5321, section 4.1.1).
 pub(crate) fn split(line: &[u8]) -> (Verb, &[u8]) {
     let line = trim_end(line);
-    // A longer word is no verb, wherever it ends.
-    let end = line.iter().take(LONGEST_VERB + 1).position(|&octet| octet == b' ').unwrap_or(line.len());
+    let end = memchr::memchr(b' ', line).unwrap_or(line.len());
     let (word, rest) = line.split_at(end);
     (verb(word), rest.get(1..).unwrap_or_default())
 }
 
 fn verb(word: &[u8]) -> Verb {
-    let mut upper = [0; LONGEST_VERB];
-    let Some(upper) = upper.get_mut(..word.len()) else { return Verb::Unknown };
-    upper.copy_from_slice(word);
+    let Ok(mut upper) = <[u8; 4]>::try_from(word) else {
+        return if word.eq_ignore_ascii_case(b"STARTTLS") { Verb::StartTls } else { Verb::Unknown };
+    };
     upper.make_ascii_uppercase();
-    match &*upper {
+    match &upper {
         b"HELO" => Verb::Helo,
         b"EHLO" => Verb::Ehlo,
         b"MAIL" => Verb::Mail,
@@ -50,7 +49,6 @@ fn verb(word: &[u8]) -> Verb {
         b"EXPN" => Verb::Expn,
         b"HELP" => Verb::Help,
         b"QUIT" => Verb::Quit,
-        b"STARTTLS" => Verb::StartTls,
         b"AUTH" => Verb::Auth,
         _ => Verb::Unknown,
     }
@@ -86,8 +84,6 @@ pub(crate) fn after_keyword<'l>(arguments: &'l [u8], keyword: &[u8], spaces_allo
     }
     Some(rest)
 }
-
-const LONGEST_VERB: usize = 8;
 
 #[cfg(test)]
 mod tests {

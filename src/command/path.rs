@@ -99,8 +99,7 @@ impl Cursor<'_> {
 
     /// Takes one or more octets that `accept` takes.
     fn run(&mut self, accept: impl Fn(u8) -> bool) -> Option<()> {
-        let rest = self.text.get(self.at..)?;
-        let length = rest.iter().position(|&octet| !accept(octet)).unwrap_or(rest.len());
+        let length = self.text.get(self.at..)?.iter().take_while(|&&octet| accept(octet)).count();
         self.at += length;
         (length > 0).then_some(())
     }
@@ -195,9 +194,18 @@ impl Cursor<'_> {
     }
 }
 
-/// An IPv6 address in which `::` stands for at least two groups (section 4.1.3).
+/// An IPv6 address in which `::` stands for at least two groups, and whose last two groups may be written
+/// as an IPv4 address (section 4.1.3).
 fn is_ipv6(text: &str) -> bool {
-    let groups = text.split(':').filter(|group| !group.is_empty()).count() + usize::from(text.contains('.'));
+    if let Some((groups, tail)) = text.rsplit_once(':').filter(|(_, tail)| tail.contains('.')) {
+        let mut sixteen_bit = [0; LONGEST_IPV6];
+        let Some(room) = sixteen_bit.get_mut(..groups.len() + 4) else { return false };
+        let (start, end) = room.split_at_mut(groups.len());
+        start.copy_from_slice(groups.as_bytes());
+        end.copy_from_slice(b":1:1");
+        return is_ipv4(tail) && core::str::from_utf8(room).is_ok_and(is_ipv6);
+    }
+    let groups = text.split(':').filter(|group| !group.is_empty()).count();
     text.parse::<Ipv6Addr>().is_ok() && (groups == 8 || groups <= 6)
 }
 
@@ -210,6 +218,9 @@ fn is_ipv4(text: &str) -> bool {
     };
     text.split('.').count() == 4 && text.split('.').all(is_number)
 }
+
+/// Eight groups of four digits, and the colons between them.
+const LONGEST_IPV6: usize = 39;
 
 /// RFC 5322, section 3.2.3, and UTF-8 beyond ASCII as RFC 6531 adds it.
 fn is_atext(octet: u8) -> bool {

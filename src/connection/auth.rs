@@ -122,6 +122,7 @@ impl Connection {
             }
             Framed::TooLong { .. } => self.end_exchange(AuthFailure::TooLong, canned::AUTH_LINE_TOO_LONG),
             Framed::BareNewline => self.end_exchange(AuthFailure::Malformed, canned::BAD_BASE64),
+            Framed::Skipped => {}
             Framed::Incomplete => return self.await_input(now, self.config.timeouts.command),
         }
         None

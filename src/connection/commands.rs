@@ -113,7 +113,8 @@ impl Connection {
     /// underscores too, which many devices have in theirs: no policy should rest on what a client calls
     /// itself.
     fn hello(&mut self, greeting: Greeting, name: &[u8]) {
-        let known = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | b'.' | b':' | b'[' | b']');
+        let known =
+            |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | b'.' | b':' | b'[' | b']');
         if name.is_empty() || !name.iter().all(known) || name.len() > MAX_CLIENT_NAME_OCTETS {
             return self.say(canned::HELLO_ARGUMENT);
         }

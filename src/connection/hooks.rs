@@ -100,17 +100,14 @@ impl Connection {
     pub(super) fn ask(&mut self, about: Asked, held: &[u8]) {
         let subscribed = self.hooks.contains(about.hooks());
         self.held.clear_and_shrink(KEPT_OCTETS);
-        // Without a hook, nobody looks at anything but the client's name.
-        if subscribed || matches!(about, Asked::Hello(_)) {
-            self.held.extend(held);
-        }
         if subscribed {
+            self.held.extend(held);
             self.stage = Stage::Asking { about, asked_until: None };
         } else if matches!(about, Asked::Message { .. }) {
             // Nobody keeps the message, so nobody may say that it is safe.
             self.refuse(about, canned::NO_MESSAGE_HANDLER);
         } else {
-            self.settle(about, Verdict::Accept);
+            self.settle(about, Verdict::Accept, held);
         }
     }
 
@@ -137,7 +134,12 @@ impl Connection {
             });
         };
         match self.answer.take() {
-            Some(Pending::Verdict(verdict)) => self.settle(about, verdict),
+            Some(Pending::Verdict(verdict)) => {
+                let mut held = core::mem::take(&mut self.held);
+                self.settle(about, verdict, held.expose_secret());
+                held.clear();
+                self.held = held;
+            }
             Some(Pending::Result(result)) => self.take_result(now, about, result),
             Some(Pending::Turn(answer)) => {
                 self.held.clear_and_shrink(KEPT_OCTETS);
@@ -156,9 +158,9 @@ impl Connection {
         None
     }
 
-    fn settle(&mut self, about: Asked, verdict: Verdict) {
+    fn settle(&mut self, about: Asked, verdict: Verdict, held: &[u8]) {
         match verdict {
-            Verdict::Accept => self.accept(about, None),
+            Verdict::Accept => self.accept(about, None, held),
             Verdict::TryLater => self.refuse(about, canned::NOT_ANSWERED),
             Verdict::Reply(reply) if about == Asked::Unknown => {
                 // Whatever the command was, only its handler knows what it means.
@@ -168,7 +170,7 @@ impl Connection {
             }
             Verdict::Reply(reply) if reply.is_positive() => {
                 let usable = about.success_codes().contains(&reply.code());
-                self.accept(about, Some(reply).filter(|_| usable));
+                self.accept(about, Some(reply).filter(|_| usable), held);
             }
             Verdict::Reply(reply) => {
                 self.undo(about);
@@ -176,7 +178,6 @@ impl Connection {
                 self.say_reply(&reply);
             }
         }
-        self.held.clear();
     }
 
     fn refuse(&mut self, about: Asked, reply: Canned) {
@@ -188,12 +189,12 @@ impl Connection {
         self.held.clear();
     }
 
-    fn accept(&mut self, about: Asked, reply: Option<Reply>) {
+    fn accept(&mut self, about: Asked, reply: Option<Reply>, held: &[u8]) {
         self.stage = Stage::Ready;
         let default = match about {
             Asked::Connect => Outgoing::Greeting,
             Asked::Hello(greeting) => {
-                self.session.greet(greeting, self.held.expose_secret());
+                self.session.greet(greeting, held);
                 // RFC 5321, section 4.1.4: as if RSET had been given.
                 self.envelope.clear();
                 self.hello_reply(greeting)

@@ -10,6 +10,7 @@ use crate::reply::ReplyRef;
 impl Connection {
     /// Turns `next`, which `advance` has just given, into its action. `whole` is the input as it was
     /// before `advance`.
+    #[inline]
     pub(crate) fn view<'c, 'i: 'c>(&'c mut self, next: Next, whole: &'i [u8]) -> Action<'c> {
         match next {
             Next::Reply(Outgoing::Challenge) => Action::Challenge(Challenge::new(&self.out)),

@@ -104,12 +104,14 @@ impl Content {
                     advance(input, 1);
                     return Unit::End;
                 }
+                (State::DotCr, _) if self.fault.is_some() => self.state = State::Text,
                 (State::DotCr, _) => {
                     // The held CR turns out to be bare, behind a dot that transparency removes.
-                    self.state = State::Text;
-                    if let Some(unit) = self.bare_cr(b"\r\n") {
-                        return unit;
-                    }
+                    self.state = State::AfterCr;
+                    return match self.rules.newlines {
+                        Newlines::Refuse => self.fail(Fault::BareCr),
+                        Newlines::Convert => self.insert(b"\r"),
+                    };
                 }
                 (State::AfterCr, b'\n') => {
                     if let Some(unit) = self.hand_on_newline(input, whole, State::LineStart) {
@@ -123,8 +125,10 @@ impl Content {
                 }
                 (State::AfterCr, _) => {
                     self.state = State::Text;
-                    if let Some(unit) = self.bare_cr(b"\n") {
-                        return unit;
+                    match (self.fault, self.rules.newlines) {
+                        (Some(_), _) => {}
+                        (None, Newlines::Refuse) => return self.fail(Fault::BareCr),
+                        (None, Newlines::Convert) => return self.insert(b"\n"),
                     }
                 }
                 (State::LineStart | State::Text | State::Dot, _) => {
@@ -137,19 +141,12 @@ impl Content {
         }
     }
 
-    /// A CR that no LF follows: a fault, or completed by `inserted`.
-    fn bare_cr(&mut self, inserted: &'static [u8]) -> Option<Unit> {
-        match (self.fault, self.rules.newlines) {
-            (Some(_), _) => None,
-            (None, Newlines::Refuse) => Some(self.fail(Fault::BareCr)),
-            (None, Newlines::Convert) => Some(self.insert(inserted)),
+    /// Hands on an octet that is not in the input.
+    fn insert(&mut self, inserted: &'static [u8; 1]) -> Unit {
+        if let (_, Some(fault)) = self.check_limits(inserted) {
+            return self.fail(fault);
         }
-    }
-
-    fn insert(&mut self, inserted: &'static [u8]) -> Unit {
-        self.octets += inserted.len() as u64;
-        self.line_octets = if inserted.ends_with(b"\n") { 0 } else { self.line_octets + inserted.len() };
-        if self.octets > self.rules.max_octets { self.fail(Fault::TooBig) } else { Unit::Inserted(inserted) }
+        Unit::Inserted(inserted)
     }
 
     /// Hands on the LF of a CRLF whose CR has been handed on already.

@@ -29,6 +29,8 @@ pub(crate) enum Framed<'i> {
     },
     /// A LF without CR: what comes before the next CRLF is thrown away.
     BareNewline,
+    /// What came behind a bare newline has been thrown away, CRLF included.
+    Skipped,
     /// Nothing more to take; the input is used up.
     Incomplete,
 }
@@ -54,9 +56,10 @@ impl Lines {
                 return Framed::Incomplete;
             }
             self.discarding = None;
-            if let Discard::TooLong { auth } = discard {
-                return Framed::TooLong { auth };
-            }
+            return match discard {
+                Discard::TooLong { auth } => Framed::TooLong { auth },
+                Discard::Silently => Framed::Skipped,
+            };
         }
         let available: &'i [u8] = input;
         let Some(newline) = memchr(b'\n', available) else {
@@ -215,6 +218,7 @@ mod tests {
                     }
                     Framed::TooLong { auth } => found.push(format!("too long, auth {auth}")),
                     Framed::BareNewline => found.push("bare".into()),
+                    Framed::Skipped => {}
                     Framed::Incomplete => break,
                 }
             }

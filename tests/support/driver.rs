@@ -6,8 +6,92 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sansmtp::{
-    Action, AuthRequest, AuthResult, AuthTurn, Config, Connection, HookCall, Peer, Refusal, Reply, TlsInfo, Verdict,
+    Action, Auth, AuthRequest, AuthResult, AuthTurn, Config, Connection, HookCall, Hooks, Limits, Newlines, Peer,
+    Quirks, Refusal, Reply, TlsInfo, Verdict,
 };
+
+/// A configuration, and what the embedder does.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    pub(crate) starttls: bool,
+    pub(crate) tls_from_start: bool,
+    pub(crate) tls_required: bool,
+    pub(crate) auth: bool,
+    pub(crate) auth_requires_tls: bool,
+    pub(crate) auth_required: bool,
+    pub(crate) handler_takes_all: bool,
+    pub(crate) smtputf8: bool,
+    pub(crate) convert: bool,
+    pub(crate) quirks: bool,
+    pub(crate) small_limits: bool,
+    pub(crate) hooks: bool,
+    pub(crate) ends: bool,
+    pub(crate) answers: Vec<u8>,
+}
+
+impl Setting {
+    pub(crate) fn config(&self) -> Arc<Config> {
+        let tls = self.starttls || self.tls_from_start;
+        let mut builder = Config::builder("mx.example.org")
+            .starttls(self.starttls)
+            .implicit_tls(self.tls_from_start)
+            .tls_required(self.tls_required && tls)
+            .auth_required(self.auth_required && self.auth)
+            .smtputf8(self.smtputf8)
+            .newlines(if self.convert { Newlines::Convert } else { Newlines::Refuse })
+            .hooks(if self.hooks { Hooks::ALL } else { Hooks::MESSAGE });
+        if self.quirks {
+            builder = builder.quirks(Quirks {
+                auth_equals_line: true,
+                auth_after_helo: true,
+                space_after_colon: true,
+                bare_paths: true,
+            });
+        }
+        if self.small_limits {
+            builder = builder.limits(Limits {
+                max_message_octets: 60,
+                max_content_line_octets: 20,
+                max_recipients: 2,
+                max_unrecognized_commands: 4,
+            });
+        }
+        if self.auth {
+            let auth = Auth::new().require_tls(self.auth_requires_tls && tls).handler_mechanism("X-TURNS");
+            builder = builder.auth(if self.handler_takes_all { auth.handler_takes_all() } else { auth });
+        }
+        builder.build().expect("a sound configuration")
+    }
+
+    /// Runs a session whole, octet by octet, and cut by `cut`; says where that makes a difference, and
+    /// where something succeeds that nobody has allowed.
+    pub(crate) fn check(&self, octets: &[u8], cut: impl FnMut(usize) -> usize) -> Result<(), String> {
+        let (config, flights) = (self.config(), flights(octets));
+        let (tls_from_start, answers, ends) = (self.tls_from_start, &self.answers[..], self.ends);
+        let session = Session { config: &config, tls_from_start, answers, flights: &flights, ends };
+        let whole = session.run(|left| left);
+        for (way, ran) in [("octet by octet", session.run(|_| 1)), ("cut", session.run(cut))] {
+            if ran.items != whole.items {
+                let octets = octets.escape_ascii();
+                return Err(format!("{octets}\n{way}: {:#?}\nwhole: {:#?}", ran.items, whole.items));
+            }
+        }
+
+        let succeeded = |item: &Item| matches!(item, Item::Event(event) if event.starts_with("AuthSucceeded"));
+        let logged_in = whole.items.iter().any(succeeded);
+        let believed = whole.connection.session().is_authenticated();
+        if whole.replies(b"235") > whole.yeses || (believed && !logged_in) {
+            return Err(format!("235 without a yes: {:#?}", whole.items));
+        }
+        if self.auth && self.auth_required && !logged_in {
+            let has_content = whole.items.iter().any(|item| matches!(item, Item::Content(_)));
+            if has_content || whole.connection.envelope().reverse_path().is_some() {
+                return Err(format!("mail without AUTH: {:#?}", whole.items));
+            }
+        }
+        Ok(())
+    }
+}
 
 /// What happened, with what belongs together put together.
 #[derive(Clone, PartialEq, Eq)]

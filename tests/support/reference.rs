@@ -2,7 +2,11 @@
 //! transparency, 2.3.8 for line ends. As slow as it is plain; `properties.rs` and the fuzz targets hold the
 //! engine against it.
 
-use sansmtp::{AbortReason, Newlines};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sansmtp::{AbortReason, Action, Config, Connection, Hook, Hooks, Limits, Newlines, Peer, Verdict};
 
 /// What becomes of the octets behind a 354.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,4 +108,85 @@ impl Out {
     fn fail(&mut self, fault: AbortReason) {
         self.fault.get_or_insert(fault);
     }
+}
+
+/// What the engine makes of content, and what it says in the end.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Delivered {
+    pub(crate) content: Vec<u8>,
+    pub(crate) fault: Option<(AbortReason, u64)>,
+    pub(crate) accepted: Option<u64>,
+    pub(crate) code: Option<u16>,
+}
+
+impl fmt::Debug for Delivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { content, fault, accepted, code } = self;
+        write!(f, "{:?} fault {fault:?} accepted {accepted:?} code {code:?}", content.escape_ascii().to_string())
+    }
+}
+
+pub(crate) fn deliver(config: &Arc<Config>, content: &[u8], cut: usize) -> Delivered {
+    let mut connection = Connection::new(Arc::clone(config), Peer::local());
+    let start = b"EHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<a@b>\r\nDATA\r\n";
+    let mut delivered = Delivered { content: Vec::new(), fault: None, accepted: None, code: None };
+    for (index, mut input) in std::iter::once(&start[..]).chain(content.chunks(cut.max(1))).enumerate() {
+        loop {
+            match connection.poll(Duration::ZERO, &mut input) {
+                Action::Content(piece) => {
+                    assert!(!piece.is_empty());
+                    delivered.content.extend_from_slice(piece);
+                }
+                Action::Aborted(aborted) => {
+                    assert!(delivered.fault.replace((aborted.reason, aborted.octets)).is_none());
+                }
+                Action::CallHook(call) => {
+                    let Hook::Message { octets } = call.hook() else { panic!("{call:?}") };
+                    delivered.accepted = Some(octets);
+                    let answer = call.answer(Verdict::Accept);
+                    connection.answer(answer).expect("it was asked");
+                }
+                Action::Reply(reply) if index > 0 => {
+                    delivered.code = Some(reply.code());
+                    return delivered;
+                }
+                Action::NeedInput { .. } => break,
+                Action::Reply(_) | Action::Flush { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    delivered
+}
+
+/// Says where the engine, fed `cut` octets at a time, makes something else of the content.
+pub(crate) fn check(content: &[u8], rules: Rules, cut: usize) -> Result<(), String> {
+    let limits = Limits {
+        max_message_octets: rules.max_octets as u64,
+        max_content_line_octets: rules.max_line_octets,
+        ..Limits::default()
+    };
+    let config = Config::builder("mx.example.org").newlines(rules.newlines).limits(limits).hooks(Hooks::MESSAGE);
+    let delivered = deliver(&config.build().expect("a sound configuration"), content, cut);
+    let mut received = receive(content, rules);
+    // Of a CRLF that stands in for another line end, the CR alone may still fit.
+    if rules.newlines == Newlines::Convert && received.fault.is_some() && received.content.ends_with(b"\r") {
+        received.content.truncate(delivered.content.len().max(received.content.len() - 1));
+    }
+    let octets = received.content.len() as u64;
+    let ended = received.taken.is_some();
+    let wanted = Delivered {
+        content: received.content,
+        fault: received.fault.map(|fault| (fault, octets)),
+        accepted: (ended && received.fault.is_none()).then_some(octets),
+        code: ended.then_some(match received.fault {
+            None => 250,
+            Some(AbortReason::TooBig) => 552,
+            Some(_) => 554,
+        }),
+    };
+    if delivered == wanted {
+        return Ok(());
+    }
+    Err(format!("{} cut {cut} {rules:?}\n   got {delivered:?}\nwanted {wanted:?}", content.escape_ascii()))
 }

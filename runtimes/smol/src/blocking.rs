@@ -9,8 +9,10 @@ use smol::unblock;
 /// Makes an [`AsyncHandler`] of a [`Handler`].
 ///
 /// Content is gathered into pieces of up to 64 KiB before it goes to the pool. A method that panics ends
-/// its question with `451 4.3.0` or `454 4.7.0`, and the handler is used further; one that does not return
-/// in time ends the connection.
+/// its question with `451 4.3.0` or `454 4.7.0`, and the handler is used further, unless it was about the
+/// content or its end; that, and a method that does not return in time, ends the connection.
+///
+/// Only [`event`](Handler::event) runs on the executor, and must not block there.
 #[derive(Debug)]
 pub struct Blocking<H> {
     hooks: Hooks,

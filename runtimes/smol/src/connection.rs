@@ -3,14 +3,14 @@
 use std::future::Future;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_io::{Async, Timer};
 use futures_lite::{FutureExt, future};
-use sansmtp::{Action, AsyncHandler, Event, ReadBuffer};
+use sansmtp::{Action, AsyncHandler, Event, Hook, ReadBuffer};
 use smol::channel::Receiver;
 
 use crate::buffers::Buffers;
@@ -24,8 +24,10 @@ pub(crate) struct Driver {
     shutdown: Receiver<()>,
     accepted: Instant,
     out: Vec<u8>,
-    /// The handler did not answer in time.
-    overdue: bool,
+    /// Nothing more can be asked of the handler.
+    broken: bool,
+    /// The handler does not have all of the content.
+    incomplete: bool,
 }
 
 /// What ended a wait.
@@ -37,19 +39,35 @@ enum Woken {
 
 impl Driver {
     pub(crate) fn new(stream: Async<TcpStream>, buffers: Arc<Buffers>, shutdown: Receiver<()>) -> Self {
-        Self { stream, buffers, shutdown, accepted: Instant::now(), out: Vec::new(), overdue: false }
+        let (broken, incomplete) = (false, false);
+        Self { stream, buffers, shutdown, accepted: Instant::now(), out: Vec::new(), broken, incomplete }
     }
 
     /// Runs the connection to its end.
     pub(crate) async fn run(mut self, mut engine: Engine, mut handler: impl AsyncHandler) -> io::Result<()> {
+        if let Err(error) = self.drive(&mut engine, &mut handler).await {
+            self.wind_up(&mut engine, &mut handler).await;
+            return Err(error);
+        }
+        self.close().await
+    }
+
+    async fn drive(&mut self, engine: &mut Engine, handler: &mut impl AsyncHandler) -> io::Result<()> {
         let answer_timeout = engine.connection().config().timeouts().answer;
         // An idle connection has no buffer: it takes one from the pool when there is something to read.
         let mut buffer: Option<ReadBuffer> = None;
         let mut shutting_down = false;
+        let mut work = 0;
         loop {
+            work += 1;
+            if work > WORK_IN_A_ROW {
+                // A client that always has more to say would keep the executor to itself.
+                work = 0;
+                future::yield_now().await;
+            }
             let now = self.accepted.elapsed();
             let action = match &mut buffer {
-                Some(buffer) => buffer.poll(&mut engine, now),
+                Some(buffer) => buffer.poll(engine, now),
                 None => engine.poll(now, &mut &[][..]),
             };
             let mut answer = None;
@@ -59,7 +77,14 @@ impl Driver {
                 Action::Transmit(ciphertext) => self.out.extend_from_slice(ciphertext),
                 Action::Flush { deadline } => self.flush(deadline).await?,
                 Action::CallHook(call) => {
-                    answer = self.ask(answer_timeout, handler.call_hook(call)).await?;
+                    let ends_message = matches!(call.hook(), Hook::Message { .. });
+                    // A message that the handler does not have whole is not offered to it: unanswered, it
+                    // is refused.
+                    if !(ends_message && self.incomplete) {
+                        answer = self.ask(answer_timeout, handler.call_hook(call)).await?;
+                    }
+                    // Nor may what the handler has kept of it get into the next one.
+                    self.broken |= ends_message && answer.is_none();
                 }
                 Action::CallAuthenticator(request) => {
                     let session = engine.connection().session();
@@ -70,14 +95,19 @@ impl Driver {
                     answer = self.ask(answer_timeout, handler.auth(session, turn)).await?;
                 }
                 Action::Content(piece) => {
-                    self.ask(answer_timeout, handler.content(piece)).await?;
+                    if !self.incomplete {
+                        self.incomplete = self.ask(answer_timeout, handler.content(piece)).await?.is_none();
+                        self.broken |= self.incomplete;
+                    }
                 }
                 Action::Aborted(aborted) => {
                     self.ask(answer_timeout, handler.aborted(aborted)).await?;
                 }
-                Action::Event(event) => {
-                    trace(event);
-                    handler.event(event);
+                Action::Event(event) => report(event, handler),
+                Action::NeedInput { .. } if !shutting_down && self.shutdown.is_closed() => {
+                    // A client that always has more to say is never waited for.
+                    shutting_down = true;
+                    engine.begin_shutdown();
                 }
                 Action::NeedInput { deadline } => {
                     let mut readable = match buffer.take() {
@@ -101,7 +131,10 @@ impl Driver {
                             self.buffers.give_back(readable);
                             engine.end_of_input();
                         }
-                        Ok(_) => buffer = Some(readable),
+                        Ok(_) => {
+                            buffer = Some(readable);
+                            work += READ_WORK;
+                        }
                         // The peer is gone; the engine says what becomes of what was begun.
                         Err(_) => {
                             self.buffers.give_back(readable);
@@ -120,8 +153,7 @@ impl Driver {
                 }
                 Action::Close => break,
             }
-            if std::mem::take(&mut self.overdue) {
-                // Its handler is still busy with this: nothing more can be asked.
+            if std::mem::take(&mut self.broken) {
                 engine.begin_shutdown();
             }
             if let Some(answer) = answer {
@@ -132,7 +164,36 @@ impl Driver {
         if let Some(buffer) = buffer {
             self.buffers.give_back(buffer);
         }
-        self.close().await
+        Ok(())
+    }
+
+    /// The peer is out of reach: tells the handler how what was begun ends.
+    async fn wind_up(&mut self, engine: &mut Engine, handler: &mut impl AsyncHandler) {
+        let answer_timeout = engine.connection().config().timeouts().answer;
+        self.out.clear();
+        engine.end_of_input();
+        loop {
+            // Every deadline is past.
+            match engine.poll(Duration::MAX, &mut &[][..]) {
+                Action::Aborted(aborted) => {
+                    let _ = self.ask(answer_timeout, handler.aborted(aborted)).await;
+                }
+                Action::Event(event) => report(event, handler),
+                Action::NeedInput { .. } | Action::Close => return,
+                // Nobody hears a reply, and no question is worth asking.
+                Action::Reply(_)
+                | Action::Challenge(_)
+                | Action::Transmit(_)
+                | Action::Flush { .. }
+                | Action::CallAuthenticator(_)
+                | Action::CallAuthHandler(_)
+                | Action::CallHook(_)
+                | Action::Content(_)
+                | Action::StartTls
+                | Action::AwaitAnswer { .. }
+                | Action::Pause { .. } => {}
+            }
+        }
     }
 
     /// Waits for the handler. What has been said goes out first if that takes time. `None` if the time
@@ -158,7 +219,8 @@ impl Driver {
                 Ok(None)
             }
             None => {
-                self.overdue = true;
+                // It is still busy with this.
+                self.broken = true;
                 tracing::error!("the handler did not answer in time");
                 Ok(None)
             }
@@ -236,7 +298,12 @@ impl Driver {
             loop {
                 match self.stream.get_ref().read(buffer.room()) {
                     Ok(0) => break,
-                    Ok(_) => {}
+                    Ok(octets) => {
+                        buffer.filled(octets);
+                        buffer.release();
+                        // The peer may be faster than its octets are thrown away.
+                        future::yield_now().await;
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         if self.stream.readable().await.is_err() {
                             break;
@@ -250,8 +317,15 @@ impl Driver {
         let late = async {
             Timer::after(LINGER).await;
         };
-        drain.or(late).await;
+        late.or(drain).await;
         Ok(())
+    }
+}
+
+fn report(event: Event<'_>, handler: &mut impl AsyncHandler) {
+    trace(event);
+    if catch_unwind(AssertUnwindSafe(|| handler.event(event))).is_err() {
+        tracing::error!("the handler panicked");
     }
 }
 
@@ -271,5 +345,9 @@ fn trace(event: Event<'_>) {
 
 /// How long a closed connection is listened to, so that its peer sees the last reply.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// How many actions a connection takes before others have their turn, and how many of them a read is worth.
+const WORK_IN_A_ROW: u32 = 128;
+const READ_WORK: u32 = 16;
 
 const KEPT_OUT_OCTETS: usize = 512;

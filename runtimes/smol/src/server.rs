@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,9 +150,16 @@ impl<F> Server<F> {
                 Box::pin(async move {
                     loop {
                         let (stream, address) = accept(listener).await;
-                        let handler = (server.make_handler)(address.into());
+                        let make = || {
+                            let handler = (server.make_handler)(address.into());
+                            (handler.hooks(), handler)
+                        };
+                        let Ok((hooks, handler)) = catch_unwind(AssertUnwindSafe(make)) else {
+                            tracing::error!(peer = %address, "the handler could not be made: it panicked");
+                            continue;
+                        };
                         let mut connection = Connection::new(server.config.clone(), address);
-                        connection.set_hooks(handler.hooks());
+                        connection.set_hooks(hooks);
                         let Ok(engine) = server.tls.engine(connection, security) else { continue };
                         let driver = Driver::new(stream, buffers.clone(), shutdown.clone());
                         let (killed, alive) = (killed.clone(), alive.clone());

@@ -14,7 +14,7 @@
 //! ```
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 /// The allocator; put one into a `#[global_allocator]` static.
 #[derive(Debug)]
@@ -32,11 +32,13 @@ pub struct Counts {
 }
 
 /// How many patterns can be watched at once.
-pub const MAX_PATTERNS: usize = 64;
+pub const MAX_PATTERNS: usize = 160;
 
 thread_local! {
     static COUNTS: Cell<Counts> = const { Cell::new(Counts { allocations: 0, frees: 0, live_octets: 0 }) };
     static PATTERNS: Cell<&'static [&'static [u8]]> = const { Cell::new(&[]) };
+    /// A bit for each pair of octets that a pattern begins with.
+    static BEGINNINGS: RefCell<[u64; 1024]> = const { RefCell::new([0; 1024]) };
     static FOUND: Cell<[u32; MAX_PATTERNS]> = const { Cell::new([0; MAX_PATTERNS]) };
 }
 
@@ -46,16 +48,24 @@ pub fn counts() -> Counts {
     COUNTS.get()
 }
 
-/// Runs `body`; says, pattern by pattern, how many blocks that this thread freed meanwhile held it.
+/// Runs `body`; says, pattern by pattern, how often it was in the blocks that this thread freed meanwhile.
 ///
 /// A block that is still live when `body` returns is not looked at: drop in `body` what matters.
 ///
 /// # Panics
 ///
-/// With more than [`MAX_PATTERNS`] patterns, and when called from within `body`.
+/// With more than [`MAX_PATTERNS`] patterns or one of fewer than two octets, and when called from within
+/// `body`.
 pub fn watch(patterns: &'static [&'static [u8]], body: impl FnOnce()) -> Vec<u32> {
     assert!(patterns.len() <= MAX_PATTERNS && PATTERNS.get().is_empty());
     FOUND.set([0; MAX_PATTERNS]);
+    BEGINNINGS.with_borrow_mut(|beginnings| {
+        *beginnings = [0; 1024];
+        for pattern in patterns {
+            let pair = pair(pattern[0], pattern[1]);
+            beginnings[pair / 64] |= 1 << (pair % 64);
+        }
+    });
     PATTERNS.set(patterns);
     body();
     PATTERNS.set(&[]);
@@ -72,17 +82,33 @@ fn count(allocated: usize, freed: usize, change: impl FnOnce(&mut Counts)) {
     });
 }
 
+fn pair(first: u8, second: u8) -> usize {
+    usize::from(first) << 8 | usize::from(second)
+}
+
 fn search(block: &[u8]) {
+    // A thread that ends has nothing to watch.
     let patterns = PATTERNS.try_with(Cell::get).unwrap_or_default();
-    for (index, pattern) in patterns.iter().enumerate() {
-        if !pattern.is_empty() && block.windows(pattern.len()).any(|window| window == *pattern) {
-            let _ = FOUND.try_with(|found| {
-                let mut changed = found.get();
-                changed[index] += 1;
-                found.set(changed);
-            });
-        }
+    if patterns.is_empty() {
+        return;
     }
+    BEGINNINGS.with_borrow(|beginnings| {
+        for (at, octets) in block.windows(2).enumerate() {
+            let pair = pair(octets[0], octets[1]);
+            if beginnings[pair / 64] & 1 << (pair % 64) != 0 {
+                note_those_at(&block[at..], patterns);
+            }
+        }
+    });
+}
+
+#[cold]
+fn note_those_at(block: &[u8], patterns: &[&[u8]]) {
+    let mut found = FOUND.get();
+    for (found, pattern) in found.iter_mut().zip(patterns) {
+        *found += u32::from(block.starts_with(pattern));
+    }
+    FOUND.set(found);
 }
 
 // SAFETY: every call goes on to `System` with the arguments that it came with. `realloc` is left to its

@@ -1,0 +1,208 @@
+//! `authenticated_relayer --relay`: who may send, and what becomes of a message that the next hop does not take at
+//! once.
+
+mod support;
+/// The name server of the program's own tests.
+#[cfg(test)]
+#[path = "../authenticated_relayer/deliver/testing.rs"]
+#[expect(dead_code, reason = "the rest of the file is for those tests")]
+mod testing;
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hickory_resolver::proto::rr::rdata::{A, MX};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use mail_parser::{MessageParser, MimeHeaders};
+use support::{Awkward, Client, NextHop, Program, add_user, number_of, numbered, spooled};
+use tempfile::TempDir;
+
+#[test]
+fn nothing_is_relayed_without_a_login() {
+    let hop = NextHop::start();
+    let relayer = relayer(&["--relay", &hop.url()]);
+    for greeting in ["EHLO client.example", "HELO client.example"] {
+        let mut client = Client::greet(relayer.program.address(0)).expect("the server talks");
+        client.command(greeting).expect("the server talks");
+        // A next hop on loopback is no reason to trust a client on loopback.
+        for line in ["MAIL FROM:<tim@example.org>", "MAIL FROM:<>", "MAIL FROM:<tim@example.org> AUTH=<>"] {
+            let reply = client.command(line).expect("the server talks");
+            // After HELO there are no parameters.
+            let refused = if greeting.starts_with("HELO") && line.contains("AUTH=") { "5" } else { "530 5.7.0 " };
+            assert!(reply.starts_with(refused), "{line}: {reply}");
+        }
+        for line in ["RCPT TO:<friend@example.org>", "DATA"] {
+            let reply = client.command(line).expect("the server talks");
+            assert!(reply.starts_with("503 ") || reply.starts_with("530 "), "{line}: {reply}");
+        }
+        let reply = client.auth_plain(USER, "wrong").expect("the server talks");
+        assert!(!reply.starts_with('2'), "{reply}");
+        let reply = client.send("tim@example.org", "friend@example.org", &numbered(1)).expect("the server talks");
+        assert!(reply.starts_with("530 "), "{reply}");
+    }
+    assert_eq!(spooled(&relayer.directory.path().join("spool")), 0);
+    relayer.program.stop();
+    assert_eq!(hop.sessions(), 0);
+}
+
+#[test]
+fn a_message_arrives_at_the_next_hop_octet_for_octet() {
+    let hop = NextHop::start();
+    let relayer = relayer(&["--relay", &hop.url()]);
+    relayer.send(&Awkward::content());
+    let mails = hop.wait(|mails| !mails.is_empty());
+    let [mail] = &mails[..] else { panic!("one message has become {}", mails.len()) };
+    assert_eq!(mail.reverse_path, SENDER);
+    assert_eq!(mail.recipients, ["friend@example.org"]);
+    let trace = mail.content.strip_suffix(&Awkward::content()[..]).expect("it is unchanged");
+    let trace = std::str::from_utf8(trace).expect("the trace is ASCII");
+    assert!(trace.starts_with("Received: from client.example ([127.0.0.1])\r\n\tby "), "{trace}");
+    assert!(trace.contains(" with ESMTPA id "), "{trace}");
+    assert_eq!(trace.lines().filter(|line| !line.starts_with('\t')).count(), 1, "{trace}");
+    relayer.program.stop();
+    assert_eq!(spooled(&relayer.directory.path().join("spool")), 0);
+}
+
+#[test]
+fn a_refused_message_goes_back_to_its_sender_as_a_report() {
+    let hop = NextHop::with_script(|line| (line == "RCPT TO:<nobody@example.org>").then_some("550 5.1.1 no such user"));
+    let relayer = relayer(&["--relay", &hop.url()]);
+    let mut client = Client::log_in(relayer.program.address(0), USER, PASSWORD).expect("the server talks");
+    let reply = client.send(SENDER, "nobody@example.org", &numbered(7)).expect("the server talks");
+    assert!(reply.starts_with("250 "), "{reply}");
+
+    let mails = hop.wait(|mails| !mails.is_empty());
+    let [mail] = &mails[..] else { panic!("one report has become {}", mails.len()) };
+    assert_eq!((mail.reverse_path.as_str(), &mail.recipients[..]), ("", &[SENDER.to_owned()][..]));
+    let report = MessageParser::new().parse(&mail.content).expect("the report is a message");
+    let kind = report.content_type().expect("it has a type");
+    assert_eq!((kind.ctype(), kind.subtype()), ("multipart", Some("report")));
+    assert_eq!(kind.attribute("report-type"), Some("delivery-status"));
+    let text = String::from_utf8_lossy(&mail.content);
+    for field in ["Action: failed\r\n", "Status: 5.1.1\r\n", "Final-Recipient: rfc822;"] {
+        assert!(text.contains(field), "{field} is missing: {text}");
+    }
+    assert!(text.contains("550 5.1.1 no such user") && text.contains("X-Number: 7\r\n"), "{text}");
+    relayer.program.stop();
+    assert_eq!(spooled(&relayer.directory.path().join("spool")), 0);
+}
+
+#[test]
+fn a_report_that_is_refused_is_not_reported() {
+    let hop = NextHop::with_script(|line| line.starts_with("RCPT ").then_some("550 5.1.1 no such user"));
+    let relayer = relayer(&["--relay", &hop.url()]);
+    relayer.send(&numbered(1));
+    relayer.program.stderr.wait(|log| log.contains("the reverse-path is null"));
+    relayer.program.stderr.wait(|log| log.matches(" done id=").count() == 2);
+    relayer.program.stop();
+    assert_eq!(spooled(&relayer.directory.path().join("spool")), 0);
+    assert!(hop.mails().is_empty());
+}
+
+#[test]
+fn what_is_refused_for_now_is_tried_again() {
+    let attempts = AtomicUsize::new(0);
+    let hop = NextHop::with_script(move |line| {
+        // Once in each place where a next hop may say "not now".
+        let refused = match (line.split(' ').next(), attempts.load(Ordering::SeqCst)) {
+            (Some("MAIL"), 0) | (Some("RCPT"), 1) | (Some("DATA"), 2) => Some("451 4.7.1 not now"),
+            (Some("."), 3) => Some("452 4.3.1 no room now"),
+            (Some("EHLO"), 4) => Some("421 4.3.2 not now"),
+            _ => None,
+        };
+        attempts.fetch_add(usize::from(refused.is_some()), Ordering::SeqCst);
+        refused
+    });
+    let relayer = relayer(&["--relay", &hop.url(), "--retry-first", "0.05", "--retry-longest", "0.1"]);
+    relayer.send(&numbered(3));
+    let mails = hop.wait(|mails| !mails.is_empty());
+    assert_eq!(mails.iter().map(|mail| number_of(&mail.content)).collect::<Vec<_>>(), [3]);
+    assert_eq!(hop.sessions(), 6);
+    relayer.program.stop();
+    assert_eq!((hop.mails().len(), spooled(&relayer.directory.path().join("spool"))), (1, 0));
+}
+
+#[test]
+fn what_is_never_taken_comes_back_in_the_end() {
+    let hop = NextHop::with_script(|line| (line == "RCPT TO:<friend@example.org>").then_some("450 4.2.1 not now"));
+    let relayer = relayer(&["--relay", &hop.url(), "--retry-first", "0.05", "--give-up-after", "0.3"]);
+    relayer.send(&numbered(3));
+    let mails = hop.wait(|mails| !mails.is_empty());
+    let report = String::from_utf8_lossy(&mails.first().expect("it is there").content).into_owned();
+    assert!(report.contains("Status: 4.4.7\r\n") && report.contains("450 4.2.1 not now"), "{report}");
+    assert!(hop.sessions() > 2);
+}
+
+#[test]
+fn the_second_relay_is_used_when_the_first_is_dead() {
+    let hop = NextHop::start();
+    // Nobody listens on the port of tcpmux.
+    let relayer = relayer(&["--relay", "smtp://127.0.0.1:1", "--relay", &hop.url()]);
+    relayer.send(&numbered(5));
+    let mails = hop.wait(|mails| !mails.is_empty());
+    assert_eq!(mails.iter().map(|mail| number_of(&mail.content)).collect::<Vec<_>>(), [5]);
+    let (_, log) = relayer.program.stop();
+    assert!(log.contains("no session") && log.contains("smtp://127.0.0.1:1"), "{log}");
+}
+
+#[test]
+fn a_recipients_mail_exchanger_is_found_by_dns() {
+    let hop = NextHop::start();
+    let exchanger = Name::from_ascii("mx.example.org.").expect("it is a name");
+    let resolver = testing::name_server(vec![
+        ("example.org", RecordType::MX, Ok(vec![RData::MX(MX::new(10, exchanger))])),
+        ("mx.example.org", RecordType::A, Ok(vec![RData::A(A(Ipv4Addr::LOCALHOST))])),
+    ]);
+    let (resolver, port) = (resolver.to_string(), hop.address.port().to_string());
+    let relayer = relayer(&["--mx", "--resolver", &resolver, "--mx-port", &port]);
+    relayer.send(&numbered(6));
+    let mails = hop.wait(|mails| !mails.is_empty());
+    assert_eq!(mails.iter().map(|mail| number_of(&mail.content)).collect::<Vec<_>>(), [6]);
+    let (_, log) = relayer.program.stop();
+    assert!(log.contains("mx.example.org"), "{log}");
+}
+
+/// The two programs together, with a login at the next hop.
+#[test]
+fn a_sink_is_a_next_hop() {
+    let directory = TempDir::new().expect("there is room for a directory");
+    let login = ["--user", "relay", "--password", "p@ss word", "--save", "saved"];
+    let sink = Program::start("sink", directory.path(), "info", &[&["--listen", "127.0.0.1:0"], &login[..]].concat());
+    let url = format!("smtp://relay:p%40ss%20word@{}", sink.address(0));
+    let relayer = relayer(&["--relay", &url]);
+    relayer.send(&Awkward::content());
+    relayer.program.stderr.wait(|log| log.contains(" done id="));
+    let saved = std::fs::read(directory.path().join("saved/000001.eml")).expect("it is saved");
+    assert!(saved.ends_with(&Awkward::content()) && saved.starts_with(b"Received: from client.example "));
+    let (stdout, stderr) = relayer.program.stop();
+    support::assert_absent("p@ss word", &stdout);
+    support::assert_absent("p@ss word", &stderr);
+    support::assert_absent("p%40ss%20word", &stderr);
+}
+
+/// A relayer with one user, who may log in without TLS.
+struct Relayer {
+    directory: TempDir,
+    program: Program,
+}
+
+impl Relayer {
+    /// Sends a message that is accepted.
+    fn send(&self, content: &[u8]) {
+        let mut client = Client::log_in(self.program.address(0), USER, PASSWORD).expect("the server talks");
+        let reply = client.send(SENDER, "friend@example.org", content).expect("the server talks");
+        assert!(reply.starts_with("250 2.0.0 "), "{reply}");
+    }
+}
+
+fn relayer(arguments: &[&str]) -> Relayer {
+    let directory = TempDir::new().expect("there is room for a directory");
+    add_user(directory.path(), USER, PASSWORD);
+    let arguments = [&["--listen", "127.0.0.1:0", "--allow-plaintext-auth"], arguments].concat();
+    let program = Program::start("authenticated_relayer", directory.path(), "debug", &arguments);
+    Relayer { directory, program }
+}
+
+const USER: &str = "tim";
+const PASSWORD: &str = "tanstaaftanstaaf";
+const SENDER: &str = "tim@example.org";
