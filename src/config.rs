@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use crate::auth::{Auth, MechanismName};
 use crate::command::path::is_domain_or_literal;
+use crate::framing::content::DotFinder;
 
 /// What a listener's connections have in common.
 #[derive(Clone, Debug)]
@@ -21,6 +22,7 @@ pub struct Config {
     /// The reply to HELO, encoded.
     pub(crate) helo: String,
     pub(crate) ehlo: EhloReplies,
+    pub(crate) dots: DotFinder,
     pub(crate) auth: Option<Auth>,
     pub(crate) auth_required: bool,
     pub(crate) starttls: bool,
@@ -236,6 +238,7 @@ impl ConfigBuilder {
         Ok(Arc::new(Config {
             helo: format!("250 {}\r\n", self.hostname),
             ehlo,
+            dots: DotFinder::new(),
             greeting: greeting + "\r\n",
             closing: format!("221 2.0.0 {} closes the connection\r\n", self.hostname),
             hostname: self.hostname,

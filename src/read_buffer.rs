@@ -94,6 +94,8 @@ impl fmt::Debug for ReadBuffer {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     /// Takes so many octets a poll.
@@ -107,11 +109,10 @@ mod tests {
         }
     }
 
-    fn next(buffer: &mut ReadBuffer, octets: usize) -> alloc::vec::Vec<u8> {
-        match buffer.poll(&mut Taking(octets), Duration::ZERO) {
-            Action::Content(piece) => piece.to_vec(),
-            _ => unreachable!(),
-        }
+    fn next(buffer: &mut ReadBuffer, octets: usize) -> Vec<u8> {
+        let mut taking = Taking(octets);
+        let Action::Content(piece) = buffer.poll(&mut taking, Duration::ZERO) else { unreachable!() };
+        piece.to_vec()
     }
 
     #[test]

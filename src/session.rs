@@ -7,7 +7,7 @@ use core::any::Any;
 use core::fmt;
 use core::net::SocketAddr;
 
-use crate::auth::MechanismName;
+use crate::auth::{Credentials, MechanismName};
 
 /// Where a connection comes from, as its adapter knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,8 +69,10 @@ pub enum Greeting {
 #[derive(Clone, Default)]
 struct Identity {
     mechanism: Option<MechanismName>,
+    /// Named by the authenticator's result; empty for the authcid.
     login: String,
-    authzid: String,
+    /// Authcid and authzid, in the buffer in which they were gathered; no password.
+    credentials: Credentials,
     data: Option<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -82,7 +84,7 @@ impl Session {
             // Names of a usual length then need no further allocation.
             client_name: String::with_capacity(USUAL_NAME_OCTETS),
             tls: None,
-            identity: Identity { login: String::with_capacity(USUAL_NAME_OCTETS), ..Identity::default() },
+            identity: Identity::default(),
             failed_authentications: 0,
         }
     }
@@ -134,14 +136,16 @@ impl Session {
     /// named another.
     #[must_use]
     pub fn login(&self) -> Option<&str> {
-        self.is_authenticated().then_some(self.identity.login.as_str())
+        let identity = &self.identity;
+        let login = if identity.login.is_empty() { identity.credentials.authcid() } else { &identity.login };
+        self.is_authenticated().then_some(login)
     }
 
     /// The identity to act as that the client asked for and was granted (RFC 4422, section 3.4.1), where
     /// it differs from the authcid.
     #[must_use]
     pub fn authzid(&self) -> Option<&str> {
-        Some(self.identity.authzid.as_str()).filter(|authzid| !authzid.is_empty())
+        self.identity.credentials.authzid()
     }
 
     /// What the authenticator attached to its result, if it is a `T`.
@@ -166,16 +170,11 @@ impl Session {
     pub(crate) fn authenticate(
         &mut self,
         mechanism: MechanismName,
-        login: &str,
-        authzid: &str,
+        login: Option<String>,
+        credentials: Credentials,
         data: Option<Arc<dyn Any + Send + Sync>>,
     ) {
-        self.identity.mechanism = Some(mechanism);
-        self.identity.login.clear();
-        self.identity.login.push_str(login);
-        self.identity.authzid.clear();
-        self.identity.authzid.push_str(authzid);
-        self.identity.data = data;
+        self.identity = Identity { mechanism: Some(mechanism), login: login.unwrap_or_default(), credentials, data };
     }
 
     pub(crate) fn count_failed_authentication(&mut self) -> u32 {

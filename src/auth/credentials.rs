@@ -44,11 +44,6 @@ impl fmt::Display for MalformedCredentials {
 impl core::error::Error for MalformedCredentials {}
 
 impl Credentials {
-    /// Gives the allocation back: no further credentials will come.
-    pub(crate) fn release(&mut self) {
-        *self = Self::default();
-    }
-
     pub(crate) fn with_capacity(octets: usize) -> Self {
         Self { octets: Secret::with_capacity(octets), ..Self::default() }
     }
@@ -144,6 +139,16 @@ impl Credentials {
     fn text(&self, span: Span) -> &str {
         // Checked when it was set.
         core::str::from_utf8(self.octets(span).unwrap_or_default()).unwrap_or_default()
+    }
+}
+
+/// Only the identities: a password is not multiplied.
+impl Clone for Credentials {
+    fn clone(&self) -> Self {
+        let (authzid, authcid, password) = (self.authzid, self.authcid, self.password);
+        let mut clone = Self { octets: self.octets.expose_secret().into(), authzid, authcid, password };
+        clone.forget_password();
+        clone
     }
 }
 

@@ -265,10 +265,10 @@ impl Connection {
                     let reason = AuthFailure::AuthzidNotGranted;
                     return self.refuse_credentials(now, reason, None, canned::BAD_CREDENTIALS);
                 }
-                let login = result.login.as_deref().unwrap_or(self.credentials.authcid());
-                let authzid = self.credentials.authzid().unwrap_or_default();
-                self.session.authenticate(mechanism, login, authzid, result.auth_data);
-                self.credentials.release();
+                let mut credentials = core::mem::take(&mut self.credentials);
+                // A mechanism that decided by itself has not handed them to anybody yet.
+                credentials.forget_password();
+                self.session.authenticate(mechanism, result.login, credentials, result.auth_data);
                 self.finish(AuthEvent::Succeeded { mechanism });
                 self.say_either(result.message, canned::AUTHENTICATED);
             }

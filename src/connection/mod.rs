@@ -341,7 +341,7 @@ impl Connection {
                 self.unflushed = true;
                 return Next::Reply(outgoing);
             }
-            if self.flush_due && self.unflushed {
+            if self.flush_due && self.unflushed && !matches!(self.stage, Stage::Asking { .. }) {
                 return self.flush(now);
             }
             let next = match &self.stage {
@@ -443,7 +443,7 @@ impl Connection {
 
     fn read_content(&mut self, now: Duration, input: &mut &[u8], mut content: Content) -> Option<Next> {
         let before = input.len();
-        let unit = content.next(input);
+        let unit = content.next(input, &self.config.dots);
         self.stage = Stage::Content(content);
         if input.len() < before {
             // Refused content is progress too: its sender is owed the reply at its end.
@@ -588,4 +588,4 @@ const MAX_AUTH_LINE_OCTETS: usize = 12_288;
 static_assertions::assert_impl_all!(Connection: Send);
 static_assertions::assert_impl_all!(Config: Send, Sync);
 // With what it owns, an idle connection stays under a KiB: tests/allocations.rs.
-static_assertions::const_assert!(size_of::<Connection>() <= 704);
+static_assertions::const_assert!(size_of::<Connection>() <= 720);

@@ -23,6 +23,16 @@ pub(crate) struct Content {
     fault: Option<Fault>,
 }
 
+/// Finds the lines that begin with a dot. Made once, as making it takes longer than a short search.
+#[derive(Clone, Debug)]
+pub(crate) struct DotFinder(memmem::Finder<'static>);
+
+impl DotFinder {
+    pub(crate) fn new() -> Self {
+        Self(memmem::Finder::new(b"\n."))
+    }
+}
+
 /// What content is accepted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
@@ -87,7 +97,7 @@ impl Content {
     }
 
     /// Takes the next unit off `input`.
-    pub(crate) fn next(&mut self, input: &mut &[u8]) -> Unit {
+    pub(crate) fn next(&mut self, input: &mut &[u8], dots: &DotFinder) -> Unit {
         let whole = input.len();
         loop {
             let Some(&octet) = input.first() else { return Unit::Incomplete };
@@ -133,7 +143,7 @@ impl Content {
                 }
                 (State::LineStart | State::Text | State::Dot, _) => {
                     self.state = State::Text;
-                    if let Some(unit) = self.bulk(input, whole) {
+                    if let Some(unit) = self.bulk(input, whole, dots) {
                         return unit;
                     }
                 }
@@ -167,9 +177,9 @@ impl Content {
     }
 
     /// Takes text up to the next line that begins with a dot, or all there is.
-    fn bulk(&mut self, input: &mut &[u8], whole: usize) -> Option<Unit> {
+    fn bulk(&mut self, input: &mut &[u8], whole: usize, dots: &DotFinder) -> Option<Unit> {
         let skipped = whole - input.len();
-        let end = memmem::find(input, b"\n.").map_or(input.len(), |newline| newline + 1);
+        let end = dots.0.find(input).map_or(input.len(), |newline| newline + 1);
         let text = input.get(..end).unwrap_or_default();
         if self.fault.is_some() {
             self.state = state_after(text);
@@ -293,7 +303,7 @@ mod tests {
             let mut rest = chunk;
             loop {
                 let before = rest;
-                match content.next(&mut rest) {
+                match content.next(&mut rest, &DotFinder::new()) {
                     Unit::Piece { skipped, length } => handed.extend(&before[skipped..skipped + length]),
                     Unit::Inserted(inserted) => handed.extend(inserted),
                     Unit::Fault(_) => {}

@@ -254,7 +254,9 @@ impl Deliverer {
         }
         // The last attempt is at the very end of the time, not long after it.
         let end = state.arrived.after(self.schedule.give_up_after).max(now.after(self.schedule.first));
-        state.next_attempt = now.after(self.schedule.pause_after(state.attempts)).min(end);
+        // With nobody left to try, a crash before the report or the end must not put these off.
+        let pending = state.has(Status::Pending);
+        state.next_attempt = if pending { now.after(self.schedule.pause_after(state.attempts)).min(end) } else { now };
         for recipient in &state.recipients {
             if let (Status::Pending, Some(last)) = (recipient.status, &recipient.last) {
                 let pause = state.next_attempt.since(now);

@@ -337,7 +337,7 @@ fn trace(event: Event<'_>) {
         // Without the name that was tried: a password may have been typed into its field.
         Event::AuthFailed { peer, mechanism, reason, failures, .. } => {
             let mechanism = mechanism.map(|mechanism| mechanism.to_string()).unwrap_or_default();
-            tracing::warn!(%peer, mechanism, %reason, failures, "authentication failed");
+            tracing::warn!(%peer, %mechanism, %reason, failures, "authentication failed");
         }
         _ => {}
     }
