@@ -4,6 +4,13 @@
 //! the authenticator is asked, the walk branches into all that it may do. What lies in front of a
 //! sequence's last line has been looked at as a sequence of its own, so it is replayed pipelined.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that goes wrong may stop here, and a match names what it is about"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 
