@@ -1,5 +1,6 @@
 //! What is known of the client.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -69,8 +70,8 @@ pub enum Greeting {
 #[derive(Clone, Default)]
 struct Identity {
     mechanism: Option<MechanismName>,
-    /// Named by the authenticator's result; empty for the authcid.
-    login: String,
+    /// Named by the authenticator's result, where it is not the authcid.
+    login: Option<Box<str>>,
     /// Authcid and authzid, in the buffer in which they were gathered; no password.
     credentials: Credentials,
     data: Option<Arc<dyn Any + Send + Sync>>,
@@ -137,7 +138,7 @@ impl Session {
     #[must_use]
     pub fn login(&self) -> Option<&str> {
         let identity = &self.identity;
-        let login = if identity.login.is_empty() { identity.credentials.authcid() } else { &identity.login };
+        let login = identity.login.as_deref().unwrap_or(identity.credentials.authcid());
         self.is_authenticated().then_some(login)
     }
 
@@ -174,7 +175,7 @@ impl Session {
         credentials: Credentials,
         data: Option<Arc<dyn Any + Send + Sync>>,
     ) {
-        self.identity = Identity { mechanism: Some(mechanism), login: login.unwrap_or_default(), credentials, data };
+        self.identity = Identity { mechanism: Some(mechanism), login: login.map(Into::into), credentials, data };
     }
 
     pub(crate) fn count_failed_authentication(&mut self) -> u32 {
@@ -236,4 +237,4 @@ impl TlsInfo {
     }
 }
 
-const USUAL_NAME_OCTETS: usize = 48;
+const USUAL_NAME_OCTETS: usize = 32;

@@ -166,7 +166,7 @@ impl Connection {
     #[must_use]
     pub fn new(config: Arc<Config>, peer: impl Into<Peer>) -> Self {
         let credentials = match config.auth {
-            Some(_) => Credentials::with_capacity(KEPT_OCTETS),
+            Some(_) => Credentials::with_capacity(USUAL_CREDENTIALS_OCTETS),
             None => Credentials::default(),
         };
         Self {
@@ -576,6 +576,9 @@ fn max_line_octets(config: &Config, beginning: &[u8]) -> usize {
     }
 }
 
+/// Credentials of a usual length need no further allocation.
+const USUAL_CREDENTIALS_OCTETS: usize = 64;
+
 /// Buffers are kept for the next use up to this size.
 const KEPT_OCTETS: usize = 128;
 
@@ -588,4 +591,4 @@ const MAX_AUTH_LINE_OCTETS: usize = 12_288;
 static_assertions::assert_impl_all!(Connection: Send);
 static_assertions::assert_impl_all!(Config: Send, Sync);
 // With what it owns, an idle connection stays under a KiB: tests/allocations.rs.
-static_assertions::const_assert!(size_of::<Connection>() <= 720);
+static_assertions::const_assert!(size_of::<Connection>() <= 704);
