@@ -115,16 +115,17 @@ impl Envelope {
 
     /// Ends the transaction. Allocations up to a size that most transactions fit in are kept.
     pub(crate) fn clear(&mut self) {
-        let (mut text, mut forward_paths) = (core::mem::take(&mut self.text), core::mem::take(&mut self.forward_paths));
+        // Taken apart, so that no field can be forgotten.
+        let Self { text, reverse_path, forward_paths, auth_end, size, body, smtputf8 } = self;
         text.clear();
-        forward_paths.clear();
         if text.capacity() > KEPT_TEXT_OCTETS {
-            text = String::new();
+            *text = String::new();
         }
+        forward_paths.clear();
         if forward_paths.capacity() > KEPT_FORWARD_PATHS {
-            forward_paths = Vec::new();
+            *forward_paths = Vec::new();
         }
-        *self = Self { text, forward_paths, ..Self::default() };
+        (*reverse_path, *auth_end, *size, *body, *smtputf8) = (None, None, None, None, false);
     }
 
     fn store(&mut self, line: &[u8], span: PathSpan) -> Option<PathSpan> {

@@ -95,6 +95,10 @@
 //!   question that is dropped, by a panic too, is a temporary failure at the next poll, and one that is
 //!   held too long becomes one at its deadline. Nothing leads from an omission to 235 or 250.
 //! * **Every buffer is bounded** by the configuration, and so is every wait.
+//! * **No allocation in steady state.** A command that lies whole in the input is answered, and content
+//!   handed on, without touching the heap. What does allocate: an exchange of several steps (LOGIN), a
+//!   transaction of more than 4 forward-paths or 256 octets of paths, more than 64 octets of argument for
+//!   a subscribed hook, and whatever a reply or result of the embedder's own brings along.
 //! * **Secrets are typed**: redacted, zeroized, compared in constant time ([`Secret`]).
 //!
 //! # Where to look

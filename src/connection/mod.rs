@@ -351,10 +351,7 @@ impl Connection {
                 }
                 Stage::Ready => self.read_command(now, input),
                 Stage::Exchange => self.read_response(now, input),
-                Stage::Content(content) => {
-                    let content = *content;
-                    self.read_content(now, input, content)
-                }
+                Stage::Content(_) => self.read_content(now, input),
                 Stage::Asking { about, asked_until } => {
                     let (about, asked_until) = (*about, *asked_until);
                     self.await_answer(now, about, asked_until)
@@ -441,10 +438,11 @@ impl Connection {
         None
     }
 
-    fn read_content(&mut self, now: Duration, input: &mut &[u8], mut content: Content) -> Option<Next> {
+    fn read_content(&mut self, now: Duration, input: &mut &[u8]) -> Option<Next> {
+        let Stage::Content(content) = &mut self.stage else { return None };
         let before = input.len();
         let unit = content.next(input, &self.config.dots);
-        self.stage = Stage::Content(content);
+        let (octets, fault) = (content.octets(), content.fault());
         if input.len() < before {
             // Refused content is progress too: its sender is owed the reply at its end.
             self.deadline = None;
@@ -452,12 +450,9 @@ impl Connection {
         match unit {
             Unit::Piece { skipped, length } => return Some(Next::Piece { skipped, length }),
             Unit::Inserted(inserted) => return Some(Next::Inserted(inserted)),
-            Unit::Fault(fault) => self.abort_content(content.octets(), fault.into()),
-            Unit::End => match content.fault() {
-                None => {
-                    let octets = content.octets();
-                    self.ask(Asked::Message { octets }, &[]);
-                }
+            Unit::Fault(fault) => self.abort_content(octets, fault.into()),
+            Unit::End => match fault {
+                None => self.ask(Asked::Message { octets }, &[]),
                 Some(fault) => {
                     self.envelope.clear();
                     self.stage = Stage::Ready;
