@@ -176,6 +176,7 @@ fn octets() -> impl Strategy<Value = Vec<u8>> {
     });
     let login = select(vec![
         "EHLO a\r\nAUTH PLAIN AHRpbQBwdw==\r\n",
+        "EHLO a\r\nAUTH PLAIN dXJzZWwAdGltAHB3\r\n",
         "EHLO a\r\nAUTH LOGIN\r\ndGlt\r\ncHc=\r\n",
         "EHLO a\r\nSTARTTLS\r\nEHLO a\r\n",
         "EHLO a\r\nAUTH X-TURNS\r\ndGlt\r\ncHc=\r\n",

@@ -10,8 +10,8 @@
 use std::collections::HashSet;
 use std::fmt::{Debug, Display, Write};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use sansmtp::auth::{Credentials, Exchange, First, Mechanism, Step};
@@ -314,11 +314,12 @@ impl Sink {
 }
 
 struct Driver<'d> {
-    connection: Connection,
+    /// On the heap, so that what lies in the connection itself is searched too when it is freed.
+    connection: Box<Connection>,
     now: Duration,
     reaction: Reaction,
     late: Option<Answer>,
-    /// The yeses and questions so far, to see that a script did what it is for.
+    /// The questions so far, to see that a script did what it is for.
     questions: usize,
     sink: &'d mut Sink,
 }
@@ -326,7 +327,7 @@ struct Driver<'d> {
 impl Driver<'_> {
     fn feed(&mut self, mut input: &'static [u8]) -> bool {
         loop {
-            self.sink.show(&self.connection);
+            self.sink.show(&*self.connection);
             self.sink.show(self.connection.session());
             self.sink.show(self.connection.envelope());
             let action = self.connection.poll(self.now, &mut input);
@@ -403,7 +404,7 @@ impl Driver<'_> {
         if let Some(late) = self.late.take() {
             let _ = self.connection.answer(late);
         }
-        self.sink.show(&self.connection);
+        self.sink.show(&*self.connection);
         self.sink.show(&**self.connection.config());
     }
 }
@@ -518,7 +519,7 @@ fn run_all(
                     let mut sink = Sink { is_open: shows, ..Sink::default() };
                     let found = test_alloc::watch(patterns, || {
                         let mut driver = Driver {
-                            connection: Connection::new(Arc::clone(&config), Peer::local()),
+                            connection: Box::new(Connection::new(Arc::clone(&config), Peer::local())),
                             now: Duration::ZERO,
                             reaction,
                             late: None,
@@ -573,6 +574,7 @@ fn nothing_shows(hooks: Hooks, takes_all: bool) {
             found.extend(search.find(shown).map(|around| format!("{}: {around}", name())));
         }
     });
+    assert!(!PANIC_SHOWED_IT.load(Ordering::SeqCst), "a panic shows the password");
     assert!(found.is_empty(), "{} leaks, such as\n{}", found.len(), found[..found.len().min(5)].join("\n"));
 }
 
@@ -658,18 +660,23 @@ fn secrets_and_credentials_are_overwritten_however_they_grow() {
     assert!(found.iter().all(|blocks| *blocks == 0));
 }
 
-/// The panics that the driver asks for say nothing; any other is shown as usual, and none holds the
-/// password.
+/// Panics that the driver asks for say nothing; any other is shown as usual, and checked if it is not a
+/// test's own.
 fn quiet_panics() {
-    static DONE: AtomicBool = AtomicBool::new(false);
-    if !DONE.swap(true, Ordering::SeqCst) {
+    static DONE: Once = Once::new();
+    DONE.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
+            let is_own = panic.location().is_some_and(|location| location.file().ends_with("secrets.rs"));
             let text = panic.to_string();
-            assert!(!text.contains(PASSWORD), "a panic shows the password");
+            if !is_own && text.contains(PASSWORD) {
+                PANIC_SHOWED_IT.store(true, Ordering::SeqCst);
+            }
             if !text.contains("the authenticator broke") {
                 usual(panic);
             }
         }));
-    }
+    });
 }
+
+static PANIC_SHOWED_IT: AtomicBool = AtomicBool::new(false);

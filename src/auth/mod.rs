@@ -217,9 +217,9 @@ impl MechanismName {
             && self.as_bytes().iter().all(|octet| matches!(octet, b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_'))
     }
 
-    /// Whether the name is among those that clients are known to send.
-    pub(crate) fn is_well_known(&self) -> bool {
-        WELL_KNOWN.contains(&self.as_str())
+    /// The name, if it is among those that clients are known to send.
+    pub(crate) fn well_known(name: &[u8]) -> Option<Self> {
+        WELL_KNOWN.iter().find(|known| known.as_bytes().eq_ignore_ascii_case(name)).map(|&known| known.into())
     }
 
     pub(crate) fn matches(&self, name: &[u8]) -> bool {

@@ -59,9 +59,9 @@ impl Connection {
             Some(space) => (arguments.get(..space).unwrap_or_default(), arguments.get(space + 1..)),
             None => (arguments, None),
         };
-        let mechanism = MechanismName::parse(name);
         let offer = self.config.auth.as_ref().and_then(|auth| auth.find(name));
-        let shown = mechanism.filter(|mechanism| offer.is_some() || mechanism.is_well_known());
+        // Only a name from a list of ours is shown, or even copied: another word may be a password.
+        let shown = offer.map(|offer| offer.name).or_else(|| MechanismName::well_known(name));
         let failed = |connection: &mut Self, reason, reply| connection.fail(shown, reason, reply);
 
         let Some(auth) = &self.config.auth else {
@@ -87,7 +87,8 @@ impl Connection {
         if name.is_empty() || !initial_response.is_none_or(is_word) {
             return failed(self, AuthFailure::Syntax, canned::AUTH_SYNTAX);
         }
-        let Some(mechanism) = mechanism else {
+        let taken_over = || auth.takeover.then(|| MechanismName::parse(name)).flatten();
+        let Some(mechanism) = shown.or_else(taken_over) else {
             return failed(self, AuthFailure::UnknownMechanism, canned::UNKNOWN_MECHANISM);
         };
         let (by, first) = match (auth.takeover, offer.map(|offer| &offer.by)) {

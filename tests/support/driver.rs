@@ -191,7 +191,8 @@ impl Session<'_> {
                 Action::Event(event) => items.push(Item::Event(format!("{event:?}"))),
                 Action::CallAuthenticator(request) => {
                     items.push(Item::Question(describe_request(&request)));
-                    if let Some(result) = result(self.answer(&mut questions), &mut yeses) {
+                    let acts_as_another = request.credentials().authzid().is_some();
+                    if let Some(result) = result(self.answer(&mut questions), acts_as_another, &mut yeses) {
                         connection.answer(request.answer(result)).expect("it was asked");
                     }
                 }
@@ -199,7 +200,7 @@ impl Session<'_> {
                     items.push(Item::Question(describe_turn(&turn)));
                     let answer = match self.answer(&mut questions) {
                         answer @ 0..128 => turn.challenge([answer]),
-                        answer => match result(answer, &mut yeses) {
+                        answer => match result(answer, false, &mut yeses) {
                             Some(result) => turn.result(result),
                             None => continue,
                         },
@@ -281,9 +282,14 @@ fn write(items: &mut Vec<Item>, octets: &[u8]) {
     }
 }
 
-fn result(answer: u8, yeses: &mut usize) -> Option<AuthResult> {
+fn result(answer: u8, acts_as_another: bool, yeses: &mut usize) -> Option<AuthResult> {
     Some(match answer % 8 {
-        0..3 => {
+        // To act as another takes more than the right password (RFC 4422, section 3.4.1).
+        0 => {
+            *yeses += usize::from(!acts_as_another);
+            AuthResult::accept()
+        }
+        1..3 => {
             *yeses += 1;
             AuthResult::accept().granting_authzid()
         }

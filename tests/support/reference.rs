@@ -117,20 +117,28 @@ pub(crate) struct Delivered {
     pub(crate) fault: Option<(AbortReason, u64)>,
     pub(crate) accepted: Option<u64>,
     pub(crate) code: Option<u16>,
+    /// How many octets had been taken when the reply came.
+    pub(crate) taken: Option<usize>,
 }
 
 impl fmt::Debug for Delivered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { content, fault, accepted, code } = self;
-        write!(f, "{:?} fault {fault:?} accepted {accepted:?} code {code:?}", content.escape_ascii().to_string())
+        let Self { content, fault, accepted, code, taken } = self;
+        write!(
+            f,
+            "{:?} fault {fault:?} accepted {accepted:?} code {code:?} taken {taken:?}",
+            content.escape_ascii().to_string()
+        )
     }
 }
 
 pub(crate) fn deliver(config: &Arc<Config>, content: &[u8], cut: usize) -> Delivered {
     let mut connection = Connection::new(Arc::clone(config), Peer::local());
     let start = b"EHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<a@b>\r\nDATA\r\n";
-    let mut delivered = Delivered { content: Vec::new(), fault: None, accepted: None, code: None };
+    let mut delivered = Delivered { content: Vec::new(), fault: None, accepted: None, code: None, taken: None };
+    let mut before = 0;
     for (index, mut input) in std::iter::once(&start[..]).chain(content.chunks(cut.max(1))).enumerate() {
+        let length = input.len();
         loop {
             match connection.poll(Duration::ZERO, &mut input) {
                 Action::Content(piece) => {
@@ -148,6 +156,7 @@ pub(crate) fn deliver(config: &Arc<Config>, content: &[u8], cut: usize) -> Deliv
                 }
                 Action::Reply(reply) if index > 0 => {
                     delivered.code = Some(reply.code());
+                    delivered.taken = Some(before + length - input.len());
                     return delivered;
                 }
                 Action::NeedInput { .. } => break,
@@ -155,6 +164,7 @@ pub(crate) fn deliver(config: &Arc<Config>, content: &[u8], cut: usize) -> Deliv
                 other => panic!("{other:?}"),
             }
         }
+        before += if index > 0 { length } else { 0 };
     }
     delivered
 }
@@ -184,6 +194,7 @@ pub(crate) fn check(content: &[u8], rules: Rules, cut: usize) -> Result<(), Stri
             Some(AbortReason::TooBig) => 552,
             Some(_) => 554,
         }),
+        taken: received.taken,
     };
     if delivered == wanted {
         return Ok(());
