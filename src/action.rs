@@ -9,7 +9,7 @@ use crate::envelope::Envelope;
 use crate::question::{Answer, AnswerKind, Ticket, Verdict};
 use crate::reply::ReplyRef;
 use crate::secret::SecretRef;
-use crate::session::{Greeting, Peer, Session};
+use crate::session::{Greeting, Peer, Session, TlsInfo};
 
 /// What a connection wants done next. Only [`NeedInput`](Self::NeedInput), [`AwaitAnswer`](Self::AwaitAnswer),
 /// [`Pause`](Self::Pause) and [`Flush`](Self::Flush) take time; deadlines are on the time axis of
@@ -229,6 +229,10 @@ pub enum Event<'c> {
         mechanism: MechanismName,
         /// The name under which the client is logged in.
         login: &'c str,
+        /// Whom it acts as, where that is another.
+        authzid: Option<&'c str>,
+        /// The connection's TLS.
+        tls: Option<&'c TlsInfo>,
     },
     /// An AUTH failed. Every path on which one does comes through here.
     AuthFailed {
@@ -243,6 +247,8 @@ pub enum Event<'c> {
         reason: AuthFailure,
         /// How many credentials have been refused on this connection by now.
         failures: u32,
+        /// The connection's TLS.
+        tls: Option<&'c TlsInfo>,
     },
 }
 
@@ -252,10 +258,14 @@ pub enum Event<'c> {
 pub enum AuthFailure {
     /// The authenticator refused.
     Refused(Refusal),
-    /// The user name or the password was empty; the authenticator was not asked.
+    /// The user name or the password was empty, or the password one that SASLprep prohibits; the
+    /// authenticator was not asked.
     EmptyCredentials,
     /// The credentials were right, but the authenticator did not grant the authzid asked for.
     AuthzidNotGranted,
+    /// The [`AttemptLog`](crate::auth::AttemptLog) does not admit the attempt; the authenticator was not
+    /// asked.
+    TooManyAttempts,
     /// The authenticator, or a hook, cannot tell.
     CannotTell,
     /// The question was dropped, or not answered in time.
@@ -274,7 +284,7 @@ pub enum AuthFailure {
     Syntax,
     /// No such mechanism is offered.
     UnknownMechanism,
-    /// The connection is not under TLS.
+    /// The connection is not under TLS, or not under one as new as the mechanism requires.
     TlsRequired,
     /// Before EHLO, during a transaction, or after a success.
     OutOfSequence,
@@ -294,8 +304,11 @@ impl fmt::Display for AuthFailure {
             Self::Refused(Refusal::MechanismTooWeak) => "mechanism-too-weak",
             Self::Refused(Refusal::PasswordTransitionNeeded) => "password-transition-needed",
             Self::Refused(Refusal::EncryptionRequired) => "encryption-required",
+            Self::Refused(Refusal::ChannelBinding) => "channel-binding",
+            Self::Refused(Refusal::NonceChanged) => "nonce-changed",
             Self::EmptyCredentials => "empty-credentials",
             Self::AuthzidNotGranted => "authzid-not-granted",
+            Self::TooManyAttempts => "too-many-attempts",
             Self::CannotTell => "cannot-tell",
             Self::Unanswered => "unanswered",
             Self::Handled => "handled",

@@ -40,6 +40,7 @@ canned! {
     NOT_ANSWERED = "451 4.3.0 Temporary failure, try again later";
     NO_MESSAGE_HANDLER = "451 4.3.5 Nothing here takes messages";
     TOO_MANY_RECIPIENTS = "452 4.5.3 Too many recipients";
+    TOO_MANY_ATTEMPTS = "454 4.7.0 Too many failed attempts, try again later";
     AUTH_UNAVAILABLE = "454 4.7.0 Temporary authentication failure";
 
     // 5xx: syntax

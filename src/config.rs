@@ -7,8 +7,9 @@ use core::fmt;
 use core::ops::BitOr;
 use core::time::Duration;
 
-use crate::auth::{Auth, MechanismName};
+use crate::auth::{Auth, MechanismName, Unusable};
 use crate::command::path::is_domain_or_literal;
+use crate::ehlo::EhloReplies;
 use crate::framing::content::DotFinder;
 
 /// What a listener's connections have in common.
@@ -23,6 +24,7 @@ pub struct Config {
     pub(crate) helo: String,
     pub(crate) ehlo: EhloReplies,
     pub(crate) dots: DotFinder,
+    pub(crate) entropy: Entropy,
     pub(crate) auth: Option<Auth>,
     pub(crate) auth_required: bool,
     pub(crate) starttls: bool,
@@ -42,6 +44,7 @@ impl Config {
         ConfigBuilder {
             hostname: hostname.into(),
             banner: "ESMTP".into(),
+            entropy: Entropy::default(),
             auth: None,
             auth_required: false,
             starttls: false,
@@ -60,6 +63,12 @@ impl Config {
     #[must_use]
     pub fn hostname(&self) -> &str {
         &self.hostname
+    }
+
+    /// Whether a mechanism wants to know how the TLS connection can be told from others.
+    #[cfg(feature = "rustls")]
+    pub(crate) fn binds_channels(&self) -> bool {
+        self.auth.iter().flat_map(|auth| &auth.mechanisms).any(|offer| offer.needs().channel_binding)
     }
 
     /// The hooks that the engine asks.
@@ -93,6 +102,7 @@ impl Config {
 pub struct ConfigBuilder {
     hostname: String,
     banner: String,
+    entropy: Entropy,
     auth: Option<Auth>,
     auth_required: bool,
     starttls: bool,
@@ -159,6 +169,15 @@ impl ConfigBuilder {
         self
     }
 
+    /// Where nonces come from: `fill` fills its argument with random octets, and says whether it could.
+    /// The operating system's source unless changed; without the feature `std` there is none.
+    ///
+    /// A fixed one makes a whole exchange repeatable, in tests.
+    pub fn entropy(mut self, fill: impl Fn(&mut [u8]) -> bool + Send + Sync + 'static) -> Self {
+        self.entropy = Entropy { fill: Arc::new(fill) };
+        self
+    }
+
     /// Sets the limits.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -206,11 +225,16 @@ impl ConfigBuilder {
         let mut auth = self.auth;
         match &mut auth {
             Some(auth) => {
-                auth.settle().map_err(ConfigError::MechanismName)?;
+                auth.settle(&self.entropy).map_err(|unusable| match unusable {
+                    Unusable::Name(name) => ConfigError::MechanismName(name),
+                    Unusable::PolicyForNothing(name) => ConfigError::PolicyForNothing(name),
+                    Unusable::TooMany => ConfigError::TooManyMechanisms,
+                    Unusable::NoEntropy => ConfigError::NoEntropy,
+                })?;
                 if auth.mechanisms.is_empty() && !auth.takeover {
                     return Err(ConfigError::NoMechanism);
                 }
-                if auth.require_tls && !tls_possible {
+                if auth.is_for_tls_only() && !tls_possible {
                     return Err(ConfigError::AuthNeedsTls);
                 }
                 if auth.max_failures == 0 {
@@ -239,6 +263,7 @@ impl ConfigBuilder {
             helo: format!("250 {}\r\n", self.hostname),
             ehlo,
             dots: DotFinder::new(),
+            entropy: self.entropy,
             greeting: greeting + "\r\n",
             closing: format!("221 2.0.0 {} closes the connection\r\n", self.hostname),
             hostname: self.hostname,
@@ -256,60 +281,45 @@ impl ConfigBuilder {
     }
 }
 
-/// The replies to EHLO, put together once: what differs between connections is whether STARTTLS and
-/// AUTH are listed.
-#[derive(Clone, Debug)]
-pub(crate) struct EhloReplies {
-    bare: String,
-    starttls: String,
-    auth: String,
-    starttls_and_auth: String,
+/// Where random octets come from.
+#[derive(Clone)]
+pub(crate) struct Entropy {
+    fill: Arc<dyn Fn(&mut [u8]) -> bool + Send + Sync>,
 }
 
-impl EhloReplies {
-    fn new(hostname: &str, limits: Limits, smtputf8: bool, auth: Option<&Auth>, quirks: Quirks) -> Self {
-        let mut mechanisms = String::new();
-        for offer in auth.iter().flat_map(|auth| &auth.mechanisms) {
-            mechanisms = mechanisms + " " + offer.name.as_str();
-        }
-        let reply = |starttls: bool, auth: bool| {
-            let mut lines = format!(
-                "250-{hostname}\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250-SIZE {}\r\n",
-                limits.max_message_octets
-            );
-            if starttls {
-                lines.push_str("250-STARTTLS\r\n");
-            }
-            // A list without a mechanism confuses clients; then there is no AUTH.
-            if auth && !mechanisms.is_empty() {
-                lines = lines + "250-AUTH" + &mechanisms + "\r\n";
-                if quirks.auth_equals_line {
-                    lines = lines + "250-AUTH=" + mechanisms.trim_start() + "\r\n";
-                }
-            }
-            if smtputf8 {
-                lines.push_str("250-SMTPUTF8\r\n");
-            }
-            lines + "250 HELP\r\n"
-        };
-        Self {
-            bare: reply(false, false),
-            starttls: reply(true, false),
-            auth: reply(false, true),
-            starttls_and_auth: reply(true, true),
-        }
-    }
-
-    pub(crate) fn reply(&self, starttls: bool, auth: bool) -> &[u8] {
-        match (starttls, auth) {
-            (false, false) => &self.bare,
-            (true, false) => &self.starttls,
-            (false, true) => &self.auth,
-            (true, true) => &self.starttls_and_auth,
-        }
-        .as_bytes()
+impl Entropy {
+    pub(crate) fn fill(&self, octets: &mut [u8]) -> Result<(), NoEntropy> {
+        if (self.fill)(octets) { Ok(()) } else { Err(NoEntropy) }
     }
 }
+
+impl Default for Entropy {
+    fn default() -> Self {
+        #[cfg(feature = "std")]
+        let fill = |octets: &mut [u8]| getrandom::fill(octets).is_ok();
+        #[cfg(not(feature = "std"))]
+        let fill = |_: &mut [u8]| false;
+        Self { fill: Arc::new(fill) }
+    }
+}
+
+impl fmt::Debug for Entropy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entropy")
+    }
+}
+
+/// The entropy function gave nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoEntropy;
+
+impl fmt::Display for NoEntropy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no random octets are to be had")
+    }
+}
+
+impl core::error::Error for NoEntropy {}
 
 /// Why a configuration cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -321,6 +331,12 @@ pub enum ConfigError {
     Banner,
     /// A mechanism has a name that RFC 4422 does not allow.
     MechanismName(MechanismName),
+    /// A policy names a mechanism that is not offered.
+    PolicyForNothing(MechanismName),
+    /// There are more than 32 mechanisms.
+    TooManyMechanisms,
+    /// A mechanism needs random octets, and the entropy function gives none.
+    NoEntropy,
     /// Every mechanism is excluded: AUTH could never be offered.
     NoMechanism,
     /// AUTH requires TLS, and there is none: AUTH could never be offered.
@@ -341,6 +357,11 @@ impl fmt::Display for ConfigError {
             Self::MechanismName(name) => {
                 write!(f, "auth: {name:?} is no mechanism name (1 to 20 of A-Z, 0-9, hyphen, underscore)")
             }
+            Self::PolicyForNothing(name) => {
+                write!(f, "auth: a policy is for {name:?}, which is not among the mechanisms")
+            }
+            Self::TooManyMechanisms => f.write_str("auth: there are more than 32 mechanisms"),
+            Self::NoEntropy => f.write_str("entropy: none is to be had, and a mechanism of auth needs it"),
             Self::NoMechanism => f.write_str("auth: no mechanism is left, so AUTH could never be offered"),
             Self::AuthNeedsTls => f.write_str(
                 "auth: require_tls holds, but neither starttls nor implicit_tls is set, so AUTH could never be offered",

@@ -210,12 +210,38 @@ impl fmt::Debug for Session {
     }
 }
 
+/// A version of TLS. Newer ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum TlsVersion {
+    /// TLS 1.0 (RFC 2246).
+    Tls1_0,
+    /// TLS 1.1 (RFC 4346).
+    Tls1_1,
+    /// TLS 1.2 (RFC 5246).
+    Tls1_2,
+    /// TLS 1.3 (RFC 8446).
+    Tls1_3,
+}
+
+impl fmt::Display for TlsVersion {
+    /// Writes the name that `Received:` fields and logs use, such as `TLSv1.3`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tls1_0 => "TLSv1.0",
+            Self::Tls1_1 => "TLSv1.1",
+            Self::Tls1_2 => "TLSv1.2",
+            Self::Tls1_3 => "TLSv1.3",
+        })
+    }
+}
+
 /// What TLS negotiated, told to the engine by whoever did the handshake.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsInfo {
-    /// The protocol version, such as `TLSv1.3`.
-    pub version: String,
+    /// The protocol version.
+    pub version: TlsVersion,
     /// The cipher suite's IANA name.
     pub cipher_suite: String,
     /// The server name that the client asked for (RFC 6066, section 3).
@@ -227,13 +253,44 @@ pub struct TlsInfo {
     pub peer_certificates: Vec<Vec<u8>>,
     /// The `tls-exporter` channel binding (RFC 9266), where the TLS stack gives it.
     pub exporter: Option<[u8; 32]>,
+    /// The `tls-server-end-point` channel binding (RFC 5929, section 4): a hash of the server's
+    /// certificate.
+    pub server_end_point: Option<Vec<u8>>,
 }
 
 impl TlsInfo {
     /// What every handshake knows; the other fields can be set on the value.
     #[must_use]
-    pub fn new(version: &str, cipher_suite: &str) -> Self {
-        Self { version: version.into(), cipher_suite: cipher_suite.into(), ..Self::default() }
+    pub fn new(version: TlsVersion, cipher_suite: &str) -> Self {
+        Self {
+            version,
+            cipher_suite: cipher_suite.into(),
+            server_name: None,
+            alpn_protocol: None,
+            peer_certificates: Vec::new(),
+            exporter: None,
+            server_end_point: None,
+        }
+    }
+
+    /// Whether there is data for channel binding.
+    pub(crate) fn has_channel_binding(&self) -> bool {
+        self.exporter.is_some() || self.server_end_point.is_some()
+    }
+}
+
+impl fmt::Debug for TlsInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsInfo")
+            .field("version", &self.version)
+            .field("cipher_suite", &self.cipher_suite)
+            .field("server_name", &self.server_name)
+            .field("alpn_protocol", &self.alpn_protocol)
+            .field("peer_certificates", &self.peer_certificates.len())
+            // What is exported from a connection's keys is for its two ends.
+            .field("has_exporter", &self.exporter.is_some())
+            .field("has_server_end_point", &self.server_end_point.is_some())
+            .finish()
     }
 }
 

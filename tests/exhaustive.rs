@@ -14,7 +14,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sansmtp::{Action, Auth, AuthResult, Config, Connection, Event, Greeting, Hook, Hooks, Peer, TlsInfo, Verdict};
+use sansmtp::{
+    Action, Auth, AuthResult, Config, Connection, Event, Greeting, Hook, Hooks, Peer, TlsInfo, TlsVersion, Verdict,
+};
 
 #[path = "exhaustive/model.rs"]
 mod model;
@@ -308,7 +310,9 @@ impl<'w> Run<'w> {
     fn new(walk: &'w Walk) -> Self {
         let mut connection = Connection::new(Arc::clone(&walk.config), Peer::local());
         if walk.policy.tls_from_start {
-            connection.tls_established(TlsInfo::default()).expect("TLS from the start");
+            connection
+                .tls_established(TlsInfo::new(TlsVersion::Tls1_3, "TLS_AES_128_GCM_SHA256"))
+                .expect("TLS from the start");
         }
         Self {
             walk,
@@ -358,7 +362,9 @@ impl<'w> Run<'w> {
                 },
                 Action::StartTls => {
                     self.seen.starts_tls = true;
-                    self.connection.tls_established(TlsInfo::default()).expect("the handshake was asked for");
+                    self.connection
+                        .tls_established(TlsInfo::new(TlsVersion::Tls1_3, "TLS_AES_128_GCM_SHA256"))
+                        .expect("the handshake was asked for");
                 }
                 Action::NeedInput { .. } => return assert!(input.is_empty()),
                 Action::Pause { until } => self.now = until,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sansmtp::auth::{Credentials, Exchange, First, Mechanism, Step};
+use sansmtp::auth::{Credentials, Exchange, First, Mechanism, Start, Step};
 use sansmtp::testing::{Mismatch, Play};
 use sansmtp::{
     Action, Auth, AuthRequest, AuthResult, Config, Connection, Handler, Hooks, Peer, Refusal, SecretRef, Session,
@@ -66,7 +66,7 @@ impl Mechanism for ServerFirst {
         First::Server
     }
 
-    fn begin(&self, _: &Session) -> Box<dyn Exchange> {
+    fn begin(&self, _: &Start<'_>) -> Box<dyn Exchange> {
         Box::new(Self)
     }
 }

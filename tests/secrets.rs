@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use sansmtp::auth::{Credentials, Exchange, First, Mechanism, Step};
+use sansmtp::auth::{Credentials, Exchange, First, Mechanism, Start, Step};
 use sansmtp::{
     Action, Answer, Auth, AuthRequest, AuthResult, AuthTurn, Config, Connection, Event, Hook, HookCall, Hooks, Peer,
-    Reply, Secret, SecretRef, Session, TlsInfo, Verdict,
+    Reply, Secret, SecretRef, Session, TlsInfo, TlsVersion, Verdict,
 };
 
 #[global_allocator]
@@ -231,7 +231,7 @@ impl Mechanism for TwoSecrets {
         self.name
     }
 
-    fn begin(&self, _session: &Session) -> Box<dyn Exchange> {
+    fn begin(&self, _start: &Start<'_>) -> Box<dyn Exchange> {
         Box::new(Gathering { consults: self.consults, gathered: None })
     }
 }
@@ -271,7 +271,7 @@ impl Mechanism for ServerFirst {
         First::Server
     }
 
-    fn begin(&self, _session: &Session) -> Box<dyn Exchange> {
+    fn begin(&self, _start: &Start<'_>) -> Box<dyn Exchange> {
         Box::new(Gathering { consults: false, gathered: None })
     }
 }
@@ -357,7 +357,9 @@ impl Driver<'_> {
                 }
                 Action::CallHook(call) => answer_hook(self.sink, call),
                 Action::StartTls => {
-                    self.connection.tls_established(TlsInfo::default()).expect("it was asked for");
+                    self.connection
+                        .tls_established(TlsInfo::new(TlsVersion::Tls1_3, "TLS_AES_128_GCM_SHA256"))
+                        .expect("it was asked for");
                     continue;
                 }
                 Action::AwaitAnswer { deadline } => {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sansmtp::auth::mechanism::{Login, Plain};
+use sansmtp::auth::mechanism::{Anonymous, CramMd5, External, Login, OAuthBearer, Plain, Scram, XOAuth2};
+use sansmtp::auth::{Policy, ScramHash};
 use sansmtp::testing::Play;
-use sansmtp::{Auth, Config, Hooks, Limits, Newlines, Quirks, TlsInfo};
+use sansmtp::{Auth, Config, Hooks, Limits, Newlines, Quirks, Secret, TlsInfo, TlsVersion};
 
 #[test]
 fn every_transcript_holds_however_it_is_cut() {
@@ -72,11 +73,89 @@ fn play(session: &str, cut: usize) -> Result<(), sansmtp::testing::Mismatch> {
     // Octets in the clear behind STARTTLS are refused when they are there: a matter of when they come.
     let cut = if session.contains("554 5.5.0") { usize::MAX } else { cut };
     let play = Play::new(configure(&words)).cut(cut);
-    let play = match words.contains_key("tls-now") {
-        true => play.implicit_tls(TlsInfo::new("TLSv1.3", "TLS_AES_128_GCM_SHA256")),
-        false => play,
-    };
+    let tls = tls_info(&words);
+    let play = if words.contains_key("tls-now") { play.implicit_tls(tls) } else { play.tls(tls) };
     play.transcript(&lines)
+}
+
+fn tls_info(words: &BTreeMap<&str, &str>) -> TlsInfo {
+    let version = if words.get("tls-version") == Some(&"1.2") { TlsVersion::Tls1_2 } else { TlsVersion::Tls1_3 };
+    let mut tls = TlsInfo::new(version, "TLS_AES_128_GCM_SHA256");
+    tls.exporter = words.get("exporter").map(|data| hex(data).try_into().expect("32 octets"));
+    tls.server_end_point = words.get("end-point").map(|data| hex(data));
+    if words.contains_key("client-cert") {
+        tls.peer_certificates = vec![b"a certificate".to_vec()];
+    }
+    tls
+}
+
+fn hex(digits: &str) -> Vec<u8> {
+    let octets = digits.as_bytes().chunks(2);
+    octets.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex")).collect()
+}
+
+/// Gives out the octets in `entropy`, and zeros behind them.
+fn entropy(octets: Vec<u8>) -> impl Fn(&mut [u8]) -> bool + Send + Sync {
+    let given = Mutex::new(octets.into_iter());
+    move |room| {
+        let mut given = given.lock().expect("nobody panics here");
+        room.fill_with(|| given.next().unwrap_or_default());
+        true
+    }
+}
+
+fn mechanism(auth: Auth, name: &str, words: &BTreeMap<&str, &str>) -> Auth {
+    let number = |word: &str| words.get(word).map(|value| value.parse::<u32>().expect("a number"));
+    let scram = |hash: ScramHash| {
+        let scram = if name.ends_with("-PLUS") { Scram::plus(hash) } else { Scram::new(hash) };
+        let nonce = number("nonce").unwrap_or(24);
+        scram.iterations(number("iterations").unwrap_or(4096)).nonce_octets(nonce.try_into().expect("a length"))
+    };
+    let scope = words.get("scope").map(|scope| scope.replace("%20", " "));
+    match name.strip_suffix("-PLUS").unwrap_or(name) {
+        "SCRAM-SHA-1" => auth.mechanism(scram(ScramHash::Sha1)),
+        "SCRAM-SHA-256" => auth.mechanism(scram(ScramHash::Sha256)),
+        "SCRAM-SHA-512" => auth.mechanism(scram(ScramHash::Sha512)),
+        "PLAIN" => auth.mechanism(Plain::new()),
+        "LOGIN" => auth.mechanism(Login::new()),
+        "CRAM-MD5" => auth.mechanism(CramMd5::new()),
+        "EXTERNAL" => auth.mechanism(External::new()),
+        "ANONYMOUS" => auth.mechanism(Anonymous::new()),
+        "OAUTHBEARER" => {
+            let bearer = OAuthBearer::new();
+            let bearer = scope.map_or(bearer.clone(), |scope| bearer.scope(&scope));
+            let openid = words.get("openid");
+            auth.mechanism(openid.map_or(bearer.clone(), |url| bearer.openid_configuration(url)))
+        }
+        "XOAUTH2" => {
+            let bearer = XOAuth2::new();
+            auth.mechanism(scope.map_or(bearer.clone(), |scope| bearer.scope(&scope)))
+        }
+        _ => panic!("no mechanism {name}"),
+    }
+}
+
+/// `NAME:WORD+NAME:WORD`; the words for one name add up.
+fn policies(mut auth: Auth, text: &str) -> Auth {
+    let mut policies: BTreeMap<&str, Policy> = BTreeMap::new();
+    for (name, word) in text.split('+').map(|policy| policy.split_once(':').expect("a policy")) {
+        if word == "hidden" {
+            let hidden = name.to_owned();
+            auth = auth.choose(move |_, mechanism| mechanism != hidden.as_str());
+            continue;
+        }
+        let policy = policies.entry(name).or_default();
+        *policy = match word {
+            "tls" => policy.require_tls(true),
+            "clear" => policy.require_tls(false),
+            "tls1.2" => policy.min_tls(TlsVersion::Tls1_2),
+            "tls1.3" => policy.min_tls(TlsVersion::Tls1_3),
+            "unlisted" => policy.listed(false),
+            "client-cert" => policy.require_client_certificate(true),
+            _ => panic!("no policy {word}"),
+        };
+    }
+    policies.into_iter().fold(auth, |auth, (name, policy)| auth.policy(name, policy))
 }
 
 fn configure(words: &BTreeMap<&str, &str>) -> Arc<Config> {
@@ -102,8 +181,21 @@ fn configure(words: &BTreeMap<&str, &str>) -> Arc<Config> {
             max_content_line_octets: number("max-line").unwrap_or(65_536).try_into().expect("a length"),
             ..Limits::default()
         });
+    if let Some(octets) = words.get("entropy") {
+        builder = builder.entropy(entropy(hex(octets)));
+    }
     if !has("no-auth") {
-        let mut auth = Auth::new().require_tls(!has("plaintext-auth") && !has("no-tls"));
+        let mut auth = match words.get("mechanisms") {
+            Some(names) => names.split(',').fold(Auth::without_mechanisms(), |auth, name| mechanism(auth, name, words)),
+            None => Auth::new(),
+        };
+        if let Some(text) = words.get("policy") {
+            auth = policies(auth, text);
+        }
+        if let Some(key) = words.get("salt-key") {
+            auth = auth.salt_key(Secret::new(hex(key)));
+        }
+        auth = auth.require_tls(!has("plaintext-auth") && !has("no-tls"));
         if has("no-tls") && has("tls-now") {
             auth = auth.require_tls(true);
         }

@@ -2,13 +2,14 @@
 
 use core::fmt;
 
-use crate::command::is_printable;
+use super::prepare::{is_prepared, prepare};
 use crate::secret::{Secret, SecretRef};
 
 /// What a mechanism has learnt: the authcid (who proves), the authzid (whom to act as), the password.
 ///
 /// Identities are UTF-8 of at most 255 octets without control characters; passwords are UTF-8 without
-/// NUL, bounded by the line limit of 12,288 octets. `Debug` shows the identities, never the password.
+/// NUL, bounded by the line limit of 12,288 octets. All of them are prepared by SASLprep (RFC 4013) when
+/// they are set. `Debug` shows the identities, never the password.
 #[derive(Default)]
 pub struct Credentials {
     /// All three, in the order in which they came.
@@ -31,13 +32,13 @@ impl Default for Span {
     }
 }
 
-/// An identity or a password is not what RFC 4616, section 2 allows; nothing was changed.
+/// An identity or a password is not what RFC 4616, section 2 and RFC 4013 allow; nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MalformedCredentials;
 
 impl fmt::Display for MalformedCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an identity or a password is not UTF-8, too long, or holds a control character")
+        f.write_str("an identity or a password is not UTF-8, too long, or holds a prohibited character")
     }
 }
 
@@ -71,9 +72,10 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// [`MalformedCredentials`] if it is not UTF-8, has over 255 octets or a control character.
+    /// [`MalformedCredentials`] if it is not UTF-8, has over 255 octets, a control character or another
+    /// that SASLprep prohibits.
     pub fn set_authcid(&mut self, authcid: &[u8]) -> Result<(), MalformedCredentials> {
-        self.authcid = self.store(authcid, is_identity(authcid))?;
+        self.authcid = self.store_identity(authcid)?;
         Ok(())
     }
 
@@ -81,22 +83,32 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// [`MalformedCredentials`] if it is not UTF-8, has over 255 octets or a control character.
+    /// As [`set_authcid`](Self::set_authcid).
     pub fn set_authzid(&mut self, authzid: &[u8]) -> Result<(), MalformedCredentials> {
-        self.authzid = self.store(authzid, is_identity(authzid))?;
+        self.authzid = self.store_identity(authzid)?;
         Ok(())
     }
 
-    /// Sets the password.
+    /// Sets the password. One that SASLprep prohibits is nobody's (RFC 4616, section 2), and is held as
+    /// the empty one, which is refused without asking the authenticator.
     ///
     /// # Errors
     ///
     /// [`MalformedCredentials`] if it is not UTF-8 or holds a NUL.
     pub fn set_password(&mut self, password: &[u8]) -> Result<(), MalformedCredentials> {
-        let is_text = || core::str::from_utf8(password).is_ok() && !password.contains(&0);
-        let valid = is_printable(password) || is_text();
-        self.password = self.store(password, valid)?;
+        if is_prepared(password) {
+            self.password = self.store(password)?;
+            return Ok(());
+        }
+        let text = core::str::from_utf8(password).ok().filter(|text| !text.contains('\0'));
+        let prepared = prepare(text.ok_or(MalformedCredentials)?).unwrap_or_default();
+        self.password = self.store(prepared.expose_secret())?;
         Ok(())
+    }
+
+    /// Whether the client named an authzid, be it its authcid.
+    pub(crate) fn has_authzid(&self) -> bool {
+        self.octets(self.authzid).is_some_and(|authzid| !authzid.is_empty())
     }
 
     /// Whether a part is missing that RFC 4616 wants to have at least one character.
@@ -122,12 +134,24 @@ impl Credentials {
         (self.authzid, self.authcid, self.password) = Default::default();
     }
 
-    fn store(&mut self, octets: &[u8], valid: bool) -> Result<Span, MalformedCredentials> {
-        let start = u16::try_from(self.octets.len()).map_err(|_| MalformedCredentials)?;
-        let end = u16::try_from(self.octets.len() + octets.len()).map_err(|_| MalformedCredentials)?;
-        if !valid {
+    fn store_identity(&mut self, identity: &[u8]) -> Result<Span, MalformedCredentials> {
+        if identity.len() > MAX_IDENTITY_OCTETS {
             return Err(MalformedCredentials);
         }
+        if is_prepared(identity) {
+            return self.store(identity);
+        }
+        let text = core::str::from_utf8(identity).map_err(|_| MalformedCredentials)?;
+        let prepared = prepare(text).map_err(|_| MalformedCredentials)?;
+        if prepared.len() > MAX_IDENTITY_OCTETS {
+            return Err(MalformedCredentials);
+        }
+        self.store(prepared.expose_secret())
+    }
+
+    fn store(&mut self, octets: &[u8]) -> Result<Span, MalformedCredentials> {
+        let start = u16::try_from(self.octets.len()).map_err(|_| MalformedCredentials)?;
+        let end = u16::try_from(self.octets.len() + octets.len()).map_err(|_| MalformedCredentials)?;
         self.octets.extend(octets);
         Ok(Span { start, end })
     }
@@ -160,11 +184,6 @@ impl fmt::Debug for Credentials {
             .field("password", &self.password())
             .finish()
     }
-}
-
-fn is_identity(octets: &[u8]) -> bool {
-    octets.len() <= MAX_IDENTITY_OCTETS
-        && (is_printable(octets) || core::str::from_utf8(octets).is_ok_and(|text| !text.chars().any(char::is_control)))
 }
 
 const MAX_IDENTITY_OCTETS: usize = 255;

@@ -7,19 +7,36 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
+mod attempts;
 pub(crate) mod credentials;
+mod known_password;
 pub mod mechanism;
+mod name;
+mod policy;
+mod prepare;
 pub(crate) mod request;
 pub(crate) mod result;
+mod scram_keys;
 pub(crate) mod turn;
 
+pub use attempts::{Attempt, AttemptLog};
+#[cfg(feature = "std")]
+pub use attempts::{AttemptLimits, MemoryAttemptLog};
 pub use credentials::{Credentials, MalformedCredentials};
-pub use mechanism::{Exchange, First, Mechanism, Step};
-pub use request::AuthRequest;
+pub use known_password::KnownPassword;
+pub use mechanism::{Exchange, First, Mechanism, Start, Step};
+pub use name::MechanismName;
+pub use policy::{Hidden, Needs, Policy};
+pub use request::{AuthQuestion, AuthRequest};
 pub use result::{AuthResult, InvalidMessage, Refusal};
+pub use scram_keys::{InvalidScramKeys, ScramHash, ScramKeys};
 pub use turn::AuthTurn;
 
-use mechanism::{Login, Plain};
+use mechanism::{Login, Plain, Scram};
+
+use crate::config::{Entropy, NoEntropy};
+use crate::secret::Secret;
+use crate::session::Session;
 
 /// How AUTH is offered: mechanisms, policy, limits.
 ///
@@ -27,13 +44,18 @@ use mechanism::{Login, Plain};
 /// use sansmtp::Auth;
 ///
 /// // PLAIN alone, TLS or not, three tries.
-/// let auth = Auth::new().exclude("LOGIN").require_tls(false).max_failures(3);
+/// let auth = Auth::new().exclude("SCRAM-SHA-256").exclude("LOGIN").require_tls(false).max_failures(3);
 /// # let _ = auth;
 /// ```
 #[derive(Clone)]
 pub struct Auth {
     pub(crate) mechanisms: Vec<Offer>,
     excluded: Vec<String>,
+    policies: Vec<(String, Policy)>,
+    choose: Option<Arc<Choose>>,
+    pub(crate) attempts: Option<Arc<dyn AttemptLog>>,
+    /// Empty until the configuration is built.
+    pub(crate) salt_key: Arc<Secret>,
     pub(crate) takeover: bool,
     pub(crate) require_tls: bool,
     pub(crate) max_failures: u32,
@@ -41,11 +63,14 @@ pub struct Auth {
     pub(crate) longest_pause: Duration,
 }
 
-/// A mechanism by its name, and who runs it.
+type Choose = dyn Fn(&Session, MechanismName) -> bool + Send + Sync;
+
+/// A mechanism by its name, who runs it, and who may use it.
 #[derive(Clone)]
 pub(crate) struct Offer {
     pub(crate) name: MechanismName,
     pub(crate) by: By,
+    policy: Policy,
 }
 
 #[derive(Clone)]
@@ -56,21 +81,36 @@ pub(crate) enum By {
 }
 
 impl Auth {
-    /// PLAIN and LOGIN, under TLS only; five refused credentials and the connection is closed; a pause
-    /// before each refusal that grows from a quarter of a second to two seconds.
+    /// SCRAM-SHA-256, PLAIN and LOGIN, under TLS only; five refused credentials and the connection is
+    /// closed; a pause before each refusal that grows from a quarter of a second to two seconds.
+    ///
+    /// Clients that know SCRAM choose it, and then the authenticator is asked for
+    /// [`ScramKeys`](AuthQuestion::ScramKeys). One that can only check passwords excludes it, or such
+    /// clients never get in: `Auth::new().exclude("SCRAM-SHA-256")`.
     #[must_use]
     pub fn new() -> Self {
-        let built_in: [Arc<dyn Mechanism>; 2] = [Arc::new(Plain::new()), Arc::new(Login::new())];
-        let auth = Self {
+        Self::without_mechanisms()
+            .mechanism(Scram::new(ScramHash::Sha256))
+            .mechanism(Plain::new())
+            .mechanism(Login::new())
+    }
+
+    /// As [`new`](Self::new), with no mechanism yet.
+    #[must_use]
+    pub fn without_mechanisms() -> Self {
+        Self {
             mechanisms: Vec::new(),
             excluded: Vec::new(),
+            policies: Vec::new(),
+            choose: None,
+            attempts: None,
+            salt_key: Arc::default(),
             takeover: false,
             require_tls: true,
             max_failures: 5,
             first_pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(2),
-        };
-        built_in.into_iter().fold(auth, |auth, mechanism| auth.offer(mechanism.name().into(), By::Mechanism(mechanism)))
+        }
     }
 
     /// Offers `mechanism` too, in place of one with the same name, behind those offered already.
@@ -107,8 +147,51 @@ impl Auth {
         self
     }
 
-    /// Whether AUTH is offered under TLS only; without it, AUTH is refused with `538 5.7.11`. On unless
-    /// changed: the built-in mechanisms show the password to whoever listens.
+    /// Sets what the mechanism `name`, in any case, asks of a connection. The last policy for a name holds.
+    #[must_use]
+    pub fn policy(mut self, name: &str, policy: Policy) -> Self {
+        self.policies.push((name.into(), policy));
+        self
+    }
+
+    /// Offers a mechanism only on connections for which `choose` says so: by address, server name, or
+    /// whatever else the session knows. It is asked for each mechanism whenever EHLO lists them and when
+    /// AUTH names one, and must not wait. To others the mechanism does not exist (`504 5.5.4`).
+    ///
+    /// ```
+    /// use sansmtp::Auth;
+    ///
+    /// // LOGIN for the printers of one network.
+    /// let auth = Auth::new().choose(|session, mechanism| {
+    ///     mechanism != "LOGIN" || session.peer().address().is_some_and(|peer| peer.ip().is_loopback())
+    /// });
+    /// # let _ = auth;
+    /// ```
+    #[must_use]
+    pub fn choose(mut self, choose: impl Fn(&Session, MechanismName) -> bool + Send + Sync + 'static) -> Self {
+        self.choose = Some(Arc::new(choose));
+        self
+    }
+
+    /// Counts failures across connections, and admits no more attempts when `log` says so.
+    #[must_use]
+    pub fn attempts(mut self, log: Arc<dyn AttemptLog>) -> Self {
+        self.attempts = Some(log);
+        self
+    }
+
+    /// The key from which unknown users' SCRAM salts are made. Random for each configuration unless set.
+    /// Set it, to 32 random octets, where several servers or restarts should make the same salts: one
+    /// that changes belongs to nobody.
+    #[must_use]
+    pub fn salt_key(mut self, key: Secret) -> Self {
+        self.salt_key = Arc::new(key);
+        self
+    }
+
+    /// Whether AUTH is offered under TLS only, where no [`policy`](Self::policy) says otherwise; without
+    /// it, AUTH is refused with `538 5.7.11`. On unless changed: PLAIN and LOGIN show the password to
+    /// whoever listens, and no mechanism keeps the mail from them.
     #[must_use]
     pub fn require_tls(mut self, required: bool) -> Self {
         self.require_tls = required;
@@ -138,23 +221,72 @@ impl Auth {
     fn offer(mut self, name: MechanismName, by: By) -> Self {
         match self.mechanisms.iter_mut().find(|offer| offer.name == name) {
             Some(offer) => offer.by = by,
-            None => self.mechanisms.push(Offer { name, by }),
+            None => self.mechanisms.push(Offer { name, by, policy: Policy::new() }),
         }
         self
     }
 
-    /// Drops what is excluded; gives back the first name that RFC 4422 does not allow.
-    pub(crate) fn settle(&mut self) -> Result<(), MechanismName> {
+    /// Drops what is excluded, hands out policies and draws what is random.
+    pub(crate) fn settle(&mut self, entropy: &Entropy) -> Result<(), Unusable> {
         let excluded = core::mem::take(&mut self.excluded);
         self.mechanisms.retain(|offer| !excluded.iter().any(|name| offer.name.matches(name.as_bytes())));
-        match self.mechanisms.iter().find(|offer| !offer.name.is_valid()) {
-            Some(offer) => Err(offer.name),
-            None => Ok(()),
+        for (name, policy) in core::mem::take(&mut self.policies) {
+            match self.mechanisms.iter_mut().find(|offer| offer.name.matches(name.as_bytes())) {
+                Some(offer) => offer.policy = policy,
+                // A policy that holds for nothing, because of a slip in the name, would be a hole.
+                None if excluded.iter().any(|excluded| excluded.eq_ignore_ascii_case(&name)) => {}
+                None => return Err(Unusable::PolicyForNothing(name.as_str().into())),
+            }
         }
+        if let Some(offer) = self.mechanisms.iter().find(|offer| !offer.name.is_valid()) {
+            return Err(Unusable::Name(offer.name));
+        }
+        if self.mechanisms.len() > MAX_MECHANISMS {
+            return Err(Unusable::TooMany);
+        }
+        if self.mechanisms.iter().any(|offer| offer.needs().entropy) && self.salt_key.len() == 0 {
+            let mut key = Secret::default();
+            entropy.fill(key.refill(SALT_KEY_OCTETS)).map_err(|NoEntropy| Unusable::NoEntropy)?;
+            self.salt_key = Arc::new(key);
+        }
+        Ok(())
     }
 
     pub(crate) fn find(&self, name: &[u8]) -> Option<&Offer> {
         self.mechanisms.iter().find(|offer| offer.name.matches(name))
+    }
+
+    /// What keeps the session's connection from a mechanism, whatever the client has said.
+    pub(crate) fn hides(&self, offer: &Offer, session: &Session) -> Option<Hidden> {
+        let hidden = offer.policy.hides(offer.needs(), self.require_tls, session);
+        hidden.or_else(|| self.leaves_out(offer.name, session).then_some(Hidden::NotChosen))
+    }
+
+    /// What keeps the session's connection from a mechanism that nobody offers, when the AUTH handler hook
+    /// takes them all.
+    pub(crate) fn hides_unknown(&self, name: MechanismName, session: &Session) -> Option<Hidden> {
+        let hidden = Policy::new().hides(Needs::NOTHING, self.require_tls, session);
+        hidden.or_else(|| self.leaves_out(name, session).then_some(Hidden::NotChosen))
+    }
+
+    fn leaves_out(&self, name: MechanismName, session: &Session) -> bool {
+        self.choose.as_ref().is_some_and(|choose| !choose(session, name))
+    }
+
+    /// The mechanisms that EHLO lists to this session, a bit each.
+    pub(crate) fn listed(&self, session: &Session) -> u32 {
+        self.bits(|offer| offer.is_listed() && self.hides(offer, session).is_none())
+    }
+
+    /// Whether nothing but a lack of TLS keeps a client in the clear from AUTH as a whole.
+    pub(crate) fn is_for_tls_only(&self) -> bool {
+        let any_in_clear = self.mechanisms.iter().any(|offer| offer.policy.allows_clear(self.require_tls));
+        !any_in_clear && (self.require_tls || !self.takeover)
+    }
+
+    /// A bit for each mechanism of which `is` holds.
+    pub(crate) fn bits(&self, is: impl Fn(&Offer) -> bool) -> u32 {
+        self.mechanisms.iter().rev().fold(0, |bits, offer| bits << 1 | u32::from(is(offer)))
     }
 
     /// The pause before the refusal that makes it `failures`.
@@ -175,6 +307,7 @@ impl fmt::Debug for Auth {
         f.debug_struct("Auth")
             .field("mechanisms", &self.mechanisms.iter().map(|offer| offer.name).collect::<Vec<_>>())
             .field("excluded", &self.excluded)
+            .field("policies", &self.policies)
             .field("takeover", &self.takeover)
             .field("require_tls", &self.require_tls)
             .field("max_failures", &self.max_failures)
@@ -184,119 +317,25 @@ impl fmt::Debug for Auth {
     }
 }
 
-/// The name of a SASL mechanism: 1–20 upper-case letters, digits, hyphens and underscores (RFC 4422,
-/// section 3.1). Clients may write it in any case.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct MechanismName {
-    octets: [u8; MAX_NAME_OCTETS],
-    /// One past the maximum marks a name that was too long, so that it can be reported.
-    length: u8,
-}
-
-impl MechanismName {
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        core::str::from_utf8(self.as_bytes()).unwrap_or("?")
+impl Offer {
+    pub(crate) fn is_listed(&self) -> bool {
+        self.policy.is_listed()
     }
 
-    fn as_bytes(&self) -> &[u8] {
-        self.octets.get(..usize::from(self.length)).unwrap_or(&self.octets)
-    }
-
-    /// The name in upper case if it is one, from a client's AUTH command.
-    pub(crate) fn parse(name: &[u8]) -> Option<Self> {
-        let mut parsed = Self::from_octets(name);
-        parsed.octets.make_ascii_uppercase();
-        parsed.is_valid().then_some(parsed)
-    }
-
-    pub(crate) fn is_valid(&self) -> bool {
-        let length = usize::from(self.length);
-        (1..=MAX_NAME_OCTETS).contains(&length)
-            && self.as_bytes().iter().all(|octet| matches!(octet, b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_'))
-    }
-
-    /// The name, if it is among those that clients are known to send.
-    pub(crate) fn well_known(name: &[u8]) -> Option<Self> {
-        WELL_KNOWN.iter().find(|known| known.as_bytes().eq_ignore_ascii_case(name)).map(|&known| known.into())
-    }
-
-    pub(crate) fn matches(&self, name: &[u8]) -> bool {
-        self.as_bytes().eq_ignore_ascii_case(name)
-    }
-
-    fn from_octets(name: &[u8]) -> Self {
-        let mut octets = [0; MAX_NAME_OCTETS];
-        let kept = name.get(..MAX_NAME_OCTETS).unwrap_or(name);
-        if let Some(room) = octets.get_mut(..kept.len()) {
-            room.copy_from_slice(kept);
+    pub(crate) fn needs(&self) -> Needs {
+        match &self.by {
+            By::Mechanism(mechanism) => mechanism.needs(),
+            By::Handler => Needs::NOTHING,
         }
-        let length = u8::try_from(name.len().min(MAX_NAME_OCTETS + 1)).unwrap_or(u8::MAX);
-        Self { octets, length }
     }
 }
 
-impl From<&str> for MechanismName {
-    /// Takes the name as it is; `build` refuses a configuration with a name that is not one.
-    fn from(name: &str) -> Self {
-        Self::from_octets(name.as_bytes())
-    }
-}
-
-impl PartialEq<str> for MechanismName {
-    fn eq(&self, other: &str) -> bool {
-        self.as_str() == other
-    }
-}
-
-impl PartialEq<&str> for MechanismName {
-    fn eq(&self, other: &&str) -> bool {
-        self.as_str() == *other
-    }
-}
-
-impl fmt::Display for MechanismName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for MechanismName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// Why a mechanism cannot be used on a connection at this moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Hidden {
-    /// The configuration has no [`Auth`].
-    AuthNotConfigured,
-    /// The mechanism is not registered, or excluded.
-    NotOffered,
-    /// The client has not said EHLO.
-    NoEhlo,
-    /// The connection is not under TLS, and [`Auth::require_tls`] holds.
-    NeedsTls,
-    /// An AUTH has succeeded: RFC 4954, section 4 allows no second one.
-    AuthenticatedAlready,
-    /// A mail transaction is in progress.
-    InTransaction,
-}
-
-impl fmt::Display for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::AuthNotConfigured => "the configuration offers no AUTH",
-            Self::NotOffered => "the mechanism is not registered, or excluded",
-            Self::NoEhlo => "the client has not said EHLO",
-            Self::NeedsTls => "the connection is not under TLS, and AUTH requires it",
-            Self::AuthenticatedAlready => "the client has authenticated already",
-            Self::InTransaction => "a mail transaction is in progress",
-        })
-    }
+/// Why an [`Auth`] cannot be used.
+pub(crate) enum Unusable {
+    Name(MechanismName),
+    PolicyForNothing(MechanismName),
+    TooMany,
+    NoEntropy,
 }
 
 /// An exchange in progress.
@@ -308,6 +347,14 @@ pub(crate) struct Running {
 pub(crate) enum RunningBy {
     Mechanism(Box<dyn Exchange>),
     Handler,
+    /// Nobody any more: the next line, whatever it is, gets the reply to this result.
+    Ended(Box<Ending>),
+}
+
+/// What an error challenge is followed by.
+pub(crate) enum Ending {
+    Result(AuthResult),
+    Malformed,
 }
 
 impl fmt::Debug for Running {
@@ -316,28 +363,7 @@ impl fmt::Debug for Running {
     }
 }
 
-/// From IANA's registry and from practice.
-const WELL_KNOWN: &[&str] = &[
-    "ANONYMOUS",
-    "CRAM-MD5",
-    "DIGEST-MD5",
-    "EXTERNAL",
-    "GS2-KRB5",
-    "GSSAPI",
-    "KERBEROS_V4",
-    "LOGIN",
-    "NTLM",
-    "OAUTHBEARER",
-    "OTP",
-    "PLAIN",
-    "SCRAM-SHA-1",
-    "SCRAM-SHA-1-PLUS",
-    "SCRAM-SHA-256",
-    "SCRAM-SHA-256-PLUS",
-    "SCRAM-SHA-512",
-    "SCRAM-SHA-512-PLUS",
-    "XOAUTH2",
-];
+/// What is listed is a bit each.
+const MAX_MECHANISMS: usize = 32;
 
-/// RFC 4422, section 3.1.
-const MAX_NAME_OCTETS: usize = 20;
+const SALT_KEY_OCTETS: usize = 32;

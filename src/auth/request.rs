@@ -2,12 +2,57 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::any::Any;
 use core::fmt;
 
-use super::{AuthResult, Credentials, MechanismName};
+use super::mechanism::{BearerToken, ClientCertificate, CramMd5Response, ScramLookup, Trace};
+use super::{AuthResult, Credentials, MechanismName, ScramHash};
 use crate::question::{Answer, AnswerKind, Ticket};
+use crate::secret::SecretRef;
 use crate::session::{Peer, TlsInfo};
+
+/// What a mechanism wants to know of the authenticator.
+///
+/// ```
+/// use sansmtp::auth::{AuthQuestion, AuthRequest, AuthResult, Refusal, ScramKeys};
+///
+/// fn authenticate(request: &AuthRequest, stored: &str) -> AuthResult {
+///     if request.credentials().authcid() != "tim" {
+///         return AuthResult::refuse_because(Refusal::UnknownUser);
+///     }
+///     let Ok(keys) = stored.parse::<ScramKeys>() else { return AuthResult::cannot_tell() };
+///     match request.question() {
+///         AuthQuestion::Password(password) if keys.verify(password.expose_secret()) => AuthResult::accept(),
+///         AuthQuestion::ScramKeys(hash) if keys.hash() == hash => AuthResult::scram_keys(keys),
+///         // The user must log in by a mechanism for which there is something in store.
+///         AuthQuestion::ScramKeys(_) => AuthResult::refuse_because(Refusal::PasswordTransitionNeeded),
+///         _ => AuthResult::refuse(),
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum AuthQuestion<'r> {
+    /// Is this the authcid's password? PLAIN and LOGIN.
+    Password(SecretRef<'r>),
+    /// Which keys does the authcid have? SCRAM, in the middle of the exchange:
+    /// [`AuthResult::scram_keys`]. An unknown user is
+    /// [`Refusal::UnknownUser`](super::Refusal::UnknownUser), and does not learn it.
+    ScramKeys(ScramHash),
+    /// Was this made with the authcid's password? CRAM-MD5.
+    CramMd5(&'r CramMd5Response),
+    /// Whose is this token, and is it good? OAUTHBEARER (say so by
+    /// [`with_login`](AuthResult::with_login)). Is it the authcid's, and good? XOAUTH2.
+    BearerToken(&'r BearerToken),
+    /// Whom does the client's verified certificate name? EXTERNAL; the chain, its own certificate first,
+    /// in DER. Say so by [`with_login`](AuthResult::with_login).
+    ClientCertificate(&'r [Vec<u8>]),
+    /// May somebody in who proves nothing? ANONYMOUS.
+    Anonymous(&'r Trace),
+    /// A mechanism of the embedder's own asks: [`AuthRequest::data`].
+    Other,
+}
 
 /// Asks whether credentials are right. Owned, so that a thread pool can take it: checking a password
 /// takes tens of milliseconds when it is done well.
@@ -36,7 +81,28 @@ impl AuthRequest {
         &self.credentials
     }
 
-    /// A custom mechanism's own data, if it is a `T`.
+    /// What the mechanism wants to know.
+    #[must_use]
+    pub fn question(&self) -> AuthQuestion<'_> {
+        if let Some(lookup) = self.data::<ScramLookup>() {
+            AuthQuestion::ScramKeys(lookup.hash)
+        } else if let Some(response) = self.data::<CramMd5Response>() {
+            AuthQuestion::CramMd5(response)
+        } else if let Some(token) = self.data::<BearerToken>() {
+            AuthQuestion::BearerToken(token)
+        } else if self.data::<ClientCertificate>().is_some() {
+            AuthQuestion::ClientCertificate(self.tls().map_or(&[], |tls| &tls.peer_certificates))
+        } else if let Some(trace) = self.data::<Trace>() {
+            AuthQuestion::Anonymous(trace)
+        } else {
+            match self.credentials.password() {
+                Some(password) if self.data.is_none() => AuthQuestion::Password(password),
+                Some(_) | None => AuthQuestion::Other,
+            }
+        }
+    }
+
+    /// A mechanism's own data, if it is a `T`.
     #[must_use]
     pub fn data<T: 'static>(&self) -> Option<&T> {
         self.data.as_deref()?.downcast_ref()

@@ -1,10 +1,12 @@
 //! The AuthResult API: what an authenticator says.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::fmt;
 
+use super::{Credentials, ScramKeys};
 use crate::canned::{self, Canned};
 use crate::reply::Reply;
 
@@ -32,8 +34,15 @@ use crate::reply::Reply;
 pub struct AuthResult {
     pub(crate) outcome: Outcome,
     pub(crate) message: Option<Reply>,
+    /// What most results do not have, so that those cost nothing.
+    pub(crate) attached: Option<Box<Attached>>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Attached {
     pub(crate) auth_data: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) login: Option<String>,
+    pub(crate) keys: Option<ScramKeys>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +51,10 @@ pub(crate) enum Outcome {
         authzid_granted: bool,
     },
     Refused(Refusal),
+    /// The keys for which a SCRAM exchange asked; it goes on.
+    Found {
+        authzid_granted: bool,
+    },
     CannotTell,
     /// The message is the whole answer.
     Handled,
@@ -65,6 +78,11 @@ pub enum Refusal {
     PasswordTransitionNeeded,
     /// The user may log in under encryption only: `538 5.7.11`.
     EncryptionRequired,
+    /// SCRAM: what the client bound itself to is not this TLS connection, or channel binding was taken out
+    /// of what it saw. Somebody may be in between. `535 5.7.8`.
+    ChannelBinding,
+    /// SCRAM: the nonce in the client's proof is not the one of this exchange: `535 5.7.8`.
+    NonceChanged,
 }
 
 impl AuthResult {
@@ -85,6 +103,16 @@ impl AuthResult {
     /// reports.
     pub fn refuse_because(refusal: Refusal) -> Self {
         Self::new(Outcome::Refused(refusal))
+    }
+
+    /// The keys of the user for whom a SCRAM exchange asked
+    /// ([`AuthQuestion::ScramKeys`](super::AuthQuestion::ScramKeys)). Nobody is authenticated yet: the
+    /// exchange goes on, and what else the result says holds once the client has proved that it has the
+    /// password.
+    ///
+    /// As an answer to anything else it is [`cannot_tell`](Self::cannot_tell).
+    pub fn scram_keys(keys: ScramKeys) -> Self {
+        Self::new(Outcome::Found { authzid_granted: false }).with_scram_keys(keys)
     }
 
     /// The authenticator cannot say (its database is down): `454 4.7.0`. Does not count as a failure.
@@ -111,7 +139,7 @@ impl AuthResult {
     pub fn with_message(mut self, reply: Reply) -> Result<Self, InvalidMessage> {
         let code = reply.code();
         let fits = match self.outcome {
-            Outcome::Accepted { .. } => code == 235,
+            Outcome::Accepted { .. } | Outcome::Found { .. } => code == 235,
             Outcome::Refused(_) | Outcome::Handled => code >= 400 && code != 421,
             Outcome::CannotTell => (400..500).contains(&code) && code != 421,
         };
@@ -124,20 +152,27 @@ impl AuthResult {
 
     /// Attaches data of any type, which the session keeps: [`Session::auth_data`](crate::Session::auth_data).
     pub fn with_auth_data<T: Any + Send + Sync>(mut self, data: T) -> Self {
-        self.auth_data = Some(Arc::new(data));
+        self.attach().auth_data = Some(Arc::new(data));
         self
     }
 
     /// Names the login that the session keeps, where it is not the authcid as the client wrote it.
     pub fn with_login(mut self, login: impl Into<String>) -> Self {
-        self.login = Some(login.into());
+        self.attach().login = Some(login.into());
+        self
+    }
+
+    /// Adds a user's SCRAM keys to a refusal: the client is challenged with their salt, and refused
+    /// whatever it proves, so that a disabled account looks as it did before.
+    pub fn with_scram_keys(mut self, keys: ScramKeys) -> Self {
+        self.attach().keys = Some(keys);
         self
     }
 
     /// Grants the authzid that the client asked for: this user may act as that one (RFC 4422, section
-    /// 3.4.1). Changes nothing unless this is an acceptance.
+    /// 3.4.1). Changes nothing unless this is an acceptance, or SCRAM keys.
     pub fn granting_authzid(mut self) -> Self {
-        if let Outcome::Accepted { authzid_granted } = &mut self.outcome {
+        if let Outcome::Accepted { authzid_granted } | Outcome::Found { authzid_granted } = &mut self.outcome {
             *authzid_granted = true;
         }
         self
@@ -164,18 +199,65 @@ impl AuthResult {
     /// The attached data, if it is a `T`.
     #[must_use]
     pub fn auth_data<T: 'static>(&self) -> Option<&T> {
-        self.auth_data.as_deref()?.downcast_ref()
+        self.attached.as_deref()?.auth_data.as_deref()?.downcast_ref()
+    }
+
+    /// The login named by [`with_login`](Self::with_login).
+    #[must_use]
+    pub fn login(&self) -> Option<&str> {
+        self.attached.as_deref()?.login.as_deref()
+    }
+
+    /// The keys of [`scram_keys`](Self::scram_keys) or [`with_scram_keys`](Self::with_scram_keys).
+    #[must_use]
+    pub fn keys(&self) -> Option<&ScramKeys> {
+        self.attached.as_deref()?.keys.as_ref()
+    }
+
+    /// Why the client is refused, if it is.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self.outcome {
+            Outcome::Refused(refusal) => Some(refusal),
+            Outcome::Accepted { .. } | Outcome::Found { .. } | Outcome::CannotTell | Outcome::Handled => None,
+        }
+    }
+
+    /// The keys were found, and the proof fits them.
+    pub(crate) fn found_right(mut self) -> Self {
+        if let Outcome::Found { authzid_granted } = self.outcome {
+            self.outcome = Outcome::Accepted { authzid_granted };
+        }
+        self.attach().keys = None;
+        self
+    }
+
+    /// This result, unless it accepts a client whom neither it nor the mechanism has a name for.
+    pub(crate) fn unless_nameless(self, credentials: &Credentials) -> Self {
+        let nameless = self.success() && self.login().is_none() && credentials.authcid().is_empty();
+        if nameless { Self::cannot_tell() } else { self }
+    }
+
+    fn attach(&mut self) -> &mut Attached {
+        self.attached.get_or_insert_default()
     }
 
     fn new(outcome: Outcome) -> Self {
-        Self { outcome, message: None, auth_data: None, login: None }
+        Self { outcome, message: None, attached: None }
     }
 }
 
 impl Refusal {
+    /// Whether the client must not learn which of these it is.
+    pub(crate) fn is_uniform(self) -> bool {
+        self.reply() == canned::BAD_CREDENTIALS
+    }
+
     pub(crate) fn reply(self) -> Canned {
         match self {
-            Self::BadCredentials | Self::UnknownUser | Self::Disabled => canned::BAD_CREDENTIALS,
+            Self::BadCredentials | Self::UnknownUser | Self::Disabled | Self::ChannelBinding | Self::NonceChanged => {
+                canned::BAD_CREDENTIALS
+            }
             Self::MechanismTooWeak => canned::MECHANISM_TOO_WEAK,
             Self::PasswordTransitionNeeded => canned::PASSWORD_TRANSITION,
             Self::EncryptionRequired => canned::ENCRYPTION_REQUIRED,
@@ -189,8 +271,9 @@ impl fmt::Debug for AuthResult {
             .field("outcome", &self.outcome)
             .field("message", &self.message)
             // It may be a token.
-            .field("has_auth_data", &self.auth_data.is_some())
-            .field("login", &self.login)
+            .field("has_auth_data", &self.attached.as_ref().is_some_and(|attached| attached.auth_data.is_some()))
+            .field("login", &self.login())
+            .field("keys", &self.keys())
             .finish()
     }
 }

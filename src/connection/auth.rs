@@ -1,5 +1,6 @@
 //! The AUTH command and its exchange (RFC 4954, section 4).
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
 use base64::Engine as _;
@@ -11,7 +12,9 @@ use super::{Connection, KEPT_OCTETS, MAX_AUTH_LINE_OCTETS, Next, Outgoing, Stage
 use crate::action::AuthFailure;
 use crate::auth::result::Outcome;
 use crate::auth::turn::TurnAnswer;
-use crate::auth::{AuthResult, By, First, Hidden, MechanismName, Running, RunningBy, Step};
+use crate::auth::{
+    Attempt, Auth, AuthResult, By, Ending, First, Hidden, MechanismName, Running, RunningBy, Start, Step,
+};
 use crate::canned::{self, Canned};
 use crate::config::Config;
 use crate::framing::lines::Framed;
@@ -27,15 +30,15 @@ pub(crate) enum AuthEvent {
 }
 
 impl Session {
-    /// What hides AUTH from this client for longer than a transaction.
+    /// What hides every mechanism from this client for longer than a transaction.
     pub(super) fn auth_hidden(&self, config: &Config) -> Option<Hidden> {
         let greeted = match self.greeting() {
             Some(Greeting::Ehlo) => true,
             Some(Greeting::Helo) => config.quirks.auth_after_helo,
             None => false,
         };
-        let requires_tls = config.tls_required || config.auth.as_ref().is_some_and(|auth| auth.require_tls);
-        if requires_tls && !self.is_under_tls() {
+        let for_tls_only = config.tls_required || config.auth.as_ref().is_some_and(Auth::is_for_tls_only);
+        if for_tls_only && !self.is_under_tls() {
             Some(Hidden::NeedsTls)
         } else if !greeted {
             Some(Hidden::NoEhlo)
@@ -51,6 +54,28 @@ impl Connection {
     pub(super) fn auth_hidden(&self) -> Option<Hidden> {
         let in_transaction = self.envelope.is_open().then_some(Hidden::InTransaction);
         self.session.auth_hidden(&self.config).or(in_transaction)
+    }
+
+    /// Why the mechanism `name` could not be used at this moment; `None` if it could.
+    ///
+    /// ```
+    /// use sansmtp::{Auth, Config, Connection, Hidden, Peer};
+    ///
+    /// let config = Config::builder("mx.example.org").auth(Auth::new()).starttls(true).build()?;
+    /// let connection = Connection::new(config, Peer::local());
+    /// assert_eq!(connection.why_hidden("PLAIN"), Some(Hidden::NeedsTls));
+    /// assert_eq!(connection.why_hidden("GSSAPI"), Some(Hidden::NotOffered));
+    /// # Ok::<(), sansmtp::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn why_hidden(&self, name: &str) -> Option<Hidden> {
+        let Some(auth) = &self.config.auth else { return Some(Hidden::AuthNotConfigured) };
+        let hidden = match auth.find(name.as_bytes()) {
+            Some(offer) => auth.hides(offer, &self.session),
+            None if auth.takeover => auth.hides_unknown(name.into(), &self.session),
+            None => Some(Hidden::NotOffered),
+        };
+        hidden.or_else(|| self.auth_hidden())
     }
 
     /// The AUTH command.
@@ -81,7 +106,8 @@ impl Connection {
             Some(Hidden::InTransaction) => {
                 return failed(self, AuthFailure::OutOfSequence, canned::AUTH_IN_TRANSACTION);
             }
-            Some(Hidden::AuthNotConfigured | Hidden::NotOffered | Hidden::NoEhlo) | None => {}
+            // Whether this mechanism is hidden is asked below.
+            Some(_) | None => {}
         }
         let is_word = |word: &[u8]| !word.is_empty() && memchr(b' ', word).is_none();
         if name.is_empty() || !initial_response.is_none_or(is_word) {
@@ -91,10 +117,25 @@ impl Connection {
         let Some(mechanism) = shown.or_else(taken_over) else {
             return failed(self, AuthFailure::UnknownMechanism, canned::UNKNOWN_MECHANISM);
         };
+        let hidden = match offer {
+            Some(offer) => auth.hides(offer, &self.session),
+            None if auth.takeover => auth.hides_unknown(mechanism, &self.session),
+            None => Some(Hidden::NotOffered),
+        };
+        match hidden {
+            Some(Hidden::NeedsTls | Hidden::NeedsNewerTls) => {
+                return failed(self, AuthFailure::TlsRequired, canned::ENCRYPTION_REQUIRED);
+            }
+            // What this client cannot use, it need not know of.
+            Some(_) => return failed(self, AuthFailure::UnknownMechanism, canned::UNKNOWN_MECHANISM),
+            None => {}
+        }
         let (by, first) = match (auth.takeover, offer.map(|offer| &offer.by)) {
-            (true, _) | (false, Some(By::Handler)) => (RunningBy::Handler, First::Either),
-            (false, Some(By::Mechanism(by))) => (RunningBy::Mechanism(by.begin(&self.session)), by.first()),
-            (false, None) => return failed(self, AuthFailure::UnknownMechanism, canned::UNKNOWN_MECHANISM),
+            (true, _) | (false, Some(By::Handler) | None) => (RunningBy::Handler, First::Either),
+            (false, Some(By::Mechanism(by))) => {
+                let start = Start::new(&self.session, &self.config, auth);
+                (RunningBy::Mechanism(by.begin(&start)), by.first())
+            }
         };
         if initial_response.is_some() && first == First::Server {
             return failed(self, AuthFailure::InitialResponseNotAllowed, canned::INITIAL_RESPONSE_NOT_ALLOWED);
@@ -121,6 +162,7 @@ impl Connection {
                 self.take_line(now, line.expose_secret());
                 self.lines.put_back(line);
             }
+            Framed::TooLong { .. } | Framed::BareNewline if self.is_ended() => self.take_line(now, &[]),
             Framed::TooLong { .. } => self.end_exchange(AuthFailure::TooLong, canned::AUTH_LINE_TOO_LONG),
             Framed::BareNewline => self.end_exchange(AuthFailure::Malformed, canned::BAD_BASE64),
             Framed::Skipped => {}
@@ -131,6 +173,9 @@ impl Connection {
 
     fn take_line(&mut self, now: Duration, line: &[u8]) {
         self.deadline = None;
+        if let Some(ending) = self.take_ending() {
+            return self.conclude_ended(now, ending);
+        }
         if line == b"*" {
             return self.end_exchange(AuthFailure::Cancelled, canned::AUTH_CANCELLED);
         }
@@ -145,7 +190,7 @@ impl Connection {
         let (mut short, most) = (ShortSecret::new(), encoded.map_or(0, |encoded| encoded.len() / 4 * 3 + 3));
         let room = match (&by, short.room(most)) {
             (RunningBy::Mechanism(_), Some(room)) => room,
-            (RunningBy::Mechanism(_) | RunningBy::Handler, _) => self.held.refill(most),
+            _ => self.held.refill(most),
         };
         // Strict: padding required, no white space, no stray bits (RFC 4648, section 3).
         let Ok(length) = STANDARD.decode_slice(encoded.unwrap_or_default(), &mut *room) else {
@@ -163,25 +208,92 @@ impl Connection {
                 self.held.clear_and_shrink(KEPT_OCTETS);
                 self.take_step(now, step);
             }
+            // Taken before the line was decoded.
+            RunningBy::Ended(_) => {}
         }
     }
 
     fn take_step(&mut self, now: Duration, step: Step) {
-        let ask =
-            |data, consulted| (data, Stage::Asking { about: Asked::Authenticator { consulted }, asked_until: None });
-        (self.data, self.stage) = match step {
+        let (data, consulted) = match step {
             Step::Challenge(challenge) => return self.challenge(&challenge),
             Step::ChallengeVerbatim(challenge) => return self.challenge_verbatim(&challenge),
             Step::Malformed => return self.end_exchange(AuthFailure::Malformed, canned::MALFORMED_RESPONSE),
             Step::Finish(result) => return self.conclude(now, result),
+            Step::ErrorChallenge(challenge, result) => return self.error_challenge(&challenge, Ending::Result(result)),
+            Step::ErrorChallengeMalformed(challenge) => return self.error_challenge(&challenge, Ending::Malformed),
             // RFC 4616, section 2: neither may be empty, and no authenticator should have to know.
             Step::AskPassword if self.credentials.is_incomplete() => {
                 return self.refuse_credentials(now, AuthFailure::EmptyCredentials, None, canned::BAD_CREDENTIALS);
             }
-            Step::AskPassword => ask(None, false),
-            Step::Ask(data) => ask(Some(data), false),
-            Step::Consult(data) => ask(Some(data), true),
+            Step::AskPassword => (None, false),
+            Step::Ask(data) => (Some(data), false),
+            Step::Consult(data) => (Some(data), true),
         };
+        if !self.is_admitted() {
+            return self.end_exchange(AuthFailure::TooManyAttempts, canned::TOO_MANY_ATTEMPTS);
+        }
+        self.data = data;
+        self.stage = Stage::Asking { about: Asked::Authenticator { consulted }, asked_until: None };
+    }
+
+    /// Says why the exchange fails. What the client says to that makes no difference, so the failure is
+    /// told to the embedder, and counted, already.
+    fn error_challenge(&mut self, challenge: &[u8], ending: Ending) {
+        let mechanism = self.mechanism_in_use();
+        let reason = match &ending {
+            Ending::Result(AuthResult { outcome: Outcome::Refused(refusal), .. }) => {
+                self.count_failure(mechanism);
+                AuthFailure::Refused(*refusal)
+            }
+            Ending::Result(AuthResult { outcome: Outcome::Handled, .. }) => AuthFailure::Handled,
+            Ending::Result(_) => AuthFailure::CannotTell,
+            Ending::Malformed => AuthFailure::Malformed,
+        };
+        self.finish(AuthEvent::Failed { mechanism: Some(mechanism), reason });
+        self.exchange = Some(Running { mechanism, by: RunningBy::Ended(Box::new(ending)) });
+        self.challenge(challenge);
+    }
+
+    fn is_ended(&self) -> bool {
+        matches!(&self.exchange, Some(Running { by: RunningBy::Ended(_), .. }))
+    }
+
+    fn take_ending(&mut self) -> Option<Ending> {
+        match self.exchange.take_if(|running| matches!(running.by, RunningBy::Ended(_))) {
+            Some(Running { by: RunningBy::Ended(ending), .. }) => Some(*ending),
+            _ => None,
+        }
+    }
+
+    /// The line behind an error challenge has come.
+    fn conclude_ended(&mut self, now: Duration, ending: Ending) {
+        self.stage = Stage::Ready;
+        match ending {
+            Ending::Malformed => self.say(canned::MALFORMED_RESPONSE),
+            Ending::Result(AuthResult { outcome: Outcome::Refused(refusal), message, .. }) => {
+                self.pause_before_refusal(now, message, refusal.reply());
+            }
+            Ending::Result(AuthResult { outcome: Outcome::Handled | Outcome::CannotTell, message, .. }) => {
+                self.say_either(message, canned::AUTH_UNAVAILABLE);
+            }
+            Ending::Result(_) => self.say(canned::AUTH_UNAVAILABLE),
+        }
+    }
+
+    fn is_admitted(&self) -> bool {
+        let log = self.config.auth.as_ref().and_then(|auth| auth.attempts.as_ref());
+        log.is_none_or(|log| log.admits(&self.attempt(self.mechanism_in_use())))
+    }
+
+    fn attempt(&self, mechanism: MechanismName) -> Attempt<'_> {
+        Attempt { peer: self.session.peer(), mechanism, authcid: self.credentials.authcid() }
+    }
+
+    fn count_failure(&mut self, mechanism: MechanismName) {
+        self.session.count_failed_authentication();
+        if let Some(log) = self.config.auth.as_ref().and_then(|auth| auth.attempts.as_ref()) {
+            log.failed(&self.attempt(mechanism));
+        }
     }
 
     /// The authenticator's result.
@@ -212,6 +324,10 @@ impl Connection {
 
     /// The connection ends in the middle of an exchange.
     pub(super) fn abandon_exchange(&mut self) {
+        // One that has ended has been told of.
+        if self.take_ending().is_some() {
+            return;
+        }
         if let Some(running) = self.exchange.take() {
             let mechanism = Some(running.mechanism);
             self.event = Some(AuthEvent::Failed { mechanism, reason: AuthFailure::ConnectionLost });
@@ -262,14 +378,20 @@ impl Connection {
         let mechanism = self.mechanism_in_use();
         match result.outcome {
             Outcome::Accepted { authzid_granted } => {
-                if self.credentials.authzid().is_some() && !authzid_granted {
+                let attached = result.attached.map(|attached| *attached).unwrap_or_default();
+                // Who asks to act as themselves asks for nothing.
+                let asked_for = self.credentials.authzid().filter(|authzid| attached.login.as_deref() != Some(authzid));
+                if asked_for.is_some() && !authzid_granted {
                     let reason = AuthFailure::AuthzidNotGranted;
                     return self.refuse_credentials(now, reason, None, canned::BAD_CREDENTIALS);
+                }
+                if let Some(log) = self.config.auth.as_ref().and_then(|auth| auth.attempts.as_ref()) {
+                    log.succeeded(&self.attempt(mechanism));
                 }
                 let mut credentials = core::mem::take(&mut self.credentials);
                 // A mechanism that decided by itself has not handed them to anybody yet.
                 credentials.forget_password();
-                self.session.authenticate(mechanism, result.login, credentials, result.auth_data);
+                self.session.authenticate(mechanism, attached.login, credentials, attached.auth_data);
                 self.finish(AuthEvent::Succeeded { mechanism });
                 self.say_either(result.message, canned::AUTHENTICATED);
             }
@@ -281,6 +403,11 @@ impl Connection {
                 self.finish(AuthEvent::Failed { mechanism: Some(mechanism), reason: AuthFailure::CannotTell });
                 self.say_either(result.message, canned::AUTH_UNAVAILABLE);
             }
+            // Keys for which nobody asked.
+            Outcome::Found { .. } => {
+                self.finish(AuthEvent::Failed { mechanism: Some(mechanism), reason: AuthFailure::CannotTell });
+                self.say(canned::AUTH_UNAVAILABLE);
+            }
             Outcome::Handled => {
                 self.finish(AuthEvent::Failed { mechanism: Some(mechanism), reason: AuthFailure::Handled });
                 self.say_either(result.message, canned::AUTH_UNAVAILABLE);
@@ -291,8 +418,13 @@ impl Connection {
     /// Refuses credentials: counts them, and pauses before the client learns of it.
     fn refuse_credentials(&mut self, now: Duration, reason: AuthFailure, message: Option<Reply>, default: Canned) {
         let mechanism = self.mechanism_in_use();
-        let failures = self.session.count_failed_authentication();
+        self.count_failure(mechanism);
         self.finish(AuthEvent::Failed { mechanism: Some(mechanism), reason });
+        self.pause_before_refusal(now, message, default);
+    }
+
+    fn pause_before_refusal(&mut self, now: Duration, message: Option<Reply>, default: Canned) {
+        let failures = self.session.failed_authentications();
         let (pause, close) = match &self.config.auth {
             Some(auth) => (auth.pause_before(failures), failures >= auth.max_failures),
             None => return,

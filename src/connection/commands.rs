@@ -8,6 +8,7 @@ use crate::canned::{self, Canned};
 use crate::command::parameters::{self, BadParameters, MailParameters, Offered};
 use crate::command::path::{self, Kind, PathSpan};
 use crate::command::{self, Verb};
+use crate::ehlo::Listed;
 use crate::session::Greeting;
 
 impl Connection {
@@ -122,14 +123,23 @@ impl Connection {
     }
 
     /// The reply to HELO or EHLO. What it lists is what could be used right now.
-    pub(super) fn hello_reply(&self, greeting: Greeting) -> Outgoing {
-        match greeting {
-            Greeting::Helo => Outgoing::Helo,
-            Greeting::Ehlo => Outgoing::Ehlo {
-                starttls: self.config.starttls && !self.session.is_under_tls(),
-                auth: self.session.auth_hidden(&self.config).is_none(),
-            },
+    pub(super) fn hello_reply(&mut self, greeting: Greeting) -> Outgoing {
+        if greeting == Greeting::Helo {
+            return Outgoing::Helo;
         }
+        let listed = Listed {
+            starttls: self.config.starttls && !self.session.is_under_tls(),
+            mechanisms: match &self.config.auth {
+                Some(auth) if self.session.auth_hidden(&self.config).is_none() => auth.listed(&self.session),
+                Some(_) | None => 0,
+            },
+        };
+        if let Some(usual) = self.config.ehlo.find(listed) {
+            return Outgoing::Ehlo(usual);
+        }
+        self.out.clear();
+        self.config.ehlo.compose(listed, &mut self.out);
+        Outgoing::Composed
     }
 
     fn mail(&mut self, arguments: &[u8]) {

@@ -32,9 +32,10 @@ use core::time::Duration;
 
 use crate::action::{AbortReason, Aborted, Action};
 use crate::auth::turn::TurnAnswer;
-use crate::auth::{AuthResult, Credentials, Hidden, Running};
+use crate::auth::{AuthResult, Credentials, Running};
 use crate::canned::{self, Canned};
 use crate::config::{Config, Hooks};
+use crate::ehlo::Usual;
 use crate::envelope::Envelope;
 use crate::framing::content::{Content, Fault, Rules, Unit};
 use crate::framing::lines::{Framed, Lines, is_auth};
@@ -130,11 +131,8 @@ pub(crate) enum Outgoing {
     Greeting,
     Farewell,
     Helo,
-    /// EHLO's, by what is listed.
-    Ehlo {
-        starttls: bool,
-        auth: bool,
-    },
+    /// One of EHLO's that were put together beforehand.
+    Ehlo(Usual),
     /// In `Connection::out`.
     Composed,
     /// In `Connection::out`.
@@ -300,26 +298,6 @@ impl Connection {
     #[must_use]
     pub fn config(&self) -> &Arc<Config> {
         &self.config
-    }
-
-    /// Why the mechanism `name` could not be used at this moment; `None` if it could.
-    ///
-    /// ```
-    /// use sansmtp::{Auth, Config, Connection, Hidden, Peer};
-    ///
-    /// let config = Config::builder("mx.example.org").auth(Auth::new()).starttls(true).build()?;
-    /// let connection = Connection::new(config, Peer::local());
-    /// assert_eq!(connection.why_hidden("PLAIN"), Some(Hidden::NeedsTls));
-    /// assert_eq!(connection.why_hidden("GSSAPI"), Some(Hidden::NotOffered));
-    /// # Ok::<(), sansmtp::ConfigError>(())
-    /// ```
-    #[must_use]
-    pub fn why_hidden(&self, name: &str) -> Option<Hidden> {
-        let Some(auth) = &self.config.auth else { return Some(Hidden::AuthNotConfigured) };
-        if auth.find(name.as_bytes()).is_none() && !auth.takeover {
-            return Some(Hidden::NotOffered);
-        }
-        self.auth_hidden()
     }
 
     pub(crate) fn advance(&mut self, now: Duration, input: &mut &[u8]) -> Next {

@@ -56,23 +56,28 @@ impl Connection {
             Outgoing::Greeting => self.config.greeting.as_bytes(),
             Outgoing::Farewell => self.config.closing.as_bytes(),
             Outgoing::Helo => self.config.helo.as_bytes(),
-            Outgoing::Ehlo { starttls, auth } => self.config.ehlo.reply(starttls, auth),
+            Outgoing::Ehlo(usual) => self.config.ehlo.usual(usual),
             Outgoing::Composed | Outgoing::Challenge => &self.out,
         }
     }
 
     fn event(&self, event: AuthEvent) -> Event<'_> {
-        let peer = self.session.peer();
+        let (peer, tls) = (self.session.peer(), self.session.tls().map(|tls| &**tls));
         match event {
-            AuthEvent::Succeeded { mechanism } => {
-                Event::AuthSucceeded { peer, mechanism, login: self.session.login().unwrap_or_default() }
-            }
+            AuthEvent::Succeeded { mechanism } => Event::AuthSucceeded {
+                peer,
+                mechanism,
+                login: self.session.login().unwrap_or_default(),
+                authzid: self.session.authzid(),
+                tls,
+            },
             AuthEvent::Failed { mechanism, reason } => Event::AuthFailed {
                 peer,
                 mechanism,
                 authcid: Some(self.credentials.authcid()).filter(|authcid| !authcid.is_empty()),
                 reason,
                 failures: self.session.failed_authentications(),
+                tls,
             },
         }
     }

@@ -51,11 +51,22 @@
 //!
 //! Questions are `connect`, `helo NAME`, `ehlo NAME`, `mail <PATH>`, `rcpt <PATH>`, `data`,
 //! `message OCTETS`, `rset`, `noop`, `vrfy ARGUMENT`, `expn ARGUMENT`, `unknown`, `quit`,
-//! `authenticate MECHANISM authcid=NAME [authzid=NAME] [password=WORD]`, and for the AUTH handler hook
-//! `auth MECHANISM [response=WORD]`. Answers are `accept`, `refuse`, `cannot-tell`, `grant` (accepts,
-//! and grants the authzid), each with `with REPLY` behind it if wanted, `accept as LOGIN`, a bare reply,
-//! `challenge TEXT`, `malformed`, `drop` (the question is forgotten) and `late` (it is answered after its
-//! deadline). A `message` that the transcript does not mention is accepted.
+//! `authenticate MECHANISM authcid=NAME [authzid=NAME] [password=WORD]` (or `token=`, `trace=`), and for the
+//! AUTH handler hook `auth MECHANISM [response=WORD]`. A secret may be left out of a question.
+//!
+//! Answers are a bare reply, `drop` (the question is forgotten), `late` (it is answered after its deadline),
+//! for the AUTH handler hook `challenge TEXT` and `malformed`, and for the authenticator those below, each
+//! with `with REPLY` behind it if wanted. A `message` that the transcript does not mention is accepted.
+//!
+//! | answer | meaning |
+//! | --- | --- |
+//! | `accept`, `accept as LOGIN` | yes |
+//! | `grant`, `grant as LOGIN` | yes, and the authzid is granted |
+//! | `refuse`, `refuse because REASON` | no; `wrong`, `unknown-user`, `disabled`, `too-weak`, `transition`, `encryption` |
+//! | `cannot-tell` | neither |
+//! | `password WORD` | what somebody says who knows the password, by whatever mechanism it is asked for |
+//! | `keys [HASH] ITERATIONS SALT PASSWORD` | SCRAM keys derived so, of SCRAM-SHA-256 without a HASH; the salt in base64 |
+//! | `grant-keys …`, `keys-but REASON …` | the same, granting the authzid, or refusing all the same |
 
 mod player;
 mod transcript;

@@ -8,15 +8,18 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::transcript::{Item, What, escape, parse, unescape};
 use crate::action::{AbortReason, Action, Event, Hook, HookCall};
-use crate::auth::{AuthRequest, AuthResult, AuthTurn};
+use crate::auth::{AuthQuestion, AuthRequest, AuthResult, AuthTurn, KnownPassword, Refusal, ScramHash, ScramKeys};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::handler::Handler;
 use crate::question::{Answer, Verdict};
 use crate::reply::Reply;
-use crate::session::{Greeting, Peer, TlsInfo};
+use crate::session::{Greeting, Peer, TlsInfo, TlsVersion};
 
 /// Plays a transcript against a fresh connection. See the [module](super) for what one looks like.
 #[derive(Debug)]
@@ -24,14 +27,16 @@ use crate::session::{Greeting, Peer, TlsInfo};
 pub struct Play {
     config: Arc<Config>,
     peer: Peer,
-    tls: Option<TlsInfo>,
+    implicit_tls: bool,
+    tls: TlsInfo,
     cut: usize,
 }
 
 impl Play {
     /// Plays against connections with this configuration.
     pub fn new(config: Arc<Config>) -> Self {
-        Self { config, peer: Peer::local(), tls: None, cut: usize::MAX }
+        let tls = TlsInfo::new(TlsVersion::Tls1_3, "TLS_AES_128_GCM_SHA256");
+        Self { config, peer: Peer::local(), implicit_tls: false, tls, cut: usize::MAX }
     }
 
     /// Connects from `peer`.
@@ -42,7 +47,14 @@ impl Play {
 
     /// Puts the connection under TLS from its start.
     pub fn implicit_tls(mut self, tls: TlsInfo) -> Self {
-        self.tls = Some(tls);
+        self.implicit_tls = true;
+        self.tls(tls)
+    }
+
+    /// What TLS negotiates when the transcript starts it. TLS 1.3, without certificates or channel
+    /// binding, unless changed.
+    pub fn tls(mut self, tls: TlsInfo) -> Self {
+        self.tls = tls;
         self
     }
 
@@ -76,13 +88,14 @@ impl Play {
         if let Some(handler) = &handler {
             connection.set_hooks(handler.hooks());
         }
-        if let Some(tls) = self.tls {
+        if self.implicit_tls {
             // Before the first poll it cannot be refused.
-            let _ = connection.tls_established(tls);
+            let _ = connection.tls_established(self.tls.clone());
         }
         Player {
             connection,
             handler,
+            tls: self.tls,
             cut: self.cut,
             now: Duration::ZERO,
             unsent: Vec::new(),
@@ -128,6 +141,7 @@ impl Handler for Nobody {}
 struct Player<'h, H> {
     connection: Connection,
     handler: Option<&'h mut H>,
+    tls: TlsInfo,
     cut: usize,
     now: Duration,
     unsent: Vec<u8>,
@@ -236,9 +250,7 @@ impl<H: Handler> Player<'_, H> {
             (What::Event(event), Some(Found::Event(found))) => event == found,
             (What::Aborted(reason), Some(Found::Aborted(found))) => reason == found,
             (What::Pause(length), Some(Found::Pause(found))) => length == found,
-            (What::TlsStart, Some(Found::StartTls)) => {
-                self.connection.tls_established(TlsInfo::new("TLSv1.3", "TLS_AES_128_GCM_SHA256")).is_ok()
-            }
+            (What::TlsStart, Some(Found::StartTls)) => self.connection.tls_established(self.tls.clone()).is_ok(),
             (What::TlsFail, Some(Found::StartTls)) => {
                 self.connection.tls_failed();
                 true
@@ -405,7 +417,13 @@ impl<H: Handler> Player<'_, H> {
                 "try-later" => question.answer(Verdict::TryLater),
                 _ => question.answer(answer.parse::<Reply>().map_err(|error| unusable(&error.to_string()))?),
             },
-            Asked::Authenticator(request) => request.answer(parse_result(answer).ok_or_else(|| unusable("no result"))?),
+            Asked::Authenticator(request) => {
+                let result = match answer.strip_prefix("password ") {
+                    Some(password) => answer_by_password(&request, password),
+                    None => parse_result(answer),
+                };
+                request.answer(result.ok_or_else(|| unusable("no result"))?)
+            }
             Asked::Turn(turn) => match answer.split_once(' ') {
                 Some(("challenge", text)) => turn.challenge(unescape(text).ok_or_else(|| unusable("bad escape"))?),
                 None if answer == "malformed" => turn.malformed(),
@@ -448,25 +466,66 @@ fn reply_lines(encoded: &[u8]) -> Vec<Found> {
     lines.iter().enumerate().map(found).collect()
 }
 
+fn answer_by_password(request: &AuthRequest, password: &str) -> Option<AuthResult> {
+    Some(KnownPassword::new(&unescape(password)?, b"sixteen octets..").ok()?.answer(request))
+}
+
 fn parse_result(answer: &str) -> Option<AuthResult> {
     let (outcome, message) = match answer.split_once(" with ") {
         Some((outcome, message)) => (outcome, Some(message.parse().ok()?)),
         None => (answer, None),
     };
-    let result = match outcome {
-        "accept" | "late" => AuthResult::accept(),
-        "grant" => AuthResult::accept().granting_authzid(),
-        "refuse" => AuthResult::refuse(),
-        "cannot-tell" => AuthResult::cannot_tell(),
-        _ => match outcome.strip_prefix("accept as ") {
-            Some(login) => AuthResult::accept().with_login(login),
-            None => AuthResult::handled_with(outcome.parse().ok()?).ok()?,
-        },
+    let (word, rest) = outcome.split_once(' ').unwrap_or((outcome, ""));
+    let result = match (word, rest) {
+        ("accept" | "late", "") => AuthResult::accept(),
+        ("grant", "") => AuthResult::accept().granting_authzid(),
+        ("refuse", "") => AuthResult::refuse(),
+        ("cannot-tell", "") => AuthResult::cannot_tell(),
+        ("accept" | "grant", login) if login.starts_with("as ") => {
+            let result = AuthResult::accept().with_login(login.strip_prefix("as ")?);
+            if word == "grant" { result.granting_authzid() } else { result }
+        }
+        ("refuse", reason) if reason.starts_with("because ") => {
+            AuthResult::refuse_because(parse_refusal(reason.strip_prefix("because ")?)?)
+        }
+        ("keys", _) => AuthResult::scram_keys(parse_keys(rest)?),
+        ("grant-keys", _) => AuthResult::scram_keys(parse_keys(rest)?).granting_authzid(),
+        ("keys-but", _) => {
+            let (refusal, keys) = rest.split_once(' ')?;
+            AuthResult::refuse_because(parse_refusal(refusal)?).with_scram_keys(parse_keys(keys)?)
+        }
+        _ => AuthResult::handled_with(outcome.parse().ok()?).ok()?,
     };
     match message {
         Some(message) => result.with_message(message).ok(),
         None => Some(result),
     }
+}
+
+fn parse_refusal(word: &str) -> Option<Refusal> {
+    Some(match word {
+        "wrong" => Refusal::BadCredentials,
+        "unknown-user" => Refusal::UnknownUser,
+        "disabled" => Refusal::Disabled,
+        "too-weak" => Refusal::MechanismTooWeak,
+        "transition" => Refusal::PasswordTransitionNeeded,
+        "encryption" => Refusal::EncryptionRequired,
+        _ => return None,
+    })
+}
+
+/// Keys by `[HASH] ITERATIONS SALT PASSWORD`; of SHA-256 where there is no hash.
+fn parse_keys(text: &str) -> Option<ScramKeys> {
+    let hashes = [ScramHash::Sha1, ScramHash::Sha256, ScramHash::Sha512];
+    let (first, rest) = text.split_once(' ')?;
+    let (hash, text) = match hashes.into_iter().find(|hash| hash.mechanism() == first) {
+        Some(hash) => (hash, rest),
+        None => (ScramHash::Sha256, text),
+    };
+    let mut words = text.splitn(3, ' ');
+    let iterations = words.next()?.parse().ok()?;
+    let salt = STANDARD.decode(words.next()?).ok()?;
+    ScramKeys::derive(hash, &unescape(words.next()?)?, &salt, iterations).ok()
 }
 
 fn describe_hook(call: &HookCall<'_>) -> String {
@@ -497,9 +556,14 @@ fn describe_request(request: &AuthRequest) -> (String, String) {
     if let Some(authzid) = credentials.authzid() {
         short = format!("{short} authzid={}", escape(authzid.as_bytes()));
     }
-    let full = match credentials.password() {
-        Some(password) => format!("{short} password={}", escape(password.expose_secret())),
-        None => short.clone(),
+    let full = match request.question() {
+        AuthQuestion::Password(password) => format!("{short} password={}", escape(password.expose_secret())),
+        AuthQuestion::BearerToken(token) => format!("{short} token={}", escape(token.token().expose_secret())),
+        AuthQuestion::Anonymous(trace) => format!("{short} trace={}", escape(trace.as_str().as_bytes())),
+        AuthQuestion::ScramKeys(_)
+        | AuthQuestion::CramMd5(_)
+        | AuthQuestion::ClientCertificate(_)
+        | AuthQuestion::Other => short.clone(),
     };
     (short, full)
 }

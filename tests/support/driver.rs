@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sansmtp::{
     Action, Auth, AuthRequest, AuthResult, AuthTurn, Config, Connection, HookCall, Hooks, Limits, Newlines, Peer,
-    Quirks, Refusal, Reply, TlsInfo, Verdict,
+    Quirks, Refusal, Reply, TlsInfo, TlsVersion, Verdict,
 };
 
 /// A configuration, and what the embedder does.
@@ -167,7 +167,9 @@ impl Session<'_> {
     pub(crate) fn run(&self, mut cut: impl FnMut(usize) -> usize) -> Ran {
         let mut connection = Connection::new(Arc::clone(self.config), Peer::local());
         if self.tls_from_start {
-            connection.tls_established(TlsInfo::default()).expect("TLS from the start");
+            connection
+                .tls_established(TlsInfo::new(TlsVersion::Tls1_3, "TLS_AES_128_GCM_SHA256"))
+                .expect("TLS from the start");
         }
         let (mut items, mut now, mut questions, mut yeses) = (Vec::new(), Duration::ZERO, 0, 0);
         let mut flights = self.flights.iter().copied();
@@ -217,7 +219,9 @@ impl Session<'_> {
                 Action::StartTls => {
                     assert!(input.is_empty() && waiting.is_empty(), "a flight goes on behind STARTTLS");
                     items.push(Item::StartTls);
-                    connection.tls_established(TlsInfo::default()).expect("the handshake was asked for");
+                    connection
+                        .tls_established(TlsInfo::new(TlsVersion::Tls1_3, "TLS_AES_128_GCM_SHA256"))
+                        .expect("the handshake was asked for");
                 }
                 Action::NeedInput { deadline } => {
                     assert!(input.is_empty() && deadline > now && !ended);

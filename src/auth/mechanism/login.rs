@@ -5,10 +5,9 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Exchange, First, Mechanism, Step};
+use super::{Exchange, First, Mechanism, Start, Step};
 use crate::auth::Credentials;
 use crate::secret::SecretRef;
-use crate::session::Session;
 
 /// LOGIN: a prompt for the user name, and one for the password.
 ///
@@ -42,7 +41,7 @@ impl Mechanism for Login {
         First::Either
     }
 
-    fn begin(&self, _session: &Session) -> Box<dyn Exchange> {
+    fn begin(&self, _start: &Start<'_>) -> Box<dyn Exchange> {
         Box::new(Prompting { prompts: self.prompts.clone(), asked: Asked::Nothing })
     }
 }

@@ -7,8 +7,8 @@
 //! A mechanism of two rounds, with data of its own for the authenticator:
 //!
 //! ```
-//! use sansmtp::auth::{AuthResult, Credentials, Exchange, First, Mechanism, Step};
-//! use sansmtp::{Action, Auth, Config, Connection, Peer, SecretRef, Session};
+//! use sansmtp::auth::{AuthResult, Credentials, Exchange, First, Mechanism, Start, Step};
+//! use sansmtp::{Action, Auth, Config, Connection, Peer, SecretRef};
 //! use std::time::Duration;
 //!
 //! /// Asks for a PIN, and then for the answer to a riddle.
@@ -28,7 +28,7 @@
 //!         First::Server
 //!     }
 //!
-//!     fn begin(&self, _session: &Session) -> Box<dyn Exchange> {
+//!     fn begin(&self, _start: &Start<'_>) -> Box<dyn Exchange> {
 //!         Box::new(Riddling { pin: None })
 //!     }
 //! }
@@ -82,13 +82,25 @@ use alloc::boxed::Box;
 use core::any::Any;
 use core::fmt;
 
+mod anonymous;
+mod bearer;
+mod cram_md5;
+mod external;
 mod login;
 mod plain;
+mod scram;
+mod scram_message;
 
+pub use anonymous::{Anonymous, Trace};
+pub use bearer::{BearerToken, OAuthBearer, XOAuth2};
+pub use cram_md5::{CramMd5, CramMd5Key, CramMd5Response, InvalidCramMd5Key};
+pub use external::{ClientCertificate, External};
 pub use login::Login;
 pub use plain::Plain;
+pub use scram::{Scram, ScramLookup};
 
-use super::{AuthResult, Credentials, MalformedCredentials};
+use super::{Auth, AuthResult, Credentials, MalformedCredentials, Needs};
+use crate::config::{Config, NoEntropy};
 use crate::secret::SecretRef;
 use crate::session::Session;
 
@@ -102,8 +114,61 @@ pub trait Mechanism: Send + Sync {
         First::Client
     }
 
+    /// What the mechanism cannot do without. Nothing, unless overridden; where it is missing, the
+    /// mechanism is neither listed nor accepted.
+    fn needs(&self) -> Needs {
+        Needs::NOTHING
+    }
+
     /// Begins an exchange.
-    fn begin(&self, session: &Session) -> Box<dyn Exchange>;
+    fn begin(&self, start: &Start<'_>) -> Box<dyn Exchange>;
+}
+
+/// What there is at the beginning of an exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'a> {
+    session: &'a Session,
+    config: &'a Config,
+    auth: &'a Auth,
+}
+
+impl<'a> Start<'a> {
+    pub(crate) fn new(session: &'a Session, config: &'a Config, auth: &'a Auth) -> Self {
+        Self { session, config, auth }
+    }
+
+    /// What is known of the client.
+    #[must_use]
+    pub fn session(&self) -> &'a Session {
+        self.session
+    }
+
+    /// The name that the server gives itself.
+    #[must_use]
+    pub fn hostname(&self) -> &'a str {
+        self.config.hostname()
+    }
+
+    /// Whether the mechanism `name` could be used on this connection, too.
+    #[must_use]
+    pub fn is_offered(&self, name: &str) -> bool {
+        self.auth.find(name.as_bytes()).is_some_and(|offer| self.auth.hides(offer, self.session).is_none())
+    }
+
+    /// Fills `octets` from the configuration's entropy function.
+    ///
+    /// # Errors
+    ///
+    /// [`NoEntropy`] if it has none; a mechanism that needs it should end with
+    /// [`AuthResult::cannot_tell`].
+    pub fn fill_random(&self, octets: &mut [u8]) -> Result<(), NoEntropy> {
+        self.config.entropy.fill(octets)
+    }
+
+    /// The key from which unknown users' salts are made: [`Auth::salt_key`].
+    pub(crate) fn salt_key(&self) -> &'a [u8] {
+        self.auth.salt_key.expose_secret()
+    }
 }
 
 /// Who speaks first in a mechanism (RFC 4422, section 5, item 2).
@@ -151,6 +216,12 @@ pub enum Step {
     Consult(Box<dyn Any + Send + Sync>),
     /// Ends the exchange with the mechanism's own decision.
     Finish(AuthResult),
+    /// Ends the exchange with a result that is no success, after a last challenge that says why, as
+    /// SCRAM and OAUTHBEARER have one. Whatever single line the client sends then, `*` too, it gets the
+    /// result's reply; the failure counts even if it sends nothing more.
+    ErrorChallenge(Cow<'static, [u8]>, AuthResult),
+    /// As [`ErrorChallenge`](Self::ErrorChallenge), and then [`Malformed`](Self::Malformed).
+    ErrorChallengeMalformed(Cow<'static, [u8]>),
     /// Ends the exchange: the response is not what the mechanism expects, `501 5.5.2`. Does not count
     /// as a failure.
     Malformed,
@@ -172,6 +243,8 @@ impl fmt::Debug for Step {
             Self::Ask(_) => "Ask",
             Self::Consult(_) => "Consult",
             Self::Finish(result) => return f.debug_tuple("Finish").field(result).finish(),
+            Self::ErrorChallenge(_, result) => return f.debug_tuple("ErrorChallenge").field(result).finish(),
+            Self::ErrorChallengeMalformed(_) => "ErrorChallengeMalformed",
             Self::Malformed => "Malformed",
         })
     }

@@ -4,10 +4,9 @@ use alloc::boxed::Box;
 
 use memchr::memchr;
 
-use super::{Exchange, Mechanism, Step};
+use super::{Exchange, Mechanism, Start, Step};
 use crate::auth::{Credentials, MalformedCredentials};
 use crate::secret::SecretRef;
-use crate::session::Session;
 
 /// PLAIN: `[authzid] NUL authcid NUL passwd` in one message.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +35,7 @@ impl Mechanism for Plain {
         "PLAIN"
     }
 
-    fn begin(&self, _session: &Session) -> Box<dyn Exchange> {
+    fn begin(&self, _start: &Start<'_>) -> Box<dyn Exchange> {
         // A single message has no state, so neither box allocates.
         if self.misplaced_identity { Box::new(LenientMessage) } else { Box::new(Message) }
     }

@@ -6,21 +6,25 @@
 //!
 //! rustls is behind its buffered API, and in this file only.
 
+mod end_point;
+
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 use std::io::{BufRead, Write};
+use std::sync::{Mutex, PoisonError};
 
-use rustls::server::ServerConnection;
+use rustls::server::{ClientHello, ResolvesServerCert, ServerConnection};
+use rustls::sign::CertifiedKey;
 use rustls::{ProtocolVersion, ServerConfig};
 
 use crate::action::Action;
 use crate::connection::{Connection, Next};
 use crate::question::{Answer, NotAsked};
 use crate::read_buffer::Poll;
-use crate::session::TlsInfo;
+use crate::session::{TlsInfo, TlsVersion};
 
 /// A connection that is under TLS, or can become so.
 pub struct Session {
@@ -48,7 +52,8 @@ pub struct Session {
 
 enum Stage {
     Clear,
-    Handshake(Box<ServerConnection>),
+    /// With what the server shows, where somebody wants to know.
+    Handshake(Box<ServerConnection>, Option<Arc<Shown>>),
     Established(Box<ServerConnection>),
 }
 
@@ -99,7 +104,8 @@ impl Session {
     ///
     /// What rustls says of a configuration that it cannot use.
     pub fn implicit(connection: Connection, config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        Ok(Self { stage: Stage::Handshake(begin(config)?), ..Self::new(connection, None) })
+        let (tls, shown) = begin(config, connection.config().binds_channels())?;
+        Ok(Self { stage: Stage::Handshake(tls, shown), ..Self::new(connection, None) })
     }
 
     /// Says what to do next: [`Connection::poll`] over ciphertext.
@@ -107,7 +113,7 @@ impl Session {
         let whole = *input;
         match self.advance(now, input) {
             Layered::Below(next) => match &mut self.stage {
-                Stage::Clear | Stage::Handshake(_) => self.connection.view(next, whole),
+                Stage::Clear | Stage::Handshake(..) => self.connection.view(next, whole),
                 Stage::Established(tls) => {
                     let plaintext = tls.reader().into_first_chunk().unwrap_or_default();
                     self.connection.view(next, plaintext)
@@ -172,7 +178,7 @@ impl Session {
             }
             let layered = match self.stage {
                 Stage::Clear => self.advance_clear(now, input),
-                Stage::Handshake(_) => self.advance_handshake(now, input),
+                Stage::Handshake(..) => self.advance_handshake(now, input),
                 Stage::Established(_) => self.advance_established(now, input),
             };
             if let Some(layered) = layered {
@@ -184,8 +190,9 @@ impl Session {
     fn advance_clear(&mut self, now: Duration, input: &mut &[u8]) -> Option<Layered> {
         let next = self.connection.advance(now, input);
         let Next::StartTls = next else { return Some(Layered::Below(next)) };
-        match self.config.clone().map(begin) {
-            Some(Ok(tls)) => self.stage = Stage::Handshake(tls),
+        let binds_channels = self.connection.config().binds_channels();
+        match self.config.clone().map(|config| begin(config, binds_channels)) {
+            Some(Ok((tls, shown))) => self.stage = Stage::Handshake(tls, shown),
             // Without a usable configuration, the handshake that was promised cannot be done.
             Some(Err(_)) | None => self.connection.tls_failed(),
         }
@@ -194,7 +201,7 @@ impl Session {
 
     fn advance_handshake(&mut self, now: Duration, input: &mut &[u8]) -> Option<Layered> {
         let deadline = *self.deadline.get_or_insert(now.saturating_add(self.connection.config().timeouts().command));
-        let Stage::Handshake(tls) = &mut self.stage else { return None };
+        let Stage::Handshake(tls, shown) = &mut self.stage else { return None };
         if tls.wants_write() {
             drain(tls, &mut self.ciphertext);
             self.then = Some(Then::Flush { deadline });
@@ -206,8 +213,8 @@ impl Session {
             return None;
         }
         if !tls.is_handshaking() {
-            let info = describe(tls);
-            let Stage::Handshake(tls) = core::mem::replace(&mut self.stage, Stage::Clear) else { return None };
+            let info = describe(tls, shown.as_deref());
+            let Stage::Handshake(tls, _) = core::mem::replace(&mut self.stage, Stage::Clear) else { return None };
             self.stage = Stage::Established(tls);
             if self.connection.tls_established(info).is_err() {
                 // The connection gave up on the handshake.
@@ -297,7 +304,7 @@ impl Session {
 
     /// Takes ciphertext in, as much as rustls will have at once.
     fn decrypt(&mut self, input: &mut &[u8]) {
-        let (Stage::Handshake(tls) | Stage::Established(tls)) = &mut self.stage else { return };
+        let (Stage::Handshake(tls, _) | Stage::Established(tls)) = &mut self.stage else { return };
         let read = tls.read_tls(input).map_err(|_| ()).and_then(|_| tls.process_new_packets().map_err(|_| ()));
         match read {
             Ok(state) => self.finished = state.peer_has_closed(),
@@ -318,12 +325,47 @@ impl fmt::Debug for Session {
     }
 }
 
-fn begin(config: Arc<ServerConfig>) -> Result<Box<ServerConnection>, rustls::Error> {
+type Begun = (Box<ServerConnection>, Option<Arc<Shown>>);
+
+fn begin(mut config: Arc<ServerConfig>, watch: bool) -> Result<Begun, rustls::Error> {
+    let shown = watch.then(|| {
+        let shown = Arc::new(Shown { resolver: config.cert_resolver.clone(), key: Mutex::default() });
+        // rustls does not tell which certificate it has shown, so each connection asks for it by itself.
+        Arc::make_mut(&mut config).cert_resolver = shown.clone();
+        shown
+    });
     let mut tls = Box::new(ServerConnection::new(config)?);
     // Beyond its limit, rustls would take a part of a reply only. What bounds the replies between two
     // flushes is the plaintext that is decrypted at once.
     tls.set_buffer_limit(None);
-    Ok(tls)
+    Ok((tls, shown))
+}
+
+/// Passes a choice of certificate on, and remembers it.
+#[derive(Debug)]
+struct Shown {
+    resolver: Arc<dyn ResolvesServerCert>,
+    key: Mutex<Option<Arc<CertifiedKey>>>,
+}
+
+impl Shown {
+    /// The channel binding to the certificate.
+    fn end_point(&self) -> Option<Vec<u8>> {
+        let key = self.key.lock().unwrap_or_else(PoisonError::into_inner);
+        end_point::server_end_point(key.as_ref()?.cert.first()?)
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let key = self.resolver.resolve(client_hello);
+        self.key.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&key);
+        key
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.resolver.only_raw_public_keys()
+    }
 }
 
 /// Moves what TLS has to send into `ciphertext`.
@@ -342,11 +384,11 @@ fn consume(tls: &mut ServerConnection, octets: usize) {
     }
 }
 
-fn describe(tls: &ServerConnection) -> TlsInfo {
+fn describe(tls: &ServerConnection, shown: Option<&Shown>) -> TlsInfo {
     let version = match tls.protocol_version() {
-        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-        _ => "TLS",
+        Some(ProtocolVersion::TLSv1_3) => TlsVersion::Tls1_3,
+        // rustls speaks nothing older.
+        _ => TlsVersion::Tls1_2,
     };
     // rustls marks the suites of TLS 1.3 in a way of its own; IANA does not.
     let cipher_suite = tls.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
@@ -357,10 +399,11 @@ fn describe(tls: &ServerConnection) -> TlsInfo {
     // rustls shows a chain only after its verifier has accepted it.
     let certificates = tls.peer_certificates().unwrap_or_default();
     info.peer_certificates = certificates.iter().map(|certificate| certificate.to_vec()).collect();
-    if version == "TLSv1.3" {
+    if version == TlsVersion::Tls1_3 {
         // RFC 9266, section 2. For earlier versions it needs a session hash that not every peer agrees to.
         info.exporter = tls.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(&[])).ok();
     }
+    info.server_end_point = shown.and_then(Shown::end_point);
     info
 }
 

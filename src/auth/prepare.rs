@@ -1,0 +1,101 @@
+//! SASLprep (RFC 4013): how identities and passwords are prepared before they are compared.
+//!
+//! What a client presents is a *query* string, in which code points that Unicode 3.2 had not assigned are
+//! allowed (RFC 3454, section 7): a password may hold an emoji. The tables are `stringprep`'s; its own
+//! function is for stored strings, and leaves copies of passwords behind.
+
+use crate::secret::Secret;
+
+/// The string holds what SASLprep prohibits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Prohibited;
+
+/// Whether preparing leaves the string as it is, and allows it: printable ASCII.
+pub(crate) fn is_prepared(text: &[u8]) -> bool {
+    crate::command::is_printable(text)
+}
+
+/// Prepares a string that is not [prepared](is_prepared) as it is.
+#[cfg(feature = "std")]
+pub(crate) fn prepare(text: &str) -> Result<Secret, Prohibited> {
+    use stringprep::tables;
+    use unicode_normalization::UnicodeNormalization as _;
+
+    // Section 2.1: spaces become SPACE, and what is "commonly mapped to nothing" goes.
+    let mapped = text
+        .chars()
+        .map(|character| if tables::non_ascii_space_character(character) { ' ' } else { character })
+        .filter(|&character| !tables::commonly_mapped_to_nothing(character));
+    let mut prepared = Secret::with_capacity(text.len());
+    // Section 2.4, which is RFC 3454, section 6.
+    let (mut left, mut right, mut first_is_right, mut last_is_right) = (false, false, None, false);
+    for character in mapped.nfkc() {
+        // Section 2.3, in the order of the tables of RFC 3454, appendix C.
+        let prohibited = tables::non_ascii_space_character(character)
+            || tables::ascii_control_character(character)
+            || tables::non_ascii_control_character(character)
+            || tables::private_use(character)
+            || tables::non_character_code_point(character)
+            || tables::surrogate_code(character)
+            || tables::inappropriate_for_plain_text(character)
+            || tables::inappropriate_for_canonical_representation(character)
+            || tables::change_display_properties_or_deprecated(character)
+            || tables::tagging_character(character);
+        if prohibited {
+            return Err(Prohibited);
+        }
+        last_is_right = tables::bidi_r_or_al(character);
+        first_is_right.get_or_insert(last_is_right);
+        right |= last_is_right;
+        left |= tables::bidi_l(character);
+        prepared.extend(character.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+    if right && (left || !last_is_right || first_is_right != Some(true)) {
+        return Err(Prohibited);
+    }
+    Ok(prepared)
+}
+
+/// Without `std` there are no tables: nothing but ASCII is allowed.
+#[cfg(not(feature = "std"))]
+pub(crate) fn prepare(_text: &str) -> Result<Secret, Prohibited> {
+    Err(Prohibited)
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use alloc::string::String;
+
+    use super::*;
+
+    fn prepared(text: &str) -> Result<String, Prohibited> {
+        prepare(text).map(|secret| String::from_utf8(secret.expose_secret().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn the_examples_of_rfc_4013_section_3() {
+        assert_eq!(prepared("I\u{AD}X").unwrap(), "IX");
+        assert_eq!(prepared("user").unwrap(), "user");
+        assert_eq!(prepared("USER").unwrap(), "USER");
+        assert_eq!(prepared("\u{AA}").unwrap(), "a");
+        assert_eq!(prepared("\u{2168}").unwrap(), "IX");
+        assert_eq!(prepared("\u{07}"), Err(Prohibited));
+        assert_eq!(prepared("\u{627}1"), Err(Prohibited));
+    }
+
+    #[test]
+    fn bidirectional_text() {
+        assert_eq!(prepared("\u{627}1\u{628}").unwrap(), "\u{627}1\u{628}");
+        assert_eq!(prepared("\u{627}a\u{628}"), Err(Prohibited));
+        assert_eq!(prepared("1\u{628}"), Err(Prohibited));
+    }
+
+    #[test]
+    fn spaces_and_what_unicode_did_not_know() {
+        assert_eq!(prepared("a\u{A0}b").unwrap(), "a b");
+        assert_eq!(prepared("\u{1F980}\u{0301}").unwrap(), "\u{1F980}\u{0301}");
+        assert_eq!(prepared("\u{E000}"), Err(Prohibited));
+        assert_eq!(prepared("\u{AD}").unwrap(), "");
+        assert_eq!(prepared("e\u{301}").unwrap(), "\u{E9}");
+    }
+}
