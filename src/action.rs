@@ -261,8 +261,6 @@ pub enum AuthFailure {
     /// The user name or the password was empty, or the password one that SASLprep prohibits; the
     /// authenticator was not asked.
     EmptyCredentials,
-    /// The credentials were right, but the authenticator did not grant the authzid asked for.
-    AuthzidNotGranted,
     /// The [`AttemptLog`](crate::auth::AttemptLog) does not admit the attempt; the authenticator was not
     /// asked.
     TooManyAttempts,
@@ -307,7 +305,7 @@ impl fmt::Display for AuthFailure {
             Self::Refused(Refusal::ChannelBinding) => "channel-binding",
             Self::Refused(Refusal::NonceChanged) => "nonce-changed",
             Self::EmptyCredentials => "empty-credentials",
-            Self::AuthzidNotGranted => "authzid-not-granted",
+            Self::Refused(Refusal::AuthzidNotGranted) => "authzid-not-granted",
             Self::TooManyAttempts => "too-many-attempts",
             Self::CannotTell => "cannot-tell",
             Self::Unanswered => "unanswered",

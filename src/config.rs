@@ -284,8 +284,10 @@ impl ConfigBuilder {
 /// Where random octets come from.
 #[derive(Clone)]
 pub(crate) struct Entropy {
-    fill: Arc<dyn Fn(&mut [u8]) -> bool + Send + Sync>,
+    fill: Arc<Fill>,
 }
+
+type Fill = dyn Fn(&mut [u8]) -> bool + Send + Sync;
 
 impl Entropy {
     pub(crate) fn fill(&self, octets: &mut [u8]) -> Result<(), NoEntropy> {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use sansmtp::auth::{Credentials, Exchange, First, Mechanism, Start, Step};
 use sansmtp::{
     Action, Answer, Auth, AuthRequest, AuthResult, AuthTurn, Config, Connection, Event, Hook, HookCall, Hooks, Peer,
-    Reply, Secret, SecretRef, Session, TlsInfo, TlsVersion, Verdict,
+    Reply, Secret, SecretRef, TlsInfo, TlsVersion, Verdict,
 };
 
 #[global_allocator]

@@ -187,14 +187,16 @@ fn configure(words: &BTreeMap<&str, &str>) -> Arc<Config> {
     if !has("no-auth") {
         let mut auth = match words.get("mechanisms") {
             Some(names) => names.split(',').fold(Auth::without_mechanisms(), |auth, name| mechanism(auth, name, words)),
+            // Overriding a mechanism leaves it where it is in the list.
+            None if has("nonce") || has("iterations") => mechanism(Auth::new(), "SCRAM-SHA-256", words),
             None => Auth::new(),
         };
         if let Some(text) = words.get("policy") {
             auth = policies(auth, text);
         }
-        if let Some(key) = words.get("salt-key") {
-            auth = auth.salt_key(Secret::new(hex(key)));
-        }
+        // Nothing of the entropy that a session gives goes into the key.
+        auth =
+            auth.salt_key(words.get("salt-key").map_or_else(|| Secret::new(vec![0; 32]), |key| Secret::new(hex(key))));
         auth = auth.require_tls(!has("plaintext-auth") && !has("no-tls"));
         if has("no-tls") && has("tls-now") {
             auth = auth.require_tls(true);

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     fn prepared(text: &str) -> Result<String, Prohibited> {
-        prepare(text).map(|secret| String::from_utf8(secret.expose_secret().to_vec()).unwrap())
+        prepare(text).map(|secret| String::from_utf8(secret.expose_secret().to_vec()).expect("UTF-8"))
     }
 
     #[test]

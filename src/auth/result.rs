@@ -78,6 +78,9 @@ pub enum Refusal {
     PasswordTransitionNeeded,
     /// The user may log in under encryption only: `538 5.7.11`.
     EncryptionRequired,
+    /// The credentials are right, but the client asked to act as somebody else, and that was not granted:
+    /// `535 5.7.8`.
+    AuthzidNotGranted,
     /// SCRAM: what the client bound itself to is not this TLS connection, or channel binding was taken out
     /// of what it saw. Somebody may be in between. `535 5.7.8`.
     ChannelBinding,
@@ -232,6 +235,16 @@ impl AuthResult {
         self
     }
 
+    /// Whether the client asked to act as somebody whom this result does not let it act as.
+    pub(crate) fn denies_authzid(&self, credentials: &Credentials) -> bool {
+        let granted = match self.outcome {
+            Outcome::Accepted { authzid_granted } | Outcome::Found { authzid_granted } => authzid_granted,
+            Outcome::Refused(_) | Outcome::CannotTell | Outcome::Handled => return false,
+        };
+        // Who asks to act as themselves asks for nothing.
+        !granted && credentials.authzid().is_some_and(|authzid| self.login() != Some(authzid))
+    }
+
     /// This result, unless it accepts a client whom neither it nor the mechanism has a name for.
     pub(crate) fn unless_nameless(self, credentials: &Credentials) -> Self {
         let nameless = self.success() && self.login().is_none() && credentials.authcid().is_empty();
@@ -255,9 +268,12 @@ impl Refusal {
 
     pub(crate) fn reply(self) -> Canned {
         match self {
-            Self::BadCredentials | Self::UnknownUser | Self::Disabled | Self::ChannelBinding | Self::NonceChanged => {
-                canned::BAD_CREDENTIALS
-            }
+            Self::BadCredentials
+            | Self::UnknownUser
+            | Self::Disabled
+            | Self::AuthzidNotGranted
+            | Self::ChannelBinding
+            | Self::NonceChanged => canned::BAD_CREDENTIALS,
             Self::MechanismTooWeak => canned::MECHANISM_TOO_WEAK,
             Self::PasswordTransitionNeeded => canned::PASSWORD_TRANSITION,
             Self::EncryptionRequired => canned::ENCRYPTION_REQUIRED,

@@ -13,7 +13,7 @@ use crate::action::AuthFailure;
 use crate::auth::result::Outcome;
 use crate::auth::turn::TurnAnswer;
 use crate::auth::{
-    Attempt, Auth, AuthResult, By, Ending, First, Hidden, MechanismName, Running, RunningBy, Start, Step,
+    Attempt, Auth, AuthResult, By, Ending, First, Hidden, MechanismName, Refusal, Running, RunningBy, Start, Step,
 };
 use crate::canned::{self, Canned};
 use crate::config::Config;
@@ -377,14 +377,12 @@ impl Connection {
     fn conclude(&mut self, now: Duration, result: AuthResult) {
         let mechanism = self.mechanism_in_use();
         match result.outcome {
-            Outcome::Accepted { authzid_granted } => {
+            Outcome::Accepted { .. } if result.denies_authzid(&self.credentials) => {
+                let reason = AuthFailure::Refused(Refusal::AuthzidNotGranted);
+                self.refuse_credentials(now, reason, None, canned::BAD_CREDENTIALS);
+            }
+            Outcome::Accepted { .. } => {
                 let attached = result.attached.map(|attached| *attached).unwrap_or_default();
-                // Who asks to act as themselves asks for nothing.
-                let asked_for = self.credentials.authzid().filter(|authzid| attached.login.as_deref() != Some(authzid));
-                if asked_for.is_some() && !authzid_granted {
-                    let reason = AuthFailure::AuthzidNotGranted;
-                    return self.refuse_credentials(now, reason, None, canned::BAD_CREDENTIALS);
-                }
                 if let Some(log) = self.config.auth.as_ref().and_then(|auth| auth.attempts.as_ref()) {
                     log.succeeded(&self.attempt(mechanism));
                 }

@@ -65,7 +65,7 @@
 //! | `refuse`, `refuse because REASON` | no; `wrong`, `unknown-user`, `disabled`, `too-weak`, `transition`, `encryption` |
 //! | `cannot-tell` | neither |
 //! | `password WORD` | what somebody says who knows the password, by whatever mechanism it is asked for |
-//! | `keys [HASH] ITERATIONS SALT PASSWORD` | SCRAM keys derived so, of SCRAM-SHA-256 without a HASH; the salt in base64 |
+//! | `keys [HASH] ITERATIONS SALT PASSWORD` | SCRAM keys derived so, of the mechanism's hash unless one is named; the salt in base64 |
 //! | `grant-keys …`, `keys-but REASON …` | the same, granting the authzid, or refusing all the same |
 
 mod player;

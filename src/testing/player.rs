@@ -418,16 +418,18 @@ impl<H: Handler> Player<'_, H> {
                 _ => question.answer(answer.parse::<Reply>().map_err(|error| unusable(&error.to_string()))?),
             },
             Asked::Authenticator(request) => {
+                let asked_for =
+                    if let AuthQuestion::ScramKeys(hash) = request.question() { hash } else { ScramHash::Sha256 };
                 let result = match answer.strip_prefix("password ") {
                     Some(password) => answer_by_password(&request, password),
-                    None => parse_result(answer),
+                    None => parse_result(answer, asked_for),
                 };
                 request.answer(result.ok_or_else(|| unusable("no result"))?)
             }
             Asked::Turn(turn) => match answer.split_once(' ') {
                 Some(("challenge", text)) => turn.challenge(unescape(text).ok_or_else(|| unusable("bad escape"))?),
                 None if answer == "malformed" => turn.malformed(),
-                _ => turn.result(parse_result(answer).ok_or_else(|| unusable("no result"))?),
+                _ => turn.result(parse_result(answer, ScramHash::Sha256).ok_or_else(|| unusable("no result"))?),
             },
         };
         if is_late {
@@ -470,7 +472,7 @@ fn answer_by_password(request: &AuthRequest, password: &str) -> Option<AuthResul
     Some(KnownPassword::new(&unescape(password)?, b"sixteen octets..").ok()?.answer(request))
 }
 
-fn parse_result(answer: &str) -> Option<AuthResult> {
+fn parse_result(answer: &str, hash: ScramHash) -> Option<AuthResult> {
     let (outcome, message) = match answer.split_once(" with ") {
         Some((outcome, message)) => (outcome, Some(message.parse().ok()?)),
         None => (answer, None),
@@ -488,11 +490,11 @@ fn parse_result(answer: &str) -> Option<AuthResult> {
         ("refuse", reason) if reason.starts_with("because ") => {
             AuthResult::refuse_because(parse_refusal(reason.strip_prefix("because ")?)?)
         }
-        ("keys", _) => AuthResult::scram_keys(parse_keys(rest)?),
-        ("grant-keys", _) => AuthResult::scram_keys(parse_keys(rest)?).granting_authzid(),
+        ("keys", _) => AuthResult::scram_keys(parse_keys(rest, hash)?),
+        ("grant-keys", _) => AuthResult::scram_keys(parse_keys(rest, hash)?).granting_authzid(),
         ("keys-but", _) => {
             let (refusal, keys) = rest.split_once(' ')?;
-            AuthResult::refuse_because(parse_refusal(refusal)?).with_scram_keys(parse_keys(keys)?)
+            AuthResult::refuse_because(parse_refusal(refusal)?).with_scram_keys(parse_keys(keys, hash)?)
         }
         _ => AuthResult::handled_with(outcome.parse().ok()?).ok()?,
     };
@@ -514,13 +516,13 @@ fn parse_refusal(word: &str) -> Option<Refusal> {
     })
 }
 
-/// Keys by `[HASH] ITERATIONS SALT PASSWORD`; of SHA-256 where there is no hash.
-fn parse_keys(text: &str) -> Option<ScramKeys> {
+/// Keys by `[HASH] ITERATIONS SALT PASSWORD`; of the hash that is asked for where there is none.
+fn parse_keys(text: &str, asked_for: ScramHash) -> Option<ScramKeys> {
     let hashes = [ScramHash::Sha1, ScramHash::Sha256, ScramHash::Sha512];
     let (first, rest) = text.split_once(' ')?;
     let (hash, text) = match hashes.into_iter().find(|hash| hash.mechanism() == first) {
         Some(hash) => (hash, rest),
-        None => (ScramHash::Sha256, text),
+        None => (asked_for, text),
     };
     let mut words = text.splitn(3, ' ');
     let iterations = words.next()?.parse().ok()?;

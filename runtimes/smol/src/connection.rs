@@ -331,13 +331,15 @@ fn report(event: Event<'_>, handler: &mut impl AsyncHandler) {
 
 fn trace(event: Event<'_>) {
     match event {
-        Event::AuthSucceeded { peer, mechanism, login } => {
-            tracing::info!(%peer, %mechanism, login, "authentication succeeded");
+        Event::AuthSucceeded { peer, mechanism, login, tls, .. } => {
+            let tls = tls.map(|tls| tls.version.to_string()).unwrap_or_default();
+            tracing::info!(%peer, %mechanism, login, %tls, "authentication succeeded");
         }
         // Without the name that was tried: a password may have been typed into its field.
-        Event::AuthFailed { peer, mechanism, reason, failures, .. } => {
+        Event::AuthFailed { peer, mechanism, reason, failures, tls, .. } => {
             let mechanism = mechanism.map(|mechanism| mechanism.to_string()).unwrap_or_default();
-            tracing::warn!(%peer, %mechanism, %reason, failures, "authentication failed");
+            let tls = tls.map(|tls| tls.version.to_string()).unwrap_or_default();
+            tracing::warn!(%peer, %mechanism, %reason, failures, %tls, "authentication failed");
         }
         _ => {}
     }

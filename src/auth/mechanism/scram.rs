@@ -76,7 +76,7 @@ impl Scram {
     /// The length of the server's part of the nonce: 24 characters unless changed, 16 to 128.
     #[must_use]
     pub fn nonce_octets(mut self, octets: usize) -> Self {
-        self.nonce_octets = octets.clamp(16, 128);
+        self.nonce_octets = octets.clamp(16, MAX_NONCE_OCTETS);
         self
     }
 }
@@ -164,7 +164,7 @@ impl Exchange for Running {
         let message = response.map_or(&[][..], SecretRef::expose_secret);
         match core::mem::replace(&mut self.state, State::Over) {
             State::First => self.first(message, credentials),
-            State::Final(challenged) => self.last(message, *challenged),
+            State::Final(challenged) => self.last(message, *challenged, credentials),
             // RFC 4422, section 5: the client answers the additional data with an empty response.
             State::Proved(result) if message.is_empty() => Step::Finish(result),
             State::Proved(_) | State::Lookup(_) | State::Over => Step::Malformed,
@@ -253,7 +253,7 @@ impl Running {
         Step::Consult(Box::new(ScramLookup { hash: self.hash }))
     }
 
-    fn last(&mut self, message: &[u8], challenged: Challenged) -> Step {
+    fn last(&mut self, message: &[u8], challenged: Challenged, credentials: &Credentials) -> Step {
         let Challenged { opening: Opening { binding, nonce, mut auth_message }, keys, result } = challenged;
         let last = match ClientFinal::parse(message) {
             Ok(last) => last,
@@ -275,12 +275,18 @@ impl Running {
         let client_key = client_signature.xor(&last.proof);
         let right = self.hash.digest(client_key.as_ref()).ct_eq(keys.stored_key()) & whole;
         match result.outcome {
+            // The server proves itself to nobody whom it refuses.
+            Outcome::Found { .. } if right && result.denies_authzid(credentials) => {
+                refuse(Refusal::AuthzidNotGranted, "other-error")
+            }
             Outcome::Found { .. } if right => {
                 self.state = State::Proved(result.found_right());
                 Step::Challenge(format!("v={}", STANDARD.encode(&server_signature)).into_bytes().into())
             }
             Outcome::Refused(_) => Step::ErrorChallenge(error("invalid-proof").into(), result),
-            _ => refuse(Refusal::BadCredentials, "invalid-proof"),
+            Outcome::Found { .. } | Outcome::Accepted { .. } | Outcome::CannotTell | Outcome::Handled => {
+                refuse(Refusal::BadCredentials, "invalid-proof")
+            }
         }
     }
 }
@@ -307,27 +313,24 @@ fn error(value: &str) -> Vec<u8> {
     [b"e=", value.as_bytes()].concat()
 }
 
-/// Printable characters but the comma, all equally likely: what is none of them is passed over.
+/// An octet for each character. Those that can stand in a nonce do; of the others, up to three share a
+/// letter, so that each character is worth six bits at least.
 fn random_nonce(start: &Start<'_>, octets: usize) -> Option<String> {
-    let mut nonce = String::with_capacity(octets);
-    for _ in 0..MAX_DRAWS {
-        let mut drawn = [0; 64];
-        start.fill_random(&mut drawn).ok()?;
-        let usable = drawn.iter().filter(|octet| octet.is_ascii_graphic() && **octet != b',');
-        let missing = octets - nonce.len();
-        nonce.extend(usable.take(missing).map(|&octet| char::from(octet)));
-        if nonce.len() == octets {
-            return Some(nonce);
-        }
-    }
-    None
+    let mut drawn = [0; MAX_NONCE_OCTETS];
+    let drawn = drawn.get_mut(..octets)?;
+    start.fill_random(drawn).ok()?;
+    let character = |&octet: &u8| match octet {
+        b'!'..=b'~' if octet != b',' => char::from(octet),
+        _ => LETTERS.get(usize::from(octet) % LETTERS.len()).copied().map_or('A', char::from),
+    };
+    Some(drawn.iter().map(character).collect())
 }
 
 /// RFC 7677, section 4: at least.
 const USUAL_ITERATIONS: u32 = 4_096;
 
-/// 157 bits.
+/// 144 bits.
 const USUAL_NONCE_OCTETS: usize = 24;
+const MAX_NONCE_OCTETS: usize = 128;
 
-/// With a source that is random at all, the first few are enough.
-const MAX_DRAWS: usize = 100;
+const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
