@@ -142,6 +142,10 @@ impl Connection {
         }
         self.exchange = Some(Running { mechanism, by });
         self.credentials.clear();
+        // A mechanism is asked about when it knows who tries; of the hook, nothing more will be known.
+        if self.is_run_by_handler() && !self.is_admitted() {
+            return self.end_exchange(AuthFailure::TooManyAttempts, canned::TOO_MANY_ATTEMPTS);
+        }
         match initial_response {
             // RFC 4954, section 4: "=" is an empty initial response, which is not the same as none.
             Some(b"=") => self.take_response(now, Some(&[]), 0),
@@ -278,6 +282,10 @@ impl Connection {
             }
             Ending::Result(_) => self.say(canned::AUTH_UNAVAILABLE),
         }
+    }
+
+    fn is_run_by_handler(&self) -> bool {
+        matches!(&self.exchange, Some(Running { by: RunningBy::Handler, .. }))
     }
 
     fn is_admitted(&self) -> bool {

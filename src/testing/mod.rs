@@ -70,5 +70,6 @@
 
 mod player;
 mod transcript;
+mod words;
 
 pub use player::{Mismatch, Play};

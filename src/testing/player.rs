@@ -8,18 +8,18 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
-use super::transcript::{Item, What, escape, parse, unescape};
-use crate::action::{AbortReason, Action, Event, Hook, HookCall};
-use crate::auth::{AuthQuestion, AuthRequest, AuthResult, AuthTurn, KnownPassword, Refusal, ScramHash, ScramKeys};
+use super::transcript::{Item, What, parse, unescape};
+use super::words::{
+    abort_word, answer_request, describe_event, describe_hook, describe_request, describe_turn, parse_result,
+};
+use crate::action::{Action, Hook};
+use crate::auth::{AuthRequest, AuthTurn, ScramHash};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::handler::Handler;
 use crate::question::{Answer, Verdict};
 use crate::reply::Reply;
-use crate::session::{Greeting, Peer, TlsInfo, TlsVersion};
+use crate::session::{Peer, TlsInfo, TlsVersion};
 
 /// Plays a transcript against a fresh connection. See the [module](super) for what one looks like.
 #[derive(Debug)]
@@ -418,13 +418,8 @@ impl<H: Handler> Player<'_, H> {
                 _ => question.answer(answer.parse::<Reply>().map_err(|error| unusable(&error.to_string()))?),
             },
             Asked::Authenticator(request) => {
-                let asked_for =
-                    if let AuthQuestion::ScramKeys(hash) = request.question() { hash } else { ScramHash::Sha256 };
-                let result = match answer.strip_prefix("password ") {
-                    Some(password) => answer_by_password(&request, password),
-                    None => parse_result(answer, asked_for),
-                };
-                request.answer(result.ok_or_else(|| unusable("no result"))?)
+                let result = answer_request(&request, answer).ok_or_else(|| unusable("no result"))?;
+                request.answer(result)
             }
             Asked::Turn(turn) => match answer.split_once(' ') {
                 Some(("challenge", text)) => turn.challenge(unescape(text).ok_or_else(|| unusable("bad escape"))?),
@@ -466,135 +461,4 @@ fn reply_lines(encoded: &[u8]) -> Vec<Found> {
         is_last: index == last,
     };
     lines.iter().enumerate().map(found).collect()
-}
-
-fn answer_by_password(request: &AuthRequest, password: &str) -> Option<AuthResult> {
-    Some(KnownPassword::new(&unescape(password)?, b"sixteen octets..").ok()?.answer(request))
-}
-
-fn parse_result(answer: &str, hash: ScramHash) -> Option<AuthResult> {
-    let (outcome, message) = match answer.split_once(" with ") {
-        Some((outcome, message)) => (outcome, Some(message.parse().ok()?)),
-        None => (answer, None),
-    };
-    let (word, rest) = outcome.split_once(' ').unwrap_or((outcome, ""));
-    let result = match (word, rest) {
-        ("accept" | "late", "") => AuthResult::accept(),
-        ("grant", "") => AuthResult::accept().granting_authzid(),
-        ("refuse", "") => AuthResult::refuse(),
-        ("cannot-tell", "") => AuthResult::cannot_tell(),
-        ("accept" | "grant", login) if login.starts_with("as ") => {
-            let result = AuthResult::accept().with_login(login.strip_prefix("as ")?);
-            if word == "grant" { result.granting_authzid() } else { result }
-        }
-        ("refuse", reason) if reason.starts_with("because ") => {
-            AuthResult::refuse_because(parse_refusal(reason.strip_prefix("because ")?)?)
-        }
-        ("keys", _) => AuthResult::scram_keys(parse_keys(rest, hash)?),
-        ("grant-keys", _) => AuthResult::scram_keys(parse_keys(rest, hash)?).granting_authzid(),
-        ("keys-but", _) => {
-            let (refusal, keys) = rest.split_once(' ')?;
-            AuthResult::refuse_because(parse_refusal(refusal)?).with_scram_keys(parse_keys(keys, hash)?)
-        }
-        _ => AuthResult::handled_with(outcome.parse().ok()?).ok()?,
-    };
-    match message {
-        Some(message) => result.with_message(message).ok(),
-        None => Some(result),
-    }
-}
-
-fn parse_refusal(word: &str) -> Option<Refusal> {
-    Some(match word {
-        "wrong" => Refusal::BadCredentials,
-        "unknown-user" => Refusal::UnknownUser,
-        "disabled" => Refusal::Disabled,
-        "too-weak" => Refusal::MechanismTooWeak,
-        "transition" => Refusal::PasswordTransitionNeeded,
-        "encryption" => Refusal::EncryptionRequired,
-        _ => return None,
-    })
-}
-
-/// Keys by `[HASH] ITERATIONS SALT PASSWORD`; of the hash that is asked for where there is none.
-fn parse_keys(text: &str, asked_for: ScramHash) -> Option<ScramKeys> {
-    let hashes = [ScramHash::Sha1, ScramHash::Sha256, ScramHash::Sha512];
-    let (first, rest) = text.split_once(' ')?;
-    let (hash, text) = match hashes.into_iter().find(|hash| hash.mechanism() == first) {
-        Some(hash) => (hash, rest),
-        None => (asked_for, text),
-    };
-    let mut words = text.splitn(3, ' ');
-    let iterations = words.next()?.parse().ok()?;
-    let salt = STANDARD.decode(words.next()?).ok()?;
-    ScramKeys::derive(hash, &unescape(words.next()?)?, &salt, iterations).ok()
-}
-
-fn describe_hook(call: &HookCall<'_>) -> String {
-    let last_path = |path: Option<crate::envelope::Path<'_>>| {
-        escape(path.map(|path| path.to_string()).unwrap_or_default().as_bytes())
-    };
-    match call.hook() {
-        Hook::Connect => "connect".into(),
-        Hook::Hello(Greeting::Helo, name) => format!("helo {}", escape(name.as_bytes())),
-        Hook::Hello(Greeting::Ehlo, name) => format!("ehlo {}", escape(name.as_bytes())),
-        Hook::Mail => format!("mail {}", last_path(call.envelope().reverse_path())),
-        Hook::Rcpt => format!("rcpt {}", last_path(call.envelope().forward_paths().next_back())),
-        Hook::Data => "data".into(),
-        Hook::Message { octets } => format!("message {octets}"),
-        Hook::Reset => "rset".into(),
-        Hook::Noop(argument) => format!("noop {}", escape(argument.as_bytes())).trim_end().into(),
-        Hook::Verify(argument) => format!("vrfy {}", escape(argument.as_bytes())),
-        Hook::Expand(argument) => format!("expn {}", escape(argument.as_bytes())),
-        Hook::Unknown(_) => "unknown".into(),
-        Hook::Quit => "quit".into(),
-    }
-}
-
-fn describe_request(request: &AuthRequest) -> (String, String) {
-    let credentials = request.credentials();
-    let mut short =
-        format!("authenticate {} authcid={}", request.mechanism(), escape(credentials.authcid().as_bytes()));
-    if let Some(authzid) = credentials.authzid() {
-        short = format!("{short} authzid={}", escape(authzid.as_bytes()));
-    }
-    let full = match request.question() {
-        AuthQuestion::Password(password) => format!("{short} password={}", escape(password.expose_secret())),
-        AuthQuestion::BearerToken(token) => format!("{short} token={}", escape(token.token().expose_secret())),
-        AuthQuestion::Anonymous(trace) => format!("{short} trace={}", escape(trace.as_str().as_bytes())),
-        AuthQuestion::ScramKeys(_)
-        | AuthQuestion::CramMd5(_)
-        | AuthQuestion::ClientCertificate(_)
-        | AuthQuestion::Other => short.clone(),
-    };
-    (short, full)
-}
-
-fn describe_turn(turn: &AuthTurn) -> (String, String) {
-    let short = format!("auth {}", turn.mechanism());
-    let full = match turn.response() {
-        Some(response) => format!("{short} response={}", escape(response.expose_secret())),
-        None => short.clone(),
-    };
-    (short, full)
-}
-
-fn describe_event(event: Event<'_>) -> String {
-    match event {
-        Event::AuthSucceeded { mechanism, login, .. } => format!("auth-ok {mechanism} {}", escape(login.as_bytes())),
-        Event::AuthFailed { mechanism: Some(mechanism), reason, .. } => format!("auth-failed {mechanism} {reason}"),
-        Event::AuthFailed { mechanism: None, reason, .. } => format!("auth-failed - {reason}"),
-    }
-}
-
-fn abort_word(reason: AbortReason) -> &'static str {
-    match reason {
-        AbortReason::BareCr => "bare-cr",
-        AbortReason::BareLf => "bare-lf",
-        AbortReason::Nul => "nul",
-        AbortReason::TooBig => "too-big",
-        AbortReason::LineTooLong => "line-too-long",
-        AbortReason::ConnectionLost => "connection-lost",
-        AbortReason::Timeout => "timeout",
-    }
 }

@@ -180,19 +180,21 @@ impl Exchange for Running {
             Outcome::Refused(refusal) => refusal.is_uniform(),
             Outcome::Accepted { .. } | Outcome::CannotTell | Outcome::Handled => false,
         };
-        let keys = match result.keys() {
-            // A look-up cannot accept anybody.
-            _ if result.success() => return Step::Finish(AuthResult::cannot_tell()),
-            _ if !looks_like_any => return Step::Finish(result),
-            Some(keys) if keys.hash() == self.hash => keys.clone(),
-            // The wrong kind of keys, or none: whoever answered so did not mean to accept.
-            Some(_) | None if !matches!(result.outcome, Outcome::Refused(_)) => {
-                return Step::Finish(AuthResult::cannot_tell());
-            }
-            Some(_) | None => {
-                let secret = self.salt_key.expose_secret();
-                ScramKeys::of_nobody(self.hash, credentials.authcid(), secret, self.iterations)
-            }
+        // A look-up cannot accept anybody.
+        if result.success() {
+            return Step::Finish(AuthResult::cannot_tell());
+        }
+        if !looks_like_any {
+            return Step::Finish(result);
+        }
+        // Made for users who exist, too, so that it takes as long.
+        let secret = self.salt_key.expose_secret();
+        let nobody = ScramKeys::of_nobody(self.hash, credentials.authcid(), secret, self.iterations);
+        let keys = match result.keys().filter(|keys| keys.hash() == self.hash) {
+            Some(keys) => keys.clone(),
+            None if result.refusal().is_some() => nobody,
+            // Keys of another hash: they prove nothing here.
+            None => return Step::Finish(AuthResult::cannot_tell()),
         };
         let salt = STANDARD.encode(keys.salt());
         let server_first = format!("r={},s={salt},i={}", opening.nonce, keys.iterations());
