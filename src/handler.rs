@@ -20,15 +20,19 @@ use crate::session::{Greeting, Session};
 /// What a server does with its connections; methods may block.
 ///
 /// ```
+/// use sansmtp::auth::{KnownPassword, Refusal};
 /// use sansmtp::{AuthRequest, AuthResult, Envelope, Handler, Path, Session, Verdict, reply};
 ///
-/// struct OnlyTim;
+/// struct OnlyTim {
+///     password: KnownPassword,
+/// }
 ///
 /// impl Handler for OnlyTim {
 ///     fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
-///         let credentials = request.credentials();
-///         let right = credentials.password().is_some_and(|password| password.ct_eq(b"tanstaaftanstaaf"));
-///         if credentials.authcid() == "tim" && right { AuthResult::accept() } else { AuthResult::refuse() }
+///         match request.credentials().authcid() {
+///             "tim" => self.password.answer(request),
+///             _ => AuthResult::refuse_because(Refusal::UnknownUser),
+///         }
 ///     }
 ///
 ///     fn rcpt(&mut self, _: &Session, _: &Envelope, forward_path: Path<'_>) -> Verdict {
@@ -46,7 +50,8 @@ pub trait Handler: Send {
         Hooks::ALL
     }
 
-    /// Checks credentials: [`AuthResult::cannot_tell`] unless overridden.
+    /// Answers what a mechanism wants to know ([`AuthRequest::question`]): [`AuthResult::cannot_tell`] unless
+    /// overridden.
     fn authenticate(&mut self, session: &Session, request: &AuthRequest) -> AuthResult {
         let _ = (session, request);
         AuthResult::cannot_tell()
@@ -179,7 +184,8 @@ pub trait AsyncHandler: Send {
         Hooks::ALL
     }
 
-    /// Checks credentials: [`AuthResult::cannot_tell`] unless overridden.
+    /// Answers what a mechanism wants to know ([`AuthRequest::question`]): [`AuthResult::cannot_tell`] unless
+    /// overridden.
     ///
     /// Hashing a password takes tens of milliseconds: do it on a thread pool, not here.
     fn authenticate(&mut self, session: &Session, request: &AuthRequest) -> impl Future<Output = AuthResult> + Send {

@@ -17,13 +17,14 @@
 //! This is a whole SMTP server for one connection, on blocking sockets:
 //!
 //! ```
-//! use sansmtp::{Action, Auth, AuthResult, Config, Connection, Hook, Hooks, ReadBuffer, Verdict, reply};
+//! use sansmtp::{Action, Auth, AuthQuestion, AuthResult, Config, Connection, Hook, Hooks, ReadBuffer, Verdict, reply};
 //! use std::io::{Read, Write};
 //! use std::net::TcpStream;
 //! use std::time::Instant;
 //!
 //! fn serve(mut stream: TcpStream) -> Result<(), Box<dyn std::error::Error>> {
-//!     let auth = Auth::new().require_tls(false);
+//!     // The authenticator below has no keys for SCRAM.
+//!     let auth = Auth::new().exclude("SCRAM-SHA-256").require_tls(false);
 //!     let config = Config::builder("mx.example.org").auth(auth).auth_required(true).hooks(Hooks::MESSAGE).build()?;
 //!     let mut connection = Connection::new(config, stream.peer_addr()?);
 //!     let (start, mut buffer, mut out) = (Instant::now(), ReadBuffer::new(8192), Vec::new());
@@ -37,9 +38,10 @@
 //!                 out.clear();
 //!             }
 //!             Action::CallAuthenticator(request) => {
-//!                 let password = request.credentials().password();
-//!                 let right = password.is_some_and(|password| password.ct_eq(b"tanstaaftanstaaf"));
-//!                 let result = if right { AuthResult::accept() } else { AuthResult::refuse() };
+//!                 let result = match request.question() {
+//!                     AuthQuestion::Password(password) if password.ct_eq(b"tanstaaftanstaaf") => AuthResult::accept(),
+//!                     _ => AuthResult::refuse(),
+//!                 };
 //!                 connection.answer(request.answer(result))?;
 //!             }
 //!             Action::CallHook(call) => {
@@ -96,7 +98,7 @@
 //!   held too long becomes one at its deadline. Nothing leads from an omission to 235 or 250.
 //! * **Every buffer is bounded** by the configuration, and so is every wait.
 //! * **No allocation in steady state.** A command that lies whole in the input is answered, and content
-//!   handed on, without touching the heap. What does allocate: an exchange of several steps (LOGIN), a
+//!   handed on, without touching the heap. What does allocate: AUTH by any mechanism but PLAIN, a
 //!   transaction of more than 4 forward-paths or 256 octets of paths, more than 64 octets of argument for
 //!   a subscribed hook, and whatever a reply or result of the embedder's own brings along.
 //! * **Secrets are typed**: redacted, zeroized, compared in constant time ([`Secret`]).
@@ -107,11 +109,15 @@
 //! | --- | --- |
 //! | limits, timeouts, policy | [`Config`] |
 //! | mechanisms, and one of your own | [`Auth`], [`auth::mechanism`] |
+//! | what an authenticator is asked | [`AuthQuestion`], [`auth::ScramKeys`] |
+//! | failures across connections | [`auth::AttemptLog`] |
 //! | hooks and authenticator as methods | [`Handler`], [`AsyncHandler`] |
 //! | TLS (feature `rustls`) | `tls::Session` |
 //! | tests without sockets (feature `testing`) | `testing` |
 //!
-//! Features: `std` (on; without it the engine needs `alloc` only), `rustls`, `testing`.
+//! Features: `std` (on; without it the engine needs `alloc` only, but takes its randomness from
+//! [`ConfigBuilder::entropy`] and refuses identities and passwords beyond ASCII, having no tables for
+//! SASLprep), `rustls`, `testing`.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 
