@@ -11,7 +11,8 @@ use core::fmt;
 
 use super::{Exchange, Mechanism, Start, Step};
 use crate::auth::result::Outcome;
-use crate::auth::{AuthResult, Credentials};
+use crate::auth::{AuthResult, Credentials, Refusal};
+use crate::canned;
 use crate::secret::{Secret, SecretRef};
 
 /// OAUTHBEARER (RFC 7628).
@@ -154,12 +155,20 @@ impl Exchange for Running {
             Form::XOAuth2 => xoauth2(message, credentials),
         };
         match read {
-            Some(token) => Step::Consult(Box::new(token)),
+            Some(Read::Token(token)) => Step::Consult(Box::new(token)),
+            // No credentials have been shown, so none count as refused.
+            Some(Read::Discovery) => match AuthResult::handled_with(canned::BAD_CREDENTIALS.into()) {
+                Ok(result) => Step::ErrorChallenge(self.object().into(), result),
+                Err(_) => Step::Malformed,
+            },
             None => Step::Malformed,
         }
     }
 
     fn consulted(&mut self, result: AuthResult, credentials: &mut Credentials) -> Step {
+        if result.denies_authzid(credentials) {
+            return Step::ErrorChallenge(self.object().into(), AuthResult::refuse_because(Refusal::AuthzidNotGranted));
+        }
         match result.outcome {
             Outcome::Refused(refusal) if refusal.is_uniform() => Step::ErrorChallenge(self.object().into(), result),
             Outcome::Accepted { .. }
@@ -207,8 +216,14 @@ fn push_string(object: &mut String, text: &str) {
     object.push('"');
 }
 
+enum Read {
+    Token(BearerToken),
+    /// An empty `auth`, by which a client asks where it gets a token (RFC 7628, section 4.3).
+    Discovery,
+}
+
 /// RFC 7628, section 3.1: a GS2 header, then pairs, each with ^A behind it, and one more ^A.
-fn oauthbearer(message: &[u8], credentials: &mut Credentials) -> Option<BearerToken> {
+fn oauthbearer(message: &[u8], credentials: &mut Credentials) -> Option<Read> {
     let (header, pairs) = split(message, KVSEP)?;
     let header = header.strip_prefix(b"n,").or_else(|| header.strip_prefix(b"y,"))?.strip_suffix(b",")?;
     if !header.is_empty() {
@@ -222,7 +237,7 @@ fn oauthbearer(message: &[u8], credentials: &mut Credentials) -> Option<BearerTo
 }
 
 /// `user=NAME ^A auth=Bearer TOKEN ^A ^A`.
-fn xoauth2(message: &[u8], credentials: &mut Credentials) -> Option<BearerToken> {
+fn xoauth2(message: &[u8], credentials: &mut Credentials) -> Option<Read> {
     let (user, pairs) = split(message, KVSEP)?;
     credentials.set_authcid(user.strip_prefix(b"user=")?).ok()?;
     if credentials.authcid().is_empty() {
@@ -232,8 +247,8 @@ fn xoauth2(message: &[u8], credentials: &mut Credentials) -> Option<BearerToken>
 }
 
 /// Unknown pairs are passed over (RFC 7628, section 3.1).
-fn read_pairs(mut pairs: &[u8]) -> Option<BearerToken> {
-    let (mut token, mut host, mut port) = (None, None, None);
+fn read_pairs(mut pairs: &[u8]) -> Option<Read> {
+    let (mut auth, mut host, mut port) = (None, None, None);
     while pairs != [KVSEP] {
         let (pair, rest) = split(pairs, KVSEP)?;
         pairs = rest;
@@ -243,14 +258,17 @@ fn read_pairs(mut pairs: &[u8]) -> Option<BearerToken> {
             return None;
         }
         match key {
-            b"auth" if token.is_none() => token = Some(bearer(value)?),
+            b"auth" if auth.is_none() => auth = Some(value),
             b"host" if host.is_none() => host = Some(text(value)?.into()),
             b"port" if port.is_none() => port = Some(text(value)?.parse().ok()?),
             b"auth" | b"host" | b"port" => return None,
             _ => {}
         }
     }
-    Some(BearerToken { token: token?.into(), host, port })
+    match auth? {
+        b"" => Some(Read::Discovery),
+        auth => Some(Read::Token(BearerToken { token: bearer(auth)?.into(), host, port })),
+    }
 }
 
 /// RFC 6750, section 2.1; the scheme's name is in any case (RFC 9110, section 11.1).
@@ -285,7 +303,7 @@ mod tests {
         let mut credentials = Credentials::default();
         let message = b"n,a=user@example.com,\x01host=server.example.com\x01port=143\x01\
             auth=Bearer vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==\x01\x01";
-        let token = oauthbearer(message, &mut credentials).unwrap();
+        let Some(Read::Token(token)) = oauthbearer(message, &mut credentials) else { panic!("no token") };
         assert_eq!(token.token().expose_secret(), b"vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==");
         assert_eq!((token.host(), token.port()), (Some("server.example.com"), Some(143)));
         assert_eq!((credentials.authcid(), credentials.authzid()), ("", Some("user@example.com")));

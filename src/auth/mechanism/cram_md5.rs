@@ -119,7 +119,7 @@ impl fmt::Debug for CramMd5Response {
 /// in. It opens nothing but CRAM-MD5; for that it is as good as the password, which it also lets whoever
 /// steals it look for at the speed of MD5.
 ///
-/// The text form, 64 hexadecimal digits, is that of Dovecot's `{CRAM-MD5}` scheme.
+/// The text form, 64 hexadecimal digits in lower case, is that of Dovecot's `{CRAM-MD5}` scheme.
 #[derive(Clone)]
 pub struct CramMd5Key {
     outer: Zeroizing<[u8; 16]>,
@@ -217,7 +217,7 @@ impl fmt::Display for InvalidCramMd5Key {
 
 impl core::error::Error for InvalidCramMd5Key {}
 
-/// RFC 2195 writes the digits in lower case; no harm comes of upper case.
+/// RFC 2195, section 2: in lower case.
 fn read_hex<const OCTETS: usize>(digits: &[u8]) -> Option<Zeroizing<[u8; OCTETS]>> {
     let mut octets = Zeroizing::new([0; OCTETS]);
     if digits.len() != OCTETS * 2 {
@@ -225,7 +225,11 @@ fn read_hex<const OCTETS: usize>(digits: &[u8]) -> Option<Zeroizing<[u8; OCTETS]
     }
     for (octet, pair) in octets.iter_mut().zip(digits.chunks_exact(2)) {
         for &digit in pair {
-            let value = char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())?;
+            let value = match digit {
+                b'0'..=b'9' => digit - b'0',
+                b'a'..=b'f' => digit - b'a' + 10,
+                _ => return None,
+            };
             *octet = *octet << 4 | value;
         }
     }
