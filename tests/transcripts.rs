@@ -129,6 +129,10 @@ fn mechanism(auth: Auth, name: &str, words: &BTreeMap<&str, &str>) -> Auth {
         }
         "XOAUTH2" => {
             let bearer = XOAuth2::new();
+            let bearer = match words.get("error-object") {
+                Some(object) => bearer.error_object(&String::from_utf8(hex(object)).expect("UTF-8")),
+                None => bearer,
+            };
             auth.mechanism(scope.map_or(bearer.clone(), |scope| bearer.scope(&scope)))
         }
         _ => panic!("no mechanism {name}"),

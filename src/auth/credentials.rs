@@ -73,7 +73,7 @@ impl Credentials {
     /// # Errors
     ///
     /// [`MalformedCredentials`] if it is not UTF-8, has over 255 octets, a control character or another
-    /// that SASLprep prohibits.
+    /// that SASLprep prohibits, or nothing that it leaves.
     pub fn set_authcid(&mut self, authcid: &[u8]) -> Result<(), MalformedCredentials> {
         self.authcid = self.store_identity(authcid)?;
         Ok(())
@@ -104,11 +104,6 @@ impl Credentials {
         let prepared = prepare(text.ok_or(MalformedCredentials)?).unwrap_or_default();
         self.password = self.store(prepared.expose_secret())?;
         Ok(())
-    }
-
-    /// Whether the client named an authzid, be it its authcid.
-    pub(crate) fn has_authzid(&self) -> bool {
-        self.octets(self.authzid).is_some_and(|authzid| !authzid.is_empty())
     }
 
     /// Whether a part is missing that RFC 4616 wants to have at least one character.
@@ -143,7 +138,8 @@ impl Credentials {
         }
         let text = core::str::from_utf8(identity).map_err(|_| MalformedCredentials)?;
         let prepared = prepare(text).map_err(|_| MalformedCredentials)?;
-        if prepared.len() > MAX_IDENTITY_OCTETS {
+        // An identity of which nothing is left is not the same as none.
+        if !(1..=MAX_IDENTITY_OCTETS).contains(&prepared.len()) {
             return Err(MalformedCredentials);
         }
         self.store(prepared.expose_secret())

@@ -178,7 +178,7 @@ impl Connection {
     fn take_line(&mut self, now: Duration, line: &[u8]) {
         self.deadline = None;
         if let Some(ending) = self.take_ending() {
-            return self.conclude_ended(now, ending);
+            return self.conclude_ended(now, ending, line == b"*");
         }
         if line == b"*" {
             return self.end_exchange(AuthFailure::Cancelled, canned::AUTH_CANCELLED);
@@ -269,18 +269,26 @@ impl Connection {
         }
     }
 
-    /// The line behind an error challenge has come.
-    fn conclude_ended(&mut self, now: Duration, ending: Ending) {
+    /// The line behind an error challenge has come. `*` is answered as everywhere (RFC 4954, section 4);
+    /// what was decided, stays decided.
+    fn conclude_ended(&mut self, now: Duration, ending: Ending, cancelled: bool) {
         self.stage = Stage::Ready;
-        match ending {
-            Ending::Malformed => self.say(canned::MALFORMED_RESPONSE),
+        let (message, default, refused) = match ending {
+            Ending::Malformed => (None, canned::MALFORMED_RESPONSE, false),
             Ending::Result(AuthResult { outcome: Outcome::Refused(refusal), message, .. }) => {
-                self.pause_before_refusal(now, message, refusal.reply());
+                (message, refusal.reply(), true)
             }
             Ending::Result(AuthResult { outcome: Outcome::Handled | Outcome::CannotTell, message, .. }) => {
-                self.say_either(message, canned::AUTH_UNAVAILABLE);
+                (message, canned::AUTH_UNAVAILABLE, false)
             }
-            Ending::Result(_) => self.say(canned::AUTH_UNAVAILABLE),
+            // A mechanism that does not know what it says.
+            Ending::Result(_) => (None, canned::AUTH_UNAVAILABLE, false),
+        };
+        let (message, default) = if cancelled { (None, canned::AUTH_CANCELLED) } else { (message, default) };
+        if refused {
+            self.pause_before_refusal(now, message, default);
+        } else {
+            self.say_either(message, default);
         }
     }
 

@@ -38,6 +38,8 @@ pub struct XOAuth2 {
 /// What the error object tells besides the error.
 #[derive(Clone, Debug, Default)]
 struct ErrorFields {
+    /// In place of all the others.
+    object: Option<Arc<str>>,
     scope: Option<Arc<str>>,
     openid_configuration: Option<Arc<str>>,
 }
@@ -114,6 +116,13 @@ impl XOAuth2 {
         self.error.scope = Some(scope.into());
         self
     }
+
+    /// Replaces the whole error object, for clients that look for another server's.
+    #[must_use]
+    pub fn error_object(mut self, json: &str) -> Self {
+        self.error.object = Some(json.into());
+        self
+    }
 }
 
 impl Mechanism for OAuthBearer {
@@ -183,9 +192,12 @@ impl Exchange for Running {
 impl Running {
     /// The error object.
     fn object(&self) -> Vec<u8> {
+        if let Some(object) = &self.error.object {
+            return object.as_bytes().into();
+        }
         let (status, fixed) = match self.form {
             Form::OAuthBearer => ("invalid_token", None),
-            Form::XOAuth2 => ("400", Some(("schemes", "bearer"))),
+            Form::XOAuth2 => ("401", Some(("schemes", "bearer"))),
         };
         let scope = self.error.scope.as_deref().map(|scope| ("scope", scope));
         let openid = self.error.openid_configuration.as_deref().map(|url| ("openid-configuration", url));
@@ -229,9 +241,6 @@ fn oauthbearer(message: &[u8], credentials: &mut Credentials) -> Option<Read> {
     if !header.is_empty() {
         let authzid = super::scram_message::saslname(header.strip_prefix(b"a=")?).ok()?;
         credentials.set_authzid(&authzid).ok()?;
-        if !credentials.has_authzid() {
-            return None;
-        }
     }
     read_pairs(pairs)
 }
@@ -348,6 +357,6 @@ mod tests {
             running(Form::OAuthBearer, mechanism.error),
             r#"{"status":"invalid_token","scope":"a \"b\"","openid-configuration":"https://x/\u000a"}"#
         );
-        assert_eq!(running(Form::XOAuth2, ErrorFields::default()), r#"{"status":"400","schemes":"bearer"}"#);
+        assert_eq!(running(Form::XOAuth2, ErrorFields::default()), r#"{"status":"401","schemes":"bearer"}"#);
     }
 }

@@ -51,9 +51,7 @@ impl Exchange for Message {
     fn step(&mut self, response: Option<SecretRef<'_>>, credentials: &mut Credentials) -> Step {
         let authzid = response.map_or(&[][..], SecretRef::expose_secret);
         match credentials.set_authzid(authzid) {
-            // An authzid of which nothing is left is not the same as none.
-            Ok(()) if authzid.is_empty() || credentials.has_authzid() => Step::Consult(Box::new(ClientCertificate)),
-            Ok(()) => Step::Malformed,
+            Ok(()) => Step::Consult(Box::new(ClientCertificate)),
             Err(malformed) => malformed.into(),
         }
     }

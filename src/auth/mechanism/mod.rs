@@ -217,8 +217,8 @@ pub enum Step {
     /// Ends the exchange with the mechanism's own decision.
     Finish(AuthResult),
     /// Ends the exchange with a result that is no success, after a last challenge that says why, as
-    /// SCRAM and OAUTHBEARER have one. Whatever single line the client sends then, `*` too, it gets the
-    /// result's reply; the failure counts even if it sends nothing more.
+    /// SCRAM and OAUTHBEARER have one. Whatever single line the client sends then, it gets the result's
+    /// reply, or `501 5.7.0` if that line is `*`; the failure counts even if it sends nothing more.
     ErrorChallenge(Cow<'static, [u8]>, AuthResult),
     /// As [`ErrorChallenge`](Self::ErrorChallenge), and then [`Malformed`](Self::Malformed).
     ErrorChallengeMalformed(Cow<'static, [u8]>),

@@ -242,7 +242,7 @@ impl Running {
         }
         let authzid = first.authzid.as_deref().unwrap_or_default();
         let set = credentials.set_authzid(authzid).and_then(|()| credentials.set_authcid(&first.name));
-        if set.is_err() || credentials.authcid().is_empty() || !authzid.is_empty() && !credentials.has_authzid() {
+        if set.is_err() {
             return MessageError::InvalidUsernameEncoding.into();
         }
         // It was checked to be ASCII.
