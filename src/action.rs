@@ -165,7 +165,7 @@ pub enum Hook<'c> {
     Mail,
     /// RCPT: the envelope's last forward-path is the one in question.
     Rcpt,
-    /// DATA, before any content.
+    /// DATA, or the first BDAT, before any content.
     Data,
     /// The end of the content, which was this many octets. Accepting it takes responsibility for the
     /// message (RFC 5321, section 6.1): whatever keeps it must be safe by then.
@@ -214,6 +214,8 @@ pub enum AbortReason {
     ConnectionLost,
     /// No more of it came in time.
     Timeout,
+    /// The client gave up a message that it was sending in chunks.
+    Reset,
 }
 
 /// Something for logs and counters. Nothing in it is secret, but what a client gives as its name may be

@@ -22,6 +22,7 @@ canned! {
     NOOP = "250 2.0.0 Ok";
     MAIL_OK = "250 2.1.0 Reverse-path ok";
     RCPT_OK = "250 2.1.5 Forward-path ok";
+    CHUNK_OK = "250 2.0.0 Chunk accepted";
     MESSAGE_OK = "250 2.0.0 Message accepted";
     VRFY = "252 2.5.0 Cannot verify the user, but will accept the message and attempt delivery";
     HELP = "214 2.0.0 Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT STARTTLS AUTH; see RFC 5321";
@@ -35,6 +36,9 @@ canned! {
     NOT_GREETED = "421 Temporary failure, try again later";
     TIMEOUT = "421 4.4.2 Timeout, closing the connection";
     TOO_MANY_AUTH_FAILURES = "421 4.7.0 Too many failed authentication attempts";
+    TOO_MANY_COMMANDS = "421 4.7.0 Too many commands";
+    TOO_MANY_ERRORS = "421 4.7.0 Too many errors";
+    TOO_MANY_TRANSACTIONS = "421 4.7.0 Too many mail transactions";
     TOO_MANY_UNRECOGNIZED = "421 4.7.0 Too many unrecognized commands";
     PASSWORD_TRANSITION = "432 4.7.12 A password transition is needed";
     NOT_ANSWERED = "451 4.3.0 Temporary failure, try again later";
@@ -56,6 +60,7 @@ canned! {
     ARGUMENT_REQUIRED = "501 5.5.4 An argument is missing";
     MAIL_SYNTAX = "501 5.5.4 Syntax: MAIL FROM:<reverse-path> [parameters]";
     RCPT_SYNTAX = "501 5.5.4 Syntax: RCPT TO:<forward-path> [parameters]";
+    BDAT_SYNTAX = "501 5.5.4 Syntax: BDAT octets [LAST]";
     AUTH_SYNTAX = "501 5.5.4 Syntax: AUTH mechanism [initial-response]";
     BAD_REVERSE_PATH = "501 5.1.7 Bad reverse-path syntax";
     BAD_FORWARD_PATH = "501 5.1.3 Bad forward-path syntax";
@@ -70,8 +75,12 @@ canned! {
     NOT_IMPLEMENTED = "502 5.5.1 Command not implemented";
     TURNED_AWAY = "503 5.5.1 Only QUIT is answered here";
     SAY_HELLO_FIRST = "503 5.5.1 Say EHLO or HELO first";
+    SAY_LHLO_FIRST = "503 5.5.1 Say LHLO first";
     SAY_EHLO_FIRST = "503 5.5.1 Say EHLO first";
     NESTED_MAIL = "503 5.5.1 A mail transaction is in progress";
+    NO_RECIPIENTS_LMTP = "503 5.5.1 No valid recipients";
+    CHUNKED = "503 5.5.1 DATA and BDAT do not mix in a transaction";
+    BINARY_BY_BDAT = "503 5.5.1 BODY=BINARYMIME needs BDAT";
     MAIL_FIRST = "503 5.5.1 MAIL first";
     TLS_ACTIVE = "503 5.5.1 TLS is active already";
     AUTHENTICATED_ALREADY = "503 5.5.1 Authenticated already";

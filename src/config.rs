@@ -9,7 +9,8 @@ use core::time::Duration;
 
 use crate::auth::{Auth, MechanismName, Unusable};
 use crate::command::path::is_domain_or_literal;
-use crate::ehlo::EhloReplies;
+use crate::ehlo::{EhloReplies, Listing};
+use crate::extensions::Extensions;
 use crate::framing::content::DotFinder;
 
 /// What a listener's connections have in common.
@@ -35,6 +36,8 @@ pub struct Config {
     pub(crate) timeouts: Timeouts,
     pub(crate) hooks: Hooks,
     pub(crate) quirks: Quirks,
+    pub(crate) extensions: Extensions,
+    pub(crate) lmtp: bool,
 }
 
 impl Config {
@@ -56,6 +59,8 @@ impl Config {
             timeouts: Timeouts::default(),
             hooks: Hooks::NONE,
             quirks: Quirks::default(),
+            extensions: Extensions::default(),
+            lmtp: false,
         }
     }
 
@@ -114,6 +119,8 @@ pub struct ConfigBuilder {
     timeouts: Timeouts,
     hooks: Hooks,
     quirks: Quirks,
+    extensions: Extensions,
+    lmtp: bool,
 }
 
 impl ConfigBuilder {
@@ -203,6 +210,19 @@ impl ConfigBuilder {
         self
     }
 
+    /// Offers further ESMTP extensions.
+    pub fn extensions(mut self, extensions: Extensions) -> Self {
+        self.extensions = extensions;
+        self
+    }
+
+    /// Speaks LMTP (RFC 2033): LHLO in place of HELO and EHLO, and a reply for each recipient behind the
+    /// content ([`Verdict::Recipients`](crate::Verdict::Recipients)). Not for port 25 (section 5).
+    pub fn lmtp(mut self, lmtp: bool) -> Self {
+        self.lmtp = lmtp;
+        self
+    }
+
     /// Checks the configuration.
     ///
     /// # Errors
@@ -244,13 +264,19 @@ impl ConfigBuilder {
             None if self.auth_required => return Err(ConfigError::AuthRequiredButAbsent),
             None => {}
         }
+        self.extensions.check()?;
         for (limit, name) in [
             (self.limits.max_message_octets == 0, "max_message_octets"),
             (self.limits.max_content_line_octets == 0, "max_content_line_octets"),
             (self.limits.max_recipients == 0, "max_recipients"),
             (self.limits.max_unrecognized_commands == 0, "max_unrecognized_commands"),
+            (self.limits.max_commands == Some(0), "max_commands"),
+            (self.limits.max_errors == Some(0), "max_errors"),
+            (self.limits.max_transactions == Some(0), "max_transactions"),
+            (self.timeouts.session.is_some_and(|session| session.is_zero()), "timeouts.session"),
             (self.timeouts.command.is_zero(), "timeouts.command"),
             (self.timeouts.content.is_zero(), "timeouts.content"),
+            (self.timeouts.message.is_zero(), "timeouts.message"),
             (self.timeouts.answer.is_zero(), "timeouts.answer"),
             (self.timeouts.write.is_zero(), "timeouts.write"),
         ] {
@@ -258,7 +284,14 @@ impl ConfigBuilder {
                 return Err(ConfigError::ZeroLimit(name));
             }
         }
-        let ehlo = EhloReplies::new(&self.hostname, self.limits, self.smtputf8, auth.as_ref(), self.quirks);
+        let ehlo = EhloReplies::new(&Listing {
+            hostname: &self.hostname,
+            limits: self.limits,
+            smtputf8: self.smtputf8,
+            auth: auth.as_ref(),
+            quirks: self.quirks,
+            extensions: &self.extensions,
+        });
         Ok(Arc::new(Config {
             helo: format!("250 {}\r\n", self.hostname),
             ehlo,
@@ -277,6 +310,8 @@ impl ConfigBuilder {
             timeouts: self.timeouts,
             hooks: self.hooks,
             quirks: self.quirks,
+            extensions: self.extensions,
+            lmtp: self.lmtp,
         }))
     }
 }
@@ -341,6 +376,10 @@ pub enum ConfigError {
     NoEntropy,
     /// Every mechanism is excluded: AUTH could never be offered.
     NoMechanism,
+    /// BINARYMIME is for BDAT, which CHUNKING offers.
+    BinaryMimeWithoutChunking,
+    /// FUTURERELEASE holds for 1 to 999,999,999 seconds, until a time in UTC.
+    FutureRelease,
     /// AUTH requires TLS, and there is none: AUTH could never be offered.
     AuthNeedsTls,
     /// Authentication is required, and AUTH is not configured: no mail could ever be sent.
@@ -365,6 +404,10 @@ impl fmt::Display for ConfigError {
             Self::TooManyMechanisms => f.write_str("auth: there are more than 32 mechanisms"),
             Self::NoEntropy => f.write_str("entropy: none is to be had, and a mechanism of auth needs it"),
             Self::NoMechanism => f.write_str("auth: no mechanism is left, so AUTH could never be offered"),
+            Self::BinaryMimeWithoutChunking => f.write_str("extensions: binarymime needs chunking"),
+            Self::FutureRelease => f.write_str(
+                "extensions: future_release takes 1 to 999999999 seconds and a time such as 2030-01-01T00:00:00Z",
+            ),
             Self::AuthNeedsTls => f.write_str(
                 "auth: require_tls holds, but neither starttls nor implicit_tls is set, so AUTH could never be offered",
             ),
@@ -380,7 +423,7 @@ impl core::error::Error for ConfigError {}
 /// Sizes and counts that a connection cannot exceed.
 ///
 /// Command lines have RFC 5321's 512 octets, and what extensions add to them: 26 for SIZE, 17 for
-/// 8BITMIME, 500 for AUTH, 10 for SMTPUTF8 on MAIL; 12,288 for AUTH commands and SASL responses.
+/// 8BITMIME, 500 for AUTH, 10 for SMTPUTF8 on MAIL, and what each of [`Extensions`] adds; 12,288 for AUTH commands and SASL responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The size of a message in octets, after transparency (RFC 1870): 32 MiB unless changed.
@@ -394,6 +437,15 @@ pub struct Limits {
     /// Commands in a row that are not recognised, after which the connection is closed: 10 unless
     /// changed.
     pub max_unrecognized_commands: u32,
+    /// Commands on a connection, SASL responses and chunks not counted, after which it is closed with
+    /// `421 4.7.0`: no limit unless changed.
+    pub max_commands: Option<u32>,
+    /// Replies with 4xx and 5xx on a connection, those to refused credentials not counted, after which it
+    /// is closed with `421 4.7.0`: 100 unless changed. Whoever tries out addresses gets no further.
+    pub max_errors: Option<u32>,
+    /// Mail transactions on a connection, of which one more is refused with `421 4.7.0`: no limit unless
+    /// changed.
+    pub max_transactions: Option<u32>,
 }
 
 impl Default for Limits {
@@ -403,6 +455,9 @@ impl Default for Limits {
             max_content_line_octets: 65_536,
             max_recipients: 1_000,
             max_unrecognized_commands: 10,
+            max_commands: None,
+            max_errors: Some(100),
+            max_transactions: None,
         }
     }
 }
@@ -419,12 +474,25 @@ pub struct Timeouts {
     pub answer: Duration,
     /// For the peer to take what is written to it: five minutes unless changed.
     pub write: Duration,
+    /// For the whole content of a message, however it trickles in: an hour unless changed. A message of
+    /// the largest size must be able to come in that time.
+    pub message: Duration,
+    /// For the whole connection: no limit unless changed. When it has passed, what is in progress ends as
+    /// by a timeout of its own.
+    pub session: Option<Duration>,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         let five_minutes = Duration::from_secs(300);
-        Self { command: five_minutes, content: five_minutes, answer: five_minutes, write: five_minutes }
+        Self {
+            command: five_minutes,
+            content: five_minutes,
+            answer: five_minutes,
+            write: five_minutes,
+            message: Duration::from_secs(3600),
+            session: None,
+        }
     }
 }
 

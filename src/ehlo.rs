@@ -7,13 +7,25 @@ use alloc::vec::Vec;
 
 use crate::auth::{Auth, MechanismName, Needs};
 use crate::config::{Limits, Quirks};
+use crate::extensions::Extensions;
 
 /// What EHLO lists to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listed {
     pub(crate) starttls: bool,
+    pub(crate) under_tls: bool,
     /// A bit for each mechanism of the configuration.
     pub(crate) mechanisms: u32,
+}
+
+/// What the list is made of.
+pub(crate) struct Listing<'c> {
+    pub(crate) hostname: &'c str,
+    pub(crate) limits: Limits,
+    pub(crate) smtputf8: bool,
+    pub(crate) auth: Option<&'c Auth>,
+    pub(crate) quirks: Quirks,
+    pub(crate) extensions: &'c Extensions,
 }
 
 /// A reply that was put together beforehand.
@@ -23,20 +35,30 @@ pub(crate) struct Usual(u8);
 #[derive(Clone, Debug)]
 pub(crate) struct EhloReplies {
     before: String,
-    after: &'static str,
+    /// In the clear, and under TLS.
+    after: [String; 2],
     mechanisms: Vec<MechanismName>,
     auth_equals_line: bool,
     usual: Vec<(Listed, Vec<u8>)>,
 }
 
 impl EhloReplies {
-    pub(crate) fn new(hostname: &str, limits: Limits, smtputf8: bool, auth: Option<&Auth>, quirks: Quirks) -> Self {
+    pub(crate) fn new(listing: &Listing<'_>) -> Self {
+        let Listing { hostname, limits, smtputf8, auth, quirks, extensions } = *listing;
+        let after = [false, true].map(|under_tls| {
+            let mut lines = String::new();
+            if smtputf8 {
+                lines.push_str("250-SMTPUTF8\r\n");
+            }
+            extensions.list(under_tls, limits, &mut lines);
+            lines + "250 HELP\r\n"
+        });
         let mut replies = Self {
             before: format!(
                 "250-{hostname}\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250-SIZE {}\r\n",
                 limits.max_message_octets
             ),
-            after: if smtputf8 { "250-SMTPUTF8\r\n250 HELP\r\n" } else { "250 HELP\r\n" },
+            after,
             mechanisms: auth.iter().flat_map(|auth| &auth.mechanisms).map(|offer| offer.name).collect(),
             auth_equals_line: quirks.auth_equals_line,
             usual: Vec::new(),
@@ -53,8 +75,8 @@ impl EhloReplies {
             }
         }
         for mechanisms in lists {
-            for starttls in [false, true] {
-                let listed = Listed { starttls, mechanisms };
+            for (starttls, under_tls) in [(false, false), (true, false), (false, true)] {
+                let listed = Listed { starttls, under_tls, mechanisms };
                 if replies.find(listed).is_none() {
                     let mut reply = Vec::new();
                     replies.compose(listed, &mut reply);
@@ -87,7 +109,8 @@ impl EhloReplies {
                 self.list(b"250-AUTH=", listed.mechanisms, reply);
             }
         }
-        reply.extend_from_slice(self.after.as_bytes());
+        let [in_clear, under_tls] = &self.after;
+        reply.extend_from_slice(if listed.under_tls { under_tls } else { in_clear }.as_bytes());
     }
 
     fn list(&self, before: &[u8], bits: u32, reply: &mut Vec<u8>) {

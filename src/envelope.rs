@@ -1,10 +1,11 @@
 //! What is known of the mail transaction (RFC 5321, section 2.3.1).
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::command::parameters::MailParameters;
+use crate::command::parameters::{HoldParameter, MailParameters, RcptParameters};
 use crate::command::path::PathSpan;
 use crate::command::xtext;
 
@@ -23,9 +24,76 @@ pub struct Envelope {
     size: Option<u64>,
     body: Option<Body>,
     smtputf8: bool,
+    /// What only few transactions have.
+    requests: Option<Box<Requests>>,
 }
 
-/// What MAIL's BODY parameter declares (RFC 6152).
+/// What the client asks for by extensions that the configuration turns on.
+#[derive(Clone, Debug, Default)]
+struct Requests {
+    ret: Option<Ret>,
+    envid: Option<String>,
+    deliver_by: Option<DeliverBy>,
+    priority: Option<i8>,
+    hold: Option<Hold>,
+    requiretls: bool,
+    /// By the number of their forward-path, in order.
+    recipients: Vec<(usize, RecipientRequests)>,
+}
+
+/// What is asked for one recipient (RFC 3461).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct RecipientRequests {
+    notify: Option<Notify>,
+    original: Option<(Box<str>, Box<str>)>,
+}
+
+/// What a delivery status notification of failure should return (RFC 3461, section 4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ret {
+    /// `FULL`: the message.
+    Full,
+    /// `HDRS`: its headers.
+    Headers,
+}
+
+/// When a delivery status notification is wanted (RFC 3461, section 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Notify {
+    /// On delivery.
+    pub success: bool,
+    /// On failure.
+    pub failure: bool,
+    /// On delay.
+    pub delay: bool,
+}
+
+impl Notify {
+    /// `NEVER`.
+    pub const NEVER: Self = Self { success: false, failure: false, delay: false };
+}
+
+/// By when a message should be delivered (RFC 2852).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliverBy {
+    /// In how many seconds from now; not positive where the time has passed on the way.
+    pub seconds: i32,
+    /// What to do then: return the message (`R`), or notify of the delay (`N`).
+    pub return_it: bool,
+    /// Whether a notification of relaying is wanted (`T`).
+    pub trace: bool,
+}
+
+/// How long a message is to be held (RFC 4865).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// For this many seconds.
+    For(u32),
+    /// Until this time, as RFC 3339 writes it.
+    Until(String),
+}
+
+/// What MAIL's BODY parameter declares (RFC 6152, RFC 3030).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Body {
@@ -33,6 +101,8 @@ pub enum Body {
     SevenBit,
     /// `8BITMIME`.
     EightBitMime,
+    /// `BINARYMIME`: any octets, lines or not, which come by BDAT.
+    BinaryMime,
 }
 
 impl Envelope {
@@ -44,7 +114,10 @@ impl Envelope {
 
     /// The forward-paths, in the order in which they were given; duplicates are kept.
     pub fn forward_paths(&self) -> impl ExactSizeIterator<Item = Path<'_>> + DoubleEndedIterator {
-        self.forward_paths.iter().map(|&span| self.path(span))
+        self.forward_paths
+            .iter()
+            .enumerate()
+            .map(|(number, &span)| Path { requests: self.requests_for(number), ..self.path(span) })
     }
 
     /// The size that the client declared, in octets (RFC 1870).
@@ -76,6 +149,49 @@ impl Envelope {
         self.text.get(start..self.auth_end? as usize)
     }
 
+    /// What a notification of failure should return (DSN, RFC 3461).
+    #[must_use]
+    pub fn ret(&self) -> Option<Ret> {
+        self.requests.as_ref()?.ret
+    }
+
+    /// The client's own name for the envelope, decoded: 1–100 printable ASCII characters (DSN, RFC 3461).
+    #[must_use]
+    pub fn envid(&self) -> Option<&str> {
+        self.requests.as_ref()?.envid.as_deref()
+    }
+
+    /// By when the message should be delivered (DELIVERBY, RFC 2852).
+    #[must_use]
+    pub fn deliver_by(&self) -> Option<DeliverBy> {
+        self.requests.as_ref()?.deliver_by
+    }
+
+    /// The message's priority, from -9 to 9 (MT-PRIORITY, RFC 6710). Whether this client may ask for it
+    /// is the embedder's to decide.
+    #[must_use]
+    pub fn priority(&self) -> Option<i8> {
+        self.requests.as_ref()?.priority
+    }
+
+    /// How long to hold the message (FUTURERELEASE, RFC 4865).
+    #[must_use]
+    pub fn hold(&self) -> Option<&Hold> {
+        self.requests.as_ref()?.hold.as_ref()
+    }
+
+    /// Whether the message must not be relayed without TLS (REQUIRETLS, RFC 8689).
+    #[must_use]
+    pub fn requires_tls(&self) -> bool {
+        self.requests.as_ref().is_some_and(|requests| requests.requiretls)
+    }
+
+    fn requests_for(&self, number: usize) -> Option<&RecipientRequests> {
+        let recipients = &self.requests.as_ref()?.recipients;
+        let place = recipients.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        recipients.get(place).map(|(_, requests)| requests)
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.reverse_path.is_some()
     }
@@ -91,6 +207,7 @@ impl Envelope {
         self.size = parameters.size;
         self.body = parameters.body;
         self.smtputf8 = parameters.smtputf8;
+        self.requests = Requests::of(parameters);
         if let Some(auth) = parameters.auth {
             let before = self.text.len();
             // It was checked when the parameters were read.
@@ -102,21 +219,31 @@ impl Envelope {
         }
     }
 
-    pub(crate) fn push_forward_path(&mut self, line: &[u8], span: PathSpan) {
-        let stored = self.store(line, span);
-        self.forward_paths.extend(stored);
+    pub(crate) fn push_forward_path(&mut self, line: &[u8], span: PathSpan, parameters: RcptParameters<'_>) {
+        let Some(stored) = self.store(line, span) else { return };
+        let number = self.forward_paths.len();
+        self.forward_paths.push(stored);
+        if let Some(requests) = RecipientRequests::of(parameters) {
+            self.requests.get_or_insert_default().recipients.push((number, requests));
+        }
     }
 
     pub(crate) fn pop_forward_path(&mut self) {
         if let Some(span) = self.forward_paths.pop() {
             self.text.truncate(span.start as usize);
         }
+        let left = self.forward_paths.len();
+        if let Some(requests) = &mut self.requests {
+            while requests.recipients.last().is_some_and(|(number, _)| *number >= left) {
+                requests.recipients.pop();
+            }
+        }
     }
 
     /// Ends the transaction. Allocations up to a size that most transactions fit in are kept.
     pub(crate) fn clear(&mut self) {
         // Taken apart, so that no field can be forgotten.
-        let Self { text, reverse_path, forward_paths, auth_end, size, body, smtputf8 } = self;
+        let Self { text, reverse_path, forward_paths, auth_end, size, body, smtputf8, requests } = self;
         text.clear();
         if text.capacity() > KEPT_TEXT_OCTETS {
             *text = String::new();
@@ -126,6 +253,7 @@ impl Envelope {
             *forward_paths = Vec::new();
         }
         (*reverse_path, *auth_end, *size, *body, *smtputf8) = (None, None, None, None, false);
+        *requests = None;
     }
 
     fn store(&mut self, line: &[u8], span: PathSpan) -> Option<PathSpan> {
@@ -140,7 +268,50 @@ impl Envelope {
         Path {
             mailbox: self.text.get(span.start as usize..span.end as usize).unwrap_or_default(),
             at: span.at.map(|at| (at - span.start) as usize),
+            requests: None,
         }
+    }
+}
+
+impl Requests {
+    fn of(parameters: MailParameters<'_>) -> Option<Box<Self>> {
+        let MailParameters { ret, envid, deliver_by, priority, hold, requiretls, .. } = parameters;
+        let any = ret.is_some()
+            || envid.is_some()
+            || deliver_by.is_some()
+            || priority.is_some()
+            || hold.is_some()
+            || requiretls;
+        any.then(|| {
+            // What is decoded here was checked when the parameters were read.
+            let envid = envid.map(|encoded| {
+                let mut text = String::with_capacity(encoded.len());
+                let _ = xtext::decode_onto(&mut text, encoded);
+                text
+            });
+            let hold = hold.map(|hold| match hold {
+                HoldParameter::For(seconds) => Hold::For(seconds),
+                HoldParameter::Until(time) => Hold::Until(String::from_utf8_lossy(time).into_owned()),
+            });
+            Box::new(Self { ret, envid, deliver_by, priority, hold, requiretls, recipients: Vec::new() })
+        })
+    }
+}
+
+impl RecipientRequests {
+    fn of(parameters: RcptParameters<'_>) -> Option<Self> {
+        let RcptParameters { notify, original } = parameters;
+        let original = original.map(|(kind, encoded)| {
+            let kind = String::from_utf8_lossy(kind).into_owned();
+            let mut address = String::with_capacity(encoded.len());
+            let decoded = xtext::decode_onto(&mut address, encoded);
+            if decoded.is_none() || kind.eq_ignore_ascii_case("utf-8") {
+                address.clear();
+                let _ = xtext::decode_utf8_onto(&mut address, encoded);
+            }
+            (kind.into(), address.into())
+        });
+        (notify.is_some() || original.is_some()).then_some(Self { notify, original })
     }
 }
 
@@ -153,6 +324,7 @@ impl fmt::Debug for Envelope {
             .field("body", &self.body)
             .field("auth", &self.auth())
             .field("smtputf8", &self.smtputf8)
+            .field("requests", &self.requests)
             .finish()
     }
 }
@@ -164,6 +336,7 @@ impl fmt::Debug for Envelope {
 pub struct Path<'e> {
     mailbox: &'e str,
     at: Option<usize>,
+    requests: Option<&'e RecipientRequests>,
 }
 
 impl<'e> Path<'e> {
@@ -190,6 +363,20 @@ impl<'e> Path<'e> {
     #[must_use]
     pub fn domain(self) -> Option<&'e str> {
         self.mailbox.get(self.at? + 1..)
+    }
+
+    /// When a notification about this recipient is wanted (DSN, RFC 3461); `None` where the client does
+    /// not say, and for a reverse-path.
+    #[must_use]
+    pub fn notify(self) -> Option<Notify> {
+        self.requests?.notify
+    }
+
+    /// To whom the message was addressed first (DSN's ORCPT, RFC 3461): the type of the address, such as
+    /// `rfc822`, and the address, decoded.
+    #[must_use]
+    pub fn original_recipient(self) -> Option<(&'e str, &'e str)> {
+        self.requests?.original.as_ref().map(|(kind, address)| (&**kind, &**address))
     }
 }
 

@@ -131,6 +131,7 @@ mod config;
 mod connection;
 mod ehlo;
 mod envelope;
+mod extensions;
 mod framing;
 mod handler;
 mod question;
@@ -147,7 +148,8 @@ pub use action::{AbortReason, Aborted, Action, AuthFailure, Challenge, Event, Ho
 pub use auth::{Auth, AuthQuestion, AuthRequest, AuthResult, AuthTurn, Hidden, MechanismName, Refusal};
 pub use config::{Config, ConfigBuilder, ConfigError, Hooks, Limits, Newlines, NoEntropy, Quirks, Timeouts};
 pub use connection::Connection;
-pub use envelope::{Body, Envelope, Path};
+pub use envelope::{Body, DeliverBy, Envelope, Hold, Notify, Path, Ret};
+pub use extensions::{Extensions, FutureRelease};
 pub use handler::{AsyncHandler, Handler, OwnedHookCall};
 pub use question::{Answer, NotAsked, Verdict};
 pub use read_buffer::{Poll, ReadBuffer};

@@ -4,6 +4,7 @@
 //! or an answer that is dropped instead tells its connection so, which then fails closed at once.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -25,6 +26,10 @@ pub enum Verdict {
     Reply(Reply),
     /// The hook cannot decide now: `451 4.3.0`, the same as no answer at all.
     TryLater,
+    /// LMTP's end of a message only (RFC 2033, section 4.2): a verdict for each forward-path, in their
+    /// order. One that is missing, and one that is none for a single recipient, is
+    /// [`TryLater`](Self::TryLater); so is the whole where a single verdict is asked for.
+    Recipients(Vec<Self>),
 }
 
 impl From<Reply> for Verdict {

@@ -65,6 +65,19 @@ pub enum Greeting {
     Helo,
     /// EHLO.
     Ehlo,
+    /// LHLO (RFC 2033): EHLO's counterpart in LMTP.
+    Lhlo,
+}
+
+impl Greeting {
+    /// Whether extensions are in use.
+    #[must_use]
+    pub fn is_extended(self) -> bool {
+        match self {
+            Self::Helo => false,
+            Self::Ehlo | Self::Lhlo => true,
+        }
+    }
 }
 
 #[derive(Clone, Default)]

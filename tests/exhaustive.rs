@@ -384,7 +384,7 @@ impl<'w> Run<'w> {
         let (session, envelope) = (self.connection.session(), self.connection.envelope());
         let hello = match session.greeting() {
             Some(Greeting::Helo) => Some(Hello::Helo),
-            Some(Greeting::Ehlo) => Some(Hello::Ehlo),
+            Some(Greeting::Ehlo | Greeting::Lhlo) => Some(Hello::Ehlo),
             None => None,
         };
         let transaction = envelope.reverse_path().map(|_| envelope.forward_paths().len());

@@ -8,7 +8,9 @@ use std::time::Duration;
 use sansmtp::auth::mechanism::{Anonymous, CramMd5, External, Login, OAuthBearer, Plain, Scram, XOAuth2};
 use sansmtp::auth::{Policy, ScramHash};
 use sansmtp::testing::Play;
-use sansmtp::{Auth, Config, Hooks, Limits, Newlines, Quirks, Secret, TlsInfo, TlsVersion};
+use sansmtp::{
+    Auth, Config, Extensions, FutureRelease, Hooks, Limits, Newlines, Quirks, Secret, Timeouts, TlsInfo, TlsVersion,
+};
 
 #[test]
 fn every_transcript_holds_however_it_is_cut() {
@@ -178,13 +180,35 @@ fn configure(words: &BTreeMap<&str, &str>) -> Arc<Config> {
             space_after_colon: has("space-after-colon"),
             bare_paths: has("bare-paths"),
         })
+        .timeouts(Timeouts {
+            session: number("session-timeout").map(|seconds| Duration::from_secs(seconds.into())),
+            ..Timeouts::default()
+        })
         .hooks(hooks(words.get("hooks").copied().unwrap_or("message")))
         .limits(Limits {
             max_message_octets: number("max-size").unwrap_or(33_554_432).into(),
             max_recipients: number("max-recipients").unwrap_or(100).try_into().expect("a count"),
             max_content_line_octets: number("max-line").unwrap_or(65_536).try_into().expect("a length"),
+            max_commands: number("max-commands"),
+            max_errors: number("max-errors").or(Limits::default().max_errors),
+            max_transactions: number("max-transactions"),
             ..Limits::default()
         });
+    let mut extensions = Extensions {
+        chunking: has("chunking") || has("binarymime"),
+        binarymime: has("binarymime"),
+        dsn: has("dsn"),
+        deliver_by: number("deliver-by"),
+        mt_priority: has("mt-priority"),
+        requiretls: has("requiretls"),
+        limits: has("limits"),
+        ..Extensions::default()
+    };
+    if let Some((interval, time)) = words.get("future-release").and_then(|release| release.split_once(',')) {
+        let max_interval = interval.parse().expect("a number");
+        extensions.future_release = Some(FutureRelease { max_interval, max_date_time: time.into() });
+    }
+    builder = builder.extensions(extensions).lmtp(has("lmtp"));
     if let Some(octets) = words.get("entropy") {
         builder = builder.entropy(entropy(hex(octets)));
     }
@@ -230,6 +254,7 @@ fn hooks(names: &str) -> Hooks {
     names.split(',').fold(Hooks::NONE, |hooks, name| {
         hooks
             | match name {
+                "none" => Hooks::NONE,
                 "connect" => Hooks::CONNECT,
                 "helo" | "ehlo" => Hooks::HELLO,
                 "mail" => Hooks::MAIL,

@@ -1,5 +1,6 @@
 //! Command lines (RFC 5321, section 4.1).
 
+pub(crate) mod date_time;
 pub(crate) mod parameters;
 pub(crate) mod path;
 pub(crate) mod xtext;
@@ -9,9 +10,11 @@ pub(crate) mod xtext;
 pub(crate) enum Verb {
     Helo,
     Ehlo,
+    Lhlo,
     Mail,
     Rcpt,
     Data,
+    Bdat,
     Rset,
     Noop,
     Vrfy,
@@ -40,9 +43,11 @@ fn verb(word: &[u8]) -> Verb {
     match &upper {
         b"HELO" => Verb::Helo,
         b"EHLO" => Verb::Ehlo,
+        b"LHLO" => Verb::Lhlo,
         b"MAIL" => Verb::Mail,
         b"RCPT" => Verb::Rcpt,
         b"DATA" => Verb::Data,
+        b"BDAT" => Verb::Bdat,
         b"RSET" => Verb::Rset,
         b"NOOP" => Verb::Noop,
         b"VRFY" => Verb::Vrfy,

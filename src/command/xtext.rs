@@ -28,6 +28,53 @@ pub(crate) fn is_mailbox_or_null(encoded: &[u8]) -> bool {
     fits.is_some() && decoded.get(..length).is_some_and(|decoded| decoded == b"<>" || path::is_mailbox(decoded))
 }
 
+/// Whether `encoded` is xtext for printable ASCII.
+pub(crate) fn is_xtext(encoded: &[u8]) -> bool {
+    decode(encoded, |_| ()).is_some()
+}
+
+/// Whether `encoded` is an internationalised address as ORCPT has it (RFC 6533, section 3):
+/// `utf-8-addr-xtext` or `utf-8-addr-unitext`.
+pub(crate) fn is_utf8_address(encoded: &[u8]) -> bool {
+    decode_utf8(encoded, |_| ()).is_some()
+}
+
+/// Decodes such an address onto the end of `text`; `None`, and `text` as it was, if it is none.
+pub(crate) fn decode_utf8_onto(text: &mut String, encoded: &[u8]) -> Option<()> {
+    let before = text.len();
+    let decoded = decode_utf8(encoded, |character| text.push(character));
+    if decoded.is_none() {
+        text.truncate(before);
+    }
+    decoded
+}
+
+fn decode_utf8(encoded: &[u8], mut sink: impl FnMut(char)) -> Option<()> {
+    let mut rest = core::str::from_utf8(encoded).ok().filter(|text| !text.is_empty())?;
+    while let Some(character) = rest.chars().next() {
+        rest = match character {
+            // `\x{1F980}`: what cannot be written otherwise.
+            '\\' => {
+                let (digits, behind) = rest.strip_prefix("\\x{")?.split_once('}')?;
+                let usual = (2..=6).contains(&digits.len()) && digits.bytes().all(|digit| hex(digit).is_some());
+                let character = char::from_u32(u32::from_str_radix(digits, 16).ok()?)?;
+                if !usual || character.is_control() {
+                    return None;
+                }
+                sink(character);
+                behind
+            }
+            '+' | '=' => return None,
+            _ if character == ' ' || character.is_control() => return None,
+            _ => {
+                sink(character);
+                rest.get(character.len_utf8()..)?
+            }
+        };
+    }
+    Some(())
+}
+
 fn decode(encoded: &[u8], mut sink: impl FnMut(char)) -> Option<()> {
     if encoded.is_empty() {
         return None;

@@ -33,7 +33,7 @@ impl Session {
     /// What hides every mechanism from this client for longer than a transaction.
     pub(super) fn auth_hidden(&self, config: &Config) -> Option<Hidden> {
         let greeted = match self.greeting() {
-            Some(Greeting::Ehlo) => true,
+            Some(Greeting::Ehlo | Greeting::Lhlo) => true,
             Some(Greeting::Helo) => config.quirks.auth_after_helo,
             None => false,
         };
@@ -93,10 +93,11 @@ impl Connection {
             return failed(self, AuthFailure::NotOffered, canned::NOT_IMPLEMENTED);
         };
         // Sequence before encryption: a client that has not said EHLO cannot know what is offered.
-        let greeted = self.session.greeting() == Some(Greeting::Ehlo)
+        let greeted = self.session.greeting().is_some_and(Greeting::is_extended)
             || self.config.quirks.auth_after_helo && self.session.greeting().is_some();
         if !greeted {
-            return failed(self, AuthFailure::OutOfSequence, canned::SAY_EHLO_FIRST);
+            let reply = if self.config.lmtp { canned::SAY_LHLO_FIRST } else { canned::SAY_EHLO_FIRST };
+            return failed(self, AuthFailure::OutOfSequence, reply);
         }
         match self.auth_hidden() {
             Some(Hidden::NeedsTls) => return failed(self, AuthFailure::TlsRequired, canned::ENCRYPTION_REQUIRED),

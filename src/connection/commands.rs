@@ -4,11 +4,13 @@ use core::time::Duration;
 
 use super::hooks::Asked;
 use super::{Connection, Outgoing, Stage};
+use crate::action::AbortReason;
 use crate::canned::{self, Canned};
 use crate::command::parameters::{self, BadParameters, MailParameters, Offered};
 use crate::command::path::{self, Kind, PathSpan};
 use crate::command::{self, Verb};
 use crate::ehlo::Listed;
+use crate::envelope::Body;
 use crate::session::Greeting;
 
 impl Connection {
@@ -23,18 +25,29 @@ impl Connection {
             }
             return;
         }
+        let verb = self.spoken(verb);
+        self.counts.commands = self.counts.commands.saturating_add(1);
+        if self.config.limits.max_commands.is_some_and(|most| self.counts.commands > most) {
+            self.give_up(AbortReason::Reset);
+            return self.say(canned::TOO_MANY_COMMANDS);
+        }
         if verb != Verb::Unknown {
             self.unrecognized = 0;
         }
         // RFC 2920, section 3.2: only replies to RSET, MAIL and RCPT may wait for more of their group.
         self.flush_due = !matches!(verb, Verb::Rset | Verb::Mail | Verb::Rcpt);
-        if let Some(reply) = self.forbidden(verb) {
+        let forbidden = self.forbidden(verb);
+        if verb == Verb::Bdat {
+            return self.bdat(arguments, forbidden);
+        }
+        if let Some(reply) = forbidden {
             self.say(reply);
             return;
         }
         match verb {
             Verb::Helo => self.hello(Greeting::Helo, arguments),
             Verb::Ehlo => self.hello(Greeting::Ehlo, arguments),
+            Verb::Lhlo => self.hello(Greeting::Lhlo, arguments),
             Verb::Mail => self.mail(arguments),
             Verb::Rcpt => self.rcpt(arguments),
             Verb::Data => self.data(arguments),
@@ -46,9 +59,34 @@ impl Connection {
             Verb::Quit => self.ask_without_argument(Asked::Quit, arguments),
             Verb::StartTls => self.start_tls(arguments, nothing_follows),
             Verb::Auth => self.auth(now, arguments),
+            // Taken above, whatever stands in its way.
+            Verb::Bdat => {}
             Verb::Unknown if command::is_http(line) => self.say_and_close(canned::NOT_SMTP),
             Verb::Unknown => self.ask(Asked::Unknown, line),
         }
+    }
+
+    /// The command, if it is one of the protocol and the extensions that are spoken here.
+    fn spoken(&self, verb: Verb) -> Verb {
+        let is_spoken = match verb {
+            // RFC 2033, section 4.1.
+            Verb::Helo | Verb::Ehlo => !self.config.lmtp,
+            Verb::Lhlo => self.config.lmtp,
+            Verb::Bdat => self.config.extensions.chunking,
+            Verb::Mail
+            | Verb::Rcpt
+            | Verb::Data
+            | Verb::Rset
+            | Verb::Noop
+            | Verb::Vrfy
+            | Verb::Expn
+            | Verb::Help
+            | Verb::Quit
+            | Verb::StartTls
+            | Verb::Auth
+            | Verb::Unknown => true,
+        };
+        if is_spoken { verb } else { Verb::Unknown }
     }
 
     /// A line with octets that no command has is thrown away whole. What is said of it depends on
@@ -65,7 +103,7 @@ impl Connection {
             return Some(canned::BAD_LINE);
         }
         if line.iter().any(u8::is_ascii_control) {
-            let hello = matches!(verb, Verb::Helo | Verb::Ehlo);
+            let hello = matches!(verb, Verb::Helo | Verb::Ehlo | Verb::Lhlo);
             return Some(if hello { canned::HELLO_ARGUMENT } else { canned::BAD_CHARACTER });
         }
         // Octets beyond ASCII are 500 without an extension that says otherwise (section 2.4). With it,
@@ -73,7 +111,7 @@ impl Connection {
         if !self.config.smtputf8 {
             return Some(canned::BAD_LINE);
         }
-        let has_name = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Helo | Verb::Ehlo);
+        let has_name = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Helo | Verb::Ehlo | Verb::Lhlo);
         (!has_name && core::str::from_utf8(line).is_err()).then_some(canned::BAD_CHARACTER)
     }
 
@@ -88,6 +126,7 @@ impl Connection {
             verb,
             Verb::Helo
                 | Verb::Ehlo
+                | Verb::Lhlo
                 | Verb::Rset
                 | Verb::Noop
                 | Verb::Quit
@@ -98,9 +137,9 @@ impl Connection {
         if needs_tls && !allowed_before_tls {
             return Some(canned::TLS_REQUIRED);
         }
-        let transaction = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Data);
+        let transaction = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Data | Verb::Bdat);
         if transaction && self.session.greeting().is_none() {
-            return Some(canned::SAY_HELLO_FIRST);
+            return Some(if self.config.lmtp { canned::SAY_LHLO_FIRST } else { canned::SAY_HELLO_FIRST });
         }
         // RFC 4954, section 6.
         let needs_auth = transaction || matches!(verb, Verb::Vrfy | Verb::Expn | Verb::Help);
@@ -129,6 +168,7 @@ impl Connection {
         }
         let listed = Listed {
             starttls: self.config.starttls && !self.session.is_under_tls(),
+            under_tls: self.session.is_under_tls(),
             mechanisms: match &self.config.auth {
                 Some(auth) if self.session.auth_hidden(&self.config).is_none() => auth.listed(&self.session),
                 Some(_) | None => 0,
@@ -146,6 +186,9 @@ impl Connection {
         if self.envelope.is_open() {
             return self.say(canned::NESTED_MAIL);
         }
+        if self.config.limits.max_transactions.is_some_and(|most| self.counts.transactions >= most) {
+            return self.say_and_close(canned::TOO_MANY_TRANSACTIONS);
+        }
         let quirks = self.config.quirks;
         let Some(path) = command::after_keyword(arguments, b"FROM:", quirks.space_after_colon) else {
             return self.say(canned::MAIL_SYNTAX);
@@ -153,12 +196,7 @@ impl Connection {
         let Some((span, used)) = path::parse(path, Kind::Reverse, self.path_rules()) else {
             return self.say(canned::BAD_REVERSE_PATH);
         };
-        let offered = Offered {
-            auth: self.config.auth.is_some(),
-            smtputf8: self.config.smtputf8,
-            extensions: self.session.greeting() == Some(Greeting::Ehlo),
-        };
-        let parameters = match parameters::mail(path.get(used..).unwrap_or_default(), offered) {
+        let parameters = match parameters::mail(path.get(used..).unwrap_or_default(), self.offered()) {
             Ok(parameters) => parameters,
             Err(bad) => return self.say(bad.reply()),
         };
@@ -166,8 +204,19 @@ impl Connection {
             return self.say(reply);
         }
         // RFC 4954, section 5: a client that has not authenticated is not believed.
+        self.counts.transactions = self.counts.transactions.saturating_add(1);
         self.envelope.open(path, span, parameters, self.session.is_authenticated());
         self.ask(Asked::Mail, &[]);
+    }
+
+    fn offered(&self) -> Offered<'_> {
+        Offered {
+            auth: self.config.auth.is_some(),
+            smtputf8: self.config.smtputf8,
+            extensions: &self.config.extensions,
+            under_tls: self.session.is_under_tls(),
+            extended: self.session.greeting().is_some_and(Greeting::is_extended),
+        }
     }
 
     fn path_rules(&self) -> path::Rules {
@@ -195,16 +244,17 @@ impl Connection {
         let Some((span, used)) = path::parse(path, Kind::Forward, self.path_rules()) else {
             return self.say(canned::BAD_FORWARD_PATH);
         };
-        if let Err(bad) = parameters::rcpt(path.get(used..).unwrap_or_default()) {
-            return self.say(bad.reply());
-        }
+        let parameters = match parameters::rcpt(path.get(used..).unwrap_or_default(), self.offered()) {
+            Ok(parameters) => parameters,
+            Err(bad) => return self.say(bad.reply()),
+        };
         if !self.envelope.is_smtputf8() && !is_ascii(path, span) {
             return self.say(canned::NON_ASCII_FORWARD_PATH);
         }
         if self.envelope.recipients() >= self.config.limits.max_recipients {
             return self.say(canned::TOO_MANY_RECIPIENTS);
         }
-        self.envelope.push_forward_path(path, span);
+        self.envelope.push_forward_path(path, span, parameters);
         self.ask(Asked::Rcpt, &[]);
     }
 
@@ -214,7 +264,11 @@ impl Connection {
         } else if !self.envelope.is_open() {
             self.say(canned::MAIL_FIRST);
         } else if self.envelope.recipients() == 0 {
-            self.say(canned::NO_RECIPIENTS);
+            self.say(self.no_recipients());
+        } else if self.chunks.is_some() {
+            self.say(canned::CHUNKED);
+        } else if self.envelope.body() == Some(Body::BinaryMime) {
+            self.say(canned::BINARY_BY_BDAT);
         } else {
             self.ask(Asked::Data, &[]);
         }
@@ -227,8 +281,8 @@ impl Connection {
             self.say(canned::TLS_ACTIVE);
         } else if !self.config.starttls {
             self.say(canned::NOT_IMPLEMENTED);
-        } else if self.session.greeting() != Some(Greeting::Ehlo) {
-            self.say(canned::SAY_EHLO_FIRST);
+        } else if !self.session.greeting().is_some_and(Greeting::is_extended) {
+            self.say(if self.config.lmtp { canned::SAY_LHLO_FIRST } else { canned::SAY_EHLO_FIRST });
         } else if !nothing_follows {
             // CVE-2011-0411: octets that were put behind STARTTLS would be taken for the client's, said
             // under TLS.

@@ -19,6 +19,11 @@ pub(crate) enum Asked {
     Mail,
     Rcpt,
     Data,
+    /// The first BDAT of a transaction: what DATA asks, and then so many octets.
+    FirstChunk {
+        octets: u64,
+        last: bool,
+    },
     Message {
         octets: u64,
     },
@@ -46,7 +51,7 @@ impl Asked {
             Self::Hello(_) => Hooks::HELLO,
             Self::Mail => Hooks::MAIL,
             Self::Rcpt => Hooks::RCPT,
-            Self::Data => Hooks::DATA,
+            Self::Data | Self::FirstChunk { .. } => Hooks::DATA,
             Self::Message { .. } => Hooks::MESSAGE,
             Self::Reset => Hooks::RSET,
             Self::Noop => Hooks::NOOP,
@@ -67,7 +72,7 @@ impl Asked {
             Self::Hello(greeting) => Hook::Hello(greeting, text),
             Self::Mail => Hook::Mail,
             Self::Rcpt => Hook::Rcpt,
-            Self::Data => Hook::Data,
+            Self::Data | Self::FirstChunk { .. } => Hook::Data,
             Self::Message { octets } => Hook::Message { octets },
             Self::Reset => Hook::Reset,
             Self::Noop => Hook::Noop(text),
@@ -90,7 +95,11 @@ impl Asked {
             Self::Verify => &[250, 251, 252],
             Self::Expand => &[250, 252],
             Self::Quit => &[221],
-            Self::Hello(Greeting::Ehlo) | Self::Unknown | Self::Authenticator { .. } | Self::Turn { .. } => &[],
+            Self::Hello(Greeting::Ehlo | Greeting::Lhlo)
+            | Self::FirstChunk { .. }
+            | Self::Unknown
+            | Self::Authenticator { .. }
+            | Self::Turn { .. } => &[],
         }
     }
 }
@@ -124,6 +133,7 @@ impl Connection {
                 | Asked::Mail
                 | Asked::Rcpt
                 | Asked::Data
+                | Asked::FirstChunk { .. }
                 | Asked::Message { .. }
                 | Asked::Reset
                 | Asked::Noop
@@ -160,8 +170,14 @@ impl Connection {
 
     fn settle(&mut self, about: Asked, verdict: Verdict, held: &[u8]) {
         match verdict {
+            Verdict::Recipients(verdicts) if self.config.lmtp && matches!(about, Asked::Message { .. }) => {
+                self.report_to_recipients(verdicts);
+            }
+            _ if self.config.lmtp && matches!(about, Asked::Message { .. }) => {
+                self.report_to_recipients_alike(&verdict)
+            }
             Verdict::Accept => self.accept(about, None, held),
-            Verdict::TryLater => self.refuse(about, canned::NOT_ANSWERED),
+            Verdict::TryLater | Verdict::Recipients(_) => self.refuse(about, canned::NOT_ANSWERED),
             Verdict::Reply(reply) if about == Asked::Unknown => {
                 // Whatever the command was, only its handler knows what it means.
                 self.stage = if reply.code() == 421 { Stage::Closing } else { Stage::Ready };
@@ -176,16 +192,21 @@ impl Connection {
                 self.undo(about);
                 self.after_refusal(about, reply.code() == 421);
                 self.say_reply(&reply);
+                self.hold_reply_back();
             }
         }
     }
 
     fn refuse(&mut self, about: Asked, reply: Canned) {
+        if self.config.lmtp && matches!(about, Asked::Message { .. }) {
+            return self.report_to_recipients_alike(&Verdict::Reply(reply.into()));
+        }
         self.undo(about);
         // In place of a greeting there is only 421 and 554 (RFC 5321, section 4.3.2).
         let reply = if about == Asked::Connect { canned::NOT_GREETED } else { reply };
         self.after_refusal(about, about == Asked::Connect);
         self.say(reply);
+        self.hold_reply_back();
         self.held.clear();
     }
 
@@ -196,7 +217,7 @@ impl Connection {
             Asked::Hello(greeting) => {
                 self.session.greet(greeting, held);
                 // RFC 5321, section 4.1.4: as if RSET had been given.
-                self.envelope.clear();
+                self.clear_transaction();
                 self.hello_reply(greeting)
             }
             Asked::Mail => Outgoing::Canned(canned::MAIL_OK),
@@ -205,12 +226,14 @@ impl Connection {
                 self.begin_content();
                 Outgoing::Canned(canned::DATA_START)
             }
+            // The reply comes behind the chunk.
+            Asked::FirstChunk { octets, last } => return self.begin_chunk(octets, last),
             Asked::Message { .. } => {
-                self.envelope.clear();
+                self.clear_transaction();
                 Outgoing::Canned(canned::MESSAGE_OK)
             }
             Asked::Reset => {
-                self.envelope.clear();
+                self.clear_transaction();
                 Outgoing::Canned(canned::RESET)
             }
             Asked::Noop => Outgoing::Canned(canned::NOOP),
@@ -236,11 +259,12 @@ impl Connection {
             Asked::Rcpt => self.envelope.pop_forward_path(),
             // RSET forgets the transaction even when its hook fails: the client relies on that. A message
             // that is refused is over as well (RFC 5321, section 3.3).
-            Asked::Mail | Asked::Message { .. } | Asked::Reset => self.envelope.clear(),
+            Asked::Mail | Asked::Message { .. } | Asked::Reset => self.clear_transaction(),
             Asked::Connect => self.turned_away = true,
             // RFC 5321, section 4.1.4: the server stays in the state it was in.
             Asked::Hello(_)
             | Asked::Data
+            | Asked::FirstChunk { .. }
             | Asked::Noop
             | Asked::Verify
             | Asked::Expand
@@ -252,6 +276,10 @@ impl Connection {
     }
 
     fn after_refusal(&mut self, about: Asked, close: bool) {
+        if let Asked::FirstChunk { octets, .. } = about {
+            // RFC 3030, section 2: the octets come all the same, and the reply behind them.
+            return self.discard_chunk(octets, close);
+        }
         self.stage = if close || about == Asked::Quit { Stage::Closing } else { Stage::Ready };
     }
 }

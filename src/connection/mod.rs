@@ -19,8 +19,10 @@
 //! ```
 
 mod auth;
+mod chunks;
 mod commands;
 mod hooks;
+mod lmtp;
 mod view;
 
 use alloc::boxed::Box;
@@ -36,8 +38,8 @@ use crate::auth::{AuthResult, Credentials, Running};
 use crate::canned::{self, Canned};
 use crate::config::{Config, Hooks};
 use crate::ehlo::Usual;
-use crate::envelope::Envelope;
-use crate::framing::content::{Content, Fault, Rules, Unit};
+use crate::envelope::{Body, Envelope};
+use crate::framing::content::{Content, Fault, Form, Rules, Unit};
 use crate::framing::lines::{Framed, Lines, is_auth};
 use crate::question::{Answer, AnswerKind, NotAsked, Slot, Verdict};
 use crate::reply::Reply;
@@ -46,6 +48,7 @@ use crate::session::{Peer, Session, TlsInfo};
 
 use self::auth::AuthEvent;
 pub(crate) use self::hooks::Asked;
+use self::lmtp::Report;
 
 /// One SMTP connection, seen from the server.
 ///
@@ -86,13 +89,27 @@ pub struct Connection {
     /// The reply that is out must not wait for those to further commands of its group.
     flush_due: bool,
 
+    /// The message that is coming in chunks.
+    chunks: Option<Box<Content>>,
+
     /// When the wait for the present line or piece of content ends; set when it begins.
     deadline: Option<Duration>,
+    /// When the wait for the whole of the present message ends.
+    message_deadline: Option<Duration>,
+    counts: Counts,
     unrecognized: u32,
     /// The connect hook refused: only QUIT is answered (RFC 5321, section 3.1).
     turned_away: bool,
     input_ended: bool,
     shutting_down: bool,
+}
+
+/// What is counted over the whole connection.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    commands: u32,
+    errors: u32,
+    transactions: u32,
 }
 
 /// What the connection is waiting for.
@@ -106,6 +123,12 @@ enum Stage {
     Exchange,
     /// Message content.
     Content(Content),
+    /// Message content by BDAT: the rest of a chunk.
+    Chunk { left: u64, last: bool },
+    /// The rest of a chunk that nobody wants, to be answered behind it.
+    Discarding { left: u64, reply: Option<Outgoing>, close: bool },
+    /// Nothing: the recipients' replies are being given out.
+    Reporting(Box<Report>),
     /// An answer. `asked_until` is set once the question has been given out.
     Asking { about: Asked, asked_until: Option<Duration> },
     /// The end of the pause before a refusal.
@@ -187,7 +210,10 @@ impl Connection {
             out: Vec::new(),
             unflushed: false,
             flush_due: false,
+            chunks: None,
             deadline: None,
+            message_deadline: None,
+            counts: Counts::default(),
             unrecognized: 0,
             turned_away: false,
             input_ended: false,
@@ -251,11 +277,14 @@ impl Connection {
             | Stage::Ready
             | Stage::Exchange
             | Stage::Content(_)
+            | Stage::Chunk { .. }
+            | Stage::Discarding { .. }
+            | Stage::Reporting(_)
             | Stage::Asking { .. }
             | Stage::Pausing { .. }
             | Stage::Closing => return Err(NotAsked),
         }
-        self.envelope.clear();
+        self.clear_transaction();
         self.lines.reset();
         self.deadline = None;
         self.session.enter_tls(tls);
@@ -301,6 +330,7 @@ impl Connection {
     }
 
     pub(crate) fn advance(&mut self, now: Duration, input: &mut &[u8]) -> Next {
+        let whole = input.len();
         loop {
             // `take` would write, and copy, on every turn.
             if let Some(event) = self.event {
@@ -317,11 +347,12 @@ impl Connection {
             if let Some(outgoing) = self.outgoing {
                 self.outgoing = None;
                 self.unflushed = true;
-                return Next::Reply(outgoing);
+                return Next::Reply(self.count_error(outgoing));
             }
             if self.flush_due && self.unflushed && !matches!(self.stage, Stage::Asking { .. }) {
                 return self.flush(now);
             }
+            let before = whole - input.len();
             let next = match &self.stage {
                 Stage::Opening => {
                     self.ask(Asked::Connect, &[]);
@@ -330,6 +361,12 @@ impl Connection {
                 Stage::Ready => self.read_command(now, input),
                 Stage::Exchange => self.read_response(now, input),
                 Stage::Content(_) => self.read_content(now, input),
+                Stage::Chunk { .. } => self.read_chunk(now, input),
+                Stage::Discarding { .. } => self.read_discarded(now, input),
+                Stage::Reporting(_) => {
+                    self.report_next();
+                    None
+                }
                 Stage::Asking { about, asked_until } => {
                     let (about, asked_until) = (*about, *asked_until);
                     self.await_answer(now, about, asked_until)
@@ -350,8 +387,11 @@ impl Connection {
                 }
                 Stage::Closing => Some(self.wait(now, Next::Close)),
             };
-            if let Some(next) = next {
-                return next;
+            match next {
+                // Behind a BDAT its chunk begins in the same input.
+                Some(Next::Piece { skipped, length }) => return Next::Piece { skipped: before + skipped, length },
+                Some(next) => return next,
+                None => {}
             }
         }
     }
@@ -386,11 +426,27 @@ impl Connection {
         self.stage = Stage::Closing;
     }
 
+    /// Counts a reply that is an error; the last that is borne becomes the last of all.
+    fn count_error(&mut self, outgoing: Outgoing) -> Outgoing {
+        let is_error = matches!(self.encoded(outgoing), [b'4' | b'5', ..]);
+        if !is_error || matches!(self.stage, Stage::Closing) {
+            return outgoing;
+        }
+        self.counts.errors = self.counts.errors.saturating_add(1);
+        if self.config.limits.max_errors.is_none_or(|most| self.counts.errors < most) {
+            return outgoing;
+        }
+        self.give_up(AbortReason::Reset);
+        Outgoing::Canned(canned::TOO_MANY_ERRORS)
+    }
+
     fn read_command(&mut self, now: Duration, input: &mut &[u8]) -> Option<Next> {
         if self.shutting_down {
+            self.abort_chunks(AbortReason::ConnectionLost);
             self.say_and_close(canned::SHUTTING_DOWN);
             return None;
         }
+        self.message_deadline = self.message_deadline.filter(|_| self.chunks.is_some());
         // The first octet of a TLS record that carries a handshake: no command begins so.
         if !self.session.is_under_tls() && self.lines.first_octet(input) == Some(0x16) {
             self.say_and_close(canned::NOT_SMTP);
@@ -431,15 +487,7 @@ impl Connection {
             Unit::Fault(fault) => self.abort_content(octets, fault.into()),
             Unit::End => match fault {
                 None => self.ask(Asked::Message { octets }, &[]),
-                Some(fault) => {
-                    self.envelope.clear();
-                    self.stage = Stage::Ready;
-                    self.say(match fault {
-                        Fault::BareCr | Fault::BareLf | Fault::Nul => canned::BAD_CONTENT,
-                        Fault::TooBig => canned::MESSAGE_TOO_BIG,
-                        Fault::LineTooLong => canned::CONTENT_LINE_TOO_LONG,
-                    });
-                }
+                Some(fault) => self.refuse_content(fault),
             },
             Unit::Incomplete => return self.await_input(now, self.config.timeouts.content),
         }
@@ -447,11 +495,36 @@ impl Connection {
     }
 
     fn begin_content(&mut self) {
-        self.stage = Stage::Content(Content::new(Rules {
+        self.stage = Stage::Content(Content::new(self.content_rules(false)));
+    }
+
+    fn content_rules(&self, chunks: bool) -> Rules {
+        Rules {
+            form: match self.envelope.body() {
+                Some(Body::BinaryMime) => Form::Binary,
+                Some(Body::SevenBit | Body::EightBitMime) | None if chunks => Form::Chunks,
+                Some(Body::SevenBit | Body::EightBitMime) | None => Form::Data,
+            },
             newlines: self.config.newlines,
             max_octets: self.config.limits.max_message_octets,
             max_line_octets: self.config.limits.max_content_line_octets,
-        }));
+        }
+    }
+
+    /// Answers content that was found to be unacceptable, at its end.
+    fn refuse_content(&mut self, fault: Fault) {
+        let reply = match fault {
+            Fault::BareCr | Fault::BareLf | Fault::Nul => canned::BAD_CONTENT,
+            Fault::TooBig => canned::MESSAGE_TOO_BIG,
+            Fault::LineTooLong => canned::CONTENT_LINE_TOO_LONG,
+        };
+        let whole = matches!(self.stage, Stage::Content(_) | Stage::Chunk { last: true, .. });
+        if self.config.lmtp && whole {
+            return self.report_to_recipients_alike(&Verdict::Reply(reply.into()));
+        }
+        self.clear_transaction();
+        self.stage = Stage::Ready;
+        self.say(reply);
     }
 
     fn abort_content(&mut self, octets: u64, reason: AbortReason) {
@@ -465,7 +538,12 @@ impl Connection {
             self.give_up(AbortReason::ConnectionLost);
             return None;
         }
-        let deadline = *self.deadline.get_or_insert(now.saturating_add(timeout));
+        let mut deadline = *self.deadline.get_or_insert(now.saturating_add(timeout));
+        if matches!(self.stage, Stage::Content(_) | Stage::Chunk { .. } | Stage::Discarding { .. }) {
+            let message = now.saturating_add(self.config.timeouts.message);
+            deadline = deadline.min(*self.message_deadline.get_or_insert(message));
+        }
+        deadline = self.config.timeouts.session.map_or(deadline, |session| deadline.min(session));
         if now >= deadline {
             self.give_up(AbortReason::Timeout);
             self.say(canned::TIMEOUT);
@@ -481,6 +559,7 @@ impl Connection {
                 self.abort_content(content.octets(), reason);
             }
         }
+        self.abort_chunks(reason);
         self.abandon_exchange();
         self.stage = Stage::Closing;
     }
@@ -541,7 +620,9 @@ fn max_line_octets(config: &Config, beginning: &[u8]) -> usize {
     if is(b"MAIL") {
         // RFC 1870, section 3; RFC 6152, section 2; RFC 4954, section 3; RFC 6531, section 3.1.
         let auth = if config.auth.is_some() { 500 } else { 0 };
-        MAX_COMMAND_LINE_OCTETS + 26 + 17 + auth + utf8
+        MAX_COMMAND_LINE_OCTETS + 26 + 17 + auth + utf8 + config.extensions.mail_octets()
+    } else if is(b"RCPT") {
+        MAX_COMMAND_LINE_OCTETS + config.extensions.rcpt_octets()
     } else if is(b"VRFY") || is(b"EXPN") {
         MAX_COMMAND_LINE_OCTETS + utf8
     } else {
@@ -564,4 +645,4 @@ const MAX_AUTH_LINE_OCTETS: usize = 12_288;
 static_assertions::assert_impl_all!(Connection: Send);
 static_assertions::assert_impl_all!(Config: Send, Sync);
 // With what it owns, an idle connection stays under a KiB: tests/allocations.rs.
-static_assertions::const_assert!(size_of::<Connection>() <= 704);
+static_assertions::const_assert!(size_of::<Connection>() <= 720);

@@ -1,4 +1,4 @@
-//! Message content after DATA (RFC 5321, sections 4.1.1.4 and 4.5.2).
+//! Message content: after DATA (RFC 5321, sections 4.1.1.4 and 4.5.2), and in chunks (RFC 3030).
 //!
 //! Only `<CRLF>.<CRLF>` ends the content. The dot that transparency put in front of a line is taken
 //! out; everything else is handed on as it lies in the input, in pieces as large as the input allows.
@@ -36,9 +36,21 @@ impl DotFinder {
 /// What content is accepted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
+    pub(crate) form: Form,
     pub(crate) newlines: Newlines,
     pub(crate) max_octets: u64,
     pub(crate) max_line_octets: usize,
+}
+
+/// How the content comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Behind DATA: with transparency, and an end that is a line of its own.
+    Data,
+    /// By BDAT: lines of text, whose octets are counted beforehand.
+    Chunks,
+    /// By BDAT, with BODY=BINARYMIME: octets of any kind.
+    Binary,
 }
 
 /// Why the content cannot be accepted.
@@ -96,13 +108,37 @@ impl Content {
         self.fault
     }
 
+    /// Takes the next unit of a chunk off `input`, of which `left` octets are the chunk's. At the end of
+    /// the chunk, which is `last` or not, it is [`Unit::End`].
+    pub(crate) fn next_of_chunk(&mut self, input: &mut &[u8], left: &mut u64, last: bool, dots: &DotFinder) -> Unit {
+        let ours = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+        let (mut chunk, rest) = input.split_at(ours);
+        let unit = self.next(&mut chunk, dots);
+        let taken = ours - chunk.len();
+        *left = left.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
+        *input = if chunk.is_empty() { rest } else { input.get(taken..).unwrap_or_default() };
+        match unit {
+            Unit::Incomplete if *left > 0 => Unit::Incomplete,
+            // A CR at the very end of the message is bare.
+            Unit::Incomplete if last && self.state == State::AfterCr && self.fault.is_none() => {
+                self.state = State::Text;
+                match self.rules.newlines {
+                    Newlines::Refuse => self.fail(Fault::BareCr),
+                    Newlines::Convert => self.insert(b"\n"),
+                }
+            }
+            Unit::Incomplete => Unit::End,
+            Unit::Piece { .. } | Unit::Inserted(_) | Unit::Fault(_) | Unit::End => unit,
+        }
+    }
+
     /// Takes the next unit off `input`.
     pub(crate) fn next(&mut self, input: &mut &[u8], dots: &DotFinder) -> Unit {
         let whole = input.len();
         loop {
             let Some(&octet) = input.first() else { return Unit::Incomplete };
             match (self.state, octet) {
-                (State::LineStart, b'.') => {
+                (State::LineStart, b'.') if self.rules.form == Form::Data => {
                     self.state = State::Dot;
                     advance(input, 1);
                 }
@@ -179,17 +215,19 @@ impl Content {
     /// Takes text up to the next line that begins with a dot, or all there is.
     fn bulk(&mut self, input: &mut &[u8], whole: usize, dots: &DotFinder) -> Option<Unit> {
         let skipped = whole - input.len();
-        let end = dots.0.find(input).map_or(input.len(), |newline| newline + 1);
+        let dot = if self.rules.form == Form::Data { dots.0.find(input) } else { None };
+        let end = dot.map_or(input.len(), |newline| newline + 1);
         let text = input.get(..end).unwrap_or_default();
         if self.fault.is_some() {
             self.state = state_after(text);
             advance(input, end);
             return None;
         }
-        let (clean, bad) = if is_clean(text) { (text, None) } else { up_to_fault(text) };
+        let any_octets = self.rules.form == Form::Binary;
+        let (clean, bad) = if any_octets || is_clean(text) { (text, None) } else { up_to_fault(text) };
         let (accepted, exceeded) = self.check_limits(clean);
         let fault = exceeded.or(bad);
-        self.state = state_after(clean.get(..accepted).unwrap_or_default());
+        self.state = if any_octets { State::Text } else { state_after(clean.get(..accepted).unwrap_or_default()) };
         advance(input, accepted);
         if accepted > 0 {
             // Whatever stopped us is met again at the front of what is left.
@@ -216,7 +254,10 @@ impl Content {
         while let Some(rest) = fitting.get(accepted..).filter(|rest| !rest.is_empty()) {
             // A window of the longest permitted line must hold an end of line; the last one in it will
             // do, which makes this a look at a few octets per kilobyte.
-            let budget = self.rules.max_line_octets.saturating_sub(self.line_octets);
+            let budget = match self.rules.form {
+                Form::Data | Form::Chunks => self.rules.max_line_octets.saturating_sub(self.line_octets),
+                Form::Binary => usize::MAX,
+            };
             let window = rest.get(..budget).unwrap_or(rest);
             match memrchr(b'\n', window) {
                 Some(newline) if window.len() < rest.len() => {
@@ -229,7 +270,7 @@ impl Content {
                 }
                 None => {
                     accepted += window.len();
-                    self.line_octets += window.len();
+                    self.line_octets = self.line_octets.saturating_add(window.len());
                     if window.len() < rest.len() {
                         fault = Some(Fault::LineTooLong);
                         break;
@@ -294,7 +335,7 @@ mod tests {
 
     use super::*;
 
-    const RULES: Rules = Rules { newlines: Newlines::Refuse, max_octets: 1000, max_line_octets: 100 };
+    const RULES: Rules = Rules { form: Form::Data, newlines: Newlines::Refuse, max_octets: 1000, max_line_octets: 100 };
 
     /// The content handed on, the fault, and how many octets were left behind the end.
     fn receive(input: &[u8], cut: usize, rules: Rules) -> (Vec<u8>, Option<Fault>, Option<usize>) {

@@ -49,13 +49,14 @@
 //!
 //! In octets, `\r \n \t \0 \\ \xHH` stand for what they do in Rust.
 //!
-//! Questions are `connect`, `helo NAME`, `ehlo NAME`, `mail <PATH>`, `rcpt <PATH>`, `data`,
+//! Questions are `connect`, `helo NAME`, `ehlo NAME`, `lhlo NAME`, `mail <PATH>`, `rcpt <PATH>`, `data`,
 //! `message OCTETS`, `rset`, `noop`, `vrfy ARGUMENT`, `expn ARGUMENT`, `unknown`, `quit`,
 //! `authenticate MECHANISM authcid=NAME [authzid=NAME] [password=WORD]` (or `token=`, `trace=`), and for the
 //! AUTH handler hook `auth MECHANISM [response=WORD]`. A secret may be left out of a question.
 //!
 //! Answers are a bare reply, `drop` (the question is forgotten), `late` (it is answered after its deadline),
-//! for the AUTH handler hook `challenge TEXT` and `malformed`, and for the authenticator those below, each
+//! for the AUTH handler hook `challenge TEXT` and `malformed`, for LMTP's `message` `each VERDICT; VERDICT; …`
+//! (`accept`, `try-later` or a reply), and for the authenticator those below, each
 //! with `with REPLY` behind it if wanted. A `message` that the transcript does not mention is accepted.
 //!
 //! | answer | meaning |

@@ -11,6 +11,7 @@ use core::time::Duration;
 use super::transcript::{Item, What, parse, unescape};
 use super::words::{
     abort_word, answer_request, describe_event, describe_hook, describe_request, describe_turn, parse_result,
+    parse_verdicts,
 };
 use crate::action::{Action, Hook};
 use crate::auth::{AuthRequest, AuthTurn, ScramHash};
@@ -415,6 +416,10 @@ impl<H: Handler> Player<'_, H> {
             Asked::Hook(question) => match answer {
                 "accept" | "late" => question.answer(Verdict::Accept),
                 "try-later" => question.answer(Verdict::TryLater),
+                _ if answer.starts_with("each ") => {
+                    let verdicts = parse_verdicts(answer).ok_or_else(|| unusable("no verdicts"))?;
+                    question.answer(Verdict::Recipients(verdicts))
+                }
                 _ => question.answer(answer.parse::<Reply>().map_err(|error| unusable(&error.to_string()))?),
             },
             Asked::Authenticator(request) => {

@@ -1,7 +1,8 @@
 //! What questions, answers and events are called in a transcript.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::transcript::{escape, unescape};
 use crate::action::{AbortReason, Event, Hook, HookCall};
 use crate::auth::{AuthQuestion, AuthRequest, AuthResult, AuthTurn, KnownPassword, Refusal, ScramHash, ScramKeys};
+use crate::question::Verdict;
 use crate::session::Greeting;
 
 /// The authenticator's answer to `request`, by its words.
@@ -53,6 +55,17 @@ pub(super) fn parse_result(answer: &str, hash: ScramHash) -> Option<AuthResult> 
     }
 }
 
+/// The verdicts of `each VERDICT; VERDICT; …`.
+pub(super) fn parse_verdicts(words: &str) -> Option<Vec<Verdict>> {
+    let verdicts = words.strip_prefix("each ")?.split("; ");
+    let verdict = |word: &str| match word.trim() {
+        "accept" => Some(Verdict::Accept),
+        "try-later" => Some(Verdict::TryLater),
+        reply => reply.parse().ok().map(Verdict::Reply),
+    };
+    verdicts.map(verdict).collect()
+}
+
 fn parse_refusal(word: &str) -> Option<Refusal> {
     Some(match word {
         "wrong" => Refusal::BadCredentials,
@@ -87,6 +100,7 @@ pub(super) fn describe_hook(call: &HookCall<'_>) -> String {
         Hook::Connect => "connect".into(),
         Hook::Hello(Greeting::Helo, name) => format!("helo {}", escape(name.as_bytes())),
         Hook::Hello(Greeting::Ehlo, name) => format!("ehlo {}", escape(name.as_bytes())),
+        Hook::Hello(Greeting::Lhlo, name) => format!("lhlo {}", escape(name.as_bytes())),
         Hook::Mail => format!("mail {}", last_path(call.envelope().reverse_path())),
         Hook::Rcpt => format!("rcpt {}", last_path(call.envelope().forward_paths().next_back())),
         Hook::Data => "data".into(),
@@ -145,5 +159,6 @@ pub(super) fn abort_word(reason: AbortReason) -> &'static str {
         AbortReason::LineTooLong => "line-too-long",
         AbortReason::ConnectionLost => "connection-lost",
         AbortReason::Timeout => "timeout",
+        AbortReason::Reset => "reset",
     }
 }

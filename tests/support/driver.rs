@@ -54,6 +54,7 @@ impl Setting {
                 max_content_line_octets: 20,
                 max_recipients: 2,
                 max_unrecognized_commands: 4,
+                ..Limits::default()
             });
         }
         if self.auth {

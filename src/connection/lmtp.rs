@@ -1,0 +1,59 @@
+//! LMTP (RFC 2033, section 4.2): behind the content, a reply for each recipient that was accepted.
+
+use alloc::boxed::Box;
+use alloc::vec::{IntoIter, Vec};
+
+use super::{Connection, Stage};
+use crate::canned::{self, Canned};
+use crate::question::Verdict;
+
+/// The replies that are still owed.
+#[derive(Debug)]
+pub(super) struct Report {
+    left: usize,
+    verdicts: IntoIter<Verdict>,
+    /// For those for whom there is no other.
+    otherwise: Verdict,
+    close: bool,
+}
+
+impl Connection {
+    pub(super) fn report_to_recipients(&mut self, verdicts: Vec<Verdict>) {
+        self.report(verdicts.into_iter(), Verdict::TryLater);
+    }
+
+    pub(super) fn report_to_recipients_alike(&mut self, verdict: &Verdict) {
+        self.report(Vec::new().into_iter(), verdict.clone());
+    }
+
+    fn report(&mut self, verdicts: IntoIter<Verdict>, otherwise: Verdict) {
+        let left = self.envelope.recipients();
+        self.clear_transaction();
+        self.stage = Stage::Reporting(Box::new(Report { left, verdicts, otherwise, close: false }));
+    }
+
+    /// The next recipient's reply, or the end of them.
+    pub(super) fn report_next(&mut self) {
+        let Stage::Reporting(report) = &mut self.stage else { return };
+        let Some(left) = report.left.checked_sub(1) else {
+            self.stage = if report.close { Stage::Closing } else { Stage::Ready };
+            return;
+        };
+        report.left = left;
+        match report.verdicts.next().unwrap_or_else(|| report.otherwise.clone()) {
+            Verdict::Accept => self.say(canned::MESSAGE_OK),
+            Verdict::Reply(reply) if reply.is_positive() && reply.code() != 250 => self.say(canned::MESSAGE_OK),
+            Verdict::Reply(reply) => {
+                // All of them are owed before the connection may close.
+                report.close |= reply.code() == 421;
+                self.say_reply(&reply);
+            }
+            Verdict::TryLater | Verdict::Recipients(_) => self.say(canned::NOT_ANSWERED),
+        }
+    }
+
+    /// What DATA and BDAT are told where no recipient was accepted (RFC 2033, section 4.2).
+    pub(super) fn no_recipients(&self) -> Canned {
+        if self.config.lmtp { canned::NO_RECIPIENTS_LMTP } else { canned::NO_RECIPIENTS }
+    }
+}
