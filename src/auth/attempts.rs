@@ -6,8 +6,8 @@ use super::MechanismName;
 
 /// Counts failed authentications across connections, and says who has had enough.
 ///
-/// The engine asks before it asks the authenticator: a client that is not admitted gets `454 4.7.0`, and
-/// its credentials are not looked at. It asks and tells in the middle of
+/// The engine asks before it asks the authenticator or the AUTH handler hook, and before it believes a
+/// mechanism that decides by itself: a client that is not admitted gets `454 4.7.0`. It asks and tells in the middle of
 /// [`Connection::poll`](crate::Connection::poll), so neither method may wait: what is shared between
 /// machines is kept up to date beside it, or asked by the authenticator.
 ///
@@ -36,6 +36,15 @@ pub struct Attempt<'a> {
     pub mechanism: MechanismName,
     /// Who it says that it is, where the exchange has got so far; empty where it has not.
     pub authcid: &'a str,
+}
+
+impl<'a> Attempt<'a> {
+    /// An attempt as the engine would tell of it: for tests of a log, and for failures that were counted
+    /// elsewhere.
+    #[must_use]
+    pub fn new(peer: Peer, mechanism: MechanismName, authcid: &'a str) -> Self {
+        Self { peer, mechanism, authcid }
+    }
 }
 
 #[cfg(feature = "std")]
@@ -70,7 +79,7 @@ mod memory {
         /// How long it takes to forget. 15 minutes unless changed.
         pub window: Duration,
         /// How many addresses and users are remembered at the same time, at 32 octets each: 16,384 unless
-        /// changed. Beyond that, those with the fewest failures are forgotten first.
+        /// changed. Beyond that, those that are furthest from their limit are forgotten first.
         pub entries: usize,
     }
 
@@ -105,6 +114,8 @@ mod memory {
         key: u64,
         /// In failures, when it was counted last.
         level: f32,
+        /// How many there is room for.
+        limit: u32,
         at: Duration,
     }
 
@@ -141,10 +152,16 @@ mod memory {
         }
 
         /// The failures of an entry that are not forgotten yet.
-        fn level(&self, entry: &Entry, limit: u32, now: Duration) -> f32 {
+        fn level(&self, entry: &Entry, now: Duration) -> f32 {
             let window = self.limits.window.max(Duration::from_millis(1));
-            let drained = now.saturating_sub(entry.at).as_secs_f32() / window.as_secs_f32() * count(limit);
+            let drained = now.saturating_sub(entry.at).as_secs_f32() / window.as_secs_f32() * count(entry.limit);
             (entry.level - drained).max(0.0)
+        }
+
+        /// How much of its limit an entry has used up: users and addresses have different ones. Less than
+        /// nothing where there is none.
+        fn fullness(&self, entry: &Entry, now: Duration) -> f32 {
+            if entry.key == 0 { -1.0 } else { self.level(entry, now) / count(entry.limit.max(1)) }
         }
 
         /// Looks at the few places where a key may be.
@@ -162,7 +179,7 @@ mod memory {
             self.keys(attempt).all(|(key, limit)| {
                 let level = self.with_places(key, |places| {
                     let entry = places.iter().find(|entry| entry.key == key);
-                    entry.map_or(0.0, |entry| self.level(entry, limit, now))
+                    entry.map_or(0.0, |entry| self.level(entry, now))
                 });
                 // A count that has begun to drain has room again only when a whole failure is forgotten.
                 level <= count(limit) - 1.0
@@ -174,16 +191,14 @@ mod memory {
             for (key, limit) in self.keys(attempt) {
                 self.with_places(key, |places| {
                     let known = places.iter().position(|entry| entry.key == key);
-                    let fewest = |places: &[Entry]| {
-                        let levels = places
-                            .iter()
-                            .map(|entry| if entry.key == 0 { -1.0 } else { self.level(entry, limit, now) });
-                        levels.enumerate().min_by(|(_, left), (_, right)| left.total_cmp(right)).map(|(place, _)| place)
+                    let emptiest = |places: &[Entry]| {
+                        let fullness = places.iter().map(|entry| self.fullness(entry, now)).enumerate();
+                        fullness.min_by(|(_, left), (_, right)| left.total_cmp(right)).map(|(place, _)| place)
                     };
-                    let place = known.or_else(|| fewest(places));
+                    let place = known.or_else(|| emptiest(places));
                     if let Some(entry) = place.and_then(|place| places.get_mut(place)) {
-                        let before = if entry.key == key { self.level(entry, limit, now) } else { 0.0 };
-                        *entry = Entry { key, level: (before + 1.0).min(count(limit)), at: now };
+                        let before = if entry.key == key { self.level(entry, now) } else { 0.0 };
+                        *entry = Entry { key, level: (before + 1.0).min(count(limit)), limit, at: now };
                     }
                 });
             }

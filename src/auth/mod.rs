@@ -342,6 +342,8 @@ pub(crate) enum Unusable {
 pub(crate) struct Running {
     pub(crate) mechanism: MechanismName,
     pub(crate) by: RunningBy,
+    /// The attempt log has been asked, and let it go on.
+    pub(crate) admitted: bool,
 }
 
 pub(crate) enum RunningBy {

@@ -247,7 +247,8 @@ impl AuthResult {
 
     /// This result, unless it accepts a client whom neither it nor the mechanism has a name for.
     pub(crate) fn unless_nameless(self, credentials: &Credentials) -> Self {
-        let nameless = self.success() && self.login().is_none() && credentials.authcid().is_empty();
+        // A login of no characters names nobody either: a token without a subject, a certificate without a name.
+        let nameless = self.success() && self.login().unwrap_or(credentials.authcid()).is_empty();
         if nameless { Self::cannot_tell() } else { self }
     }
 

@@ -141,12 +141,8 @@ impl Connection {
         if initial_response.is_some() && first == First::Server {
             return failed(self, AuthFailure::InitialResponseNotAllowed, canned::INITIAL_RESPONSE_NOT_ALLOWED);
         }
-        self.exchange = Some(Running { mechanism, by });
+        self.exchange = Some(Running { mechanism, by, admitted: false });
         self.credentials.clear();
-        // A mechanism is asked about when it knows who tries; of the hook, nothing more will be known.
-        if self.is_run_by_handler() && !self.is_admitted() {
-            return self.end_exchange(AuthFailure::TooManyAttempts, canned::TOO_MANY_ATTEMPTS);
-        }
         match initial_response {
             // RFC 4954, section 4: "=" is an empty initial response, which is not the same as none.
             Some(b"=") => self.take_response(now, Some(&[]), 0),
@@ -204,6 +200,9 @@ impl Connection {
         match by {
             RunningBy::Handler => {
                 self.held.truncate(length);
+                if turn == 0 && !self.is_admitted() {
+                    return self.turn_away();
+                }
                 let about = Asked::Turn { number: turn, has_response: encoded.is_some() };
                 self.stage = Stage::Asking { about, asked_until: None };
             }
@@ -219,6 +218,10 @@ impl Connection {
     }
 
     fn take_step(&mut self, now: Duration, step: Step) {
+        let asks_log = step.is_question() || step.is_decision() && !self.was_admitted();
+        if asks_log && !self.is_admitted() {
+            return self.turn_away();
+        }
         let (data, consulted) = match step {
             Step::Challenge(challenge) => return self.challenge(&challenge),
             Step::ChallengeVerbatim(challenge) => return self.challenge_verbatim(&challenge),
@@ -234,9 +237,6 @@ impl Connection {
             Step::Ask(data) => (Some(data), false),
             Step::Consult(data) => (Some(data), true),
         };
-        if !self.is_admitted() {
-            return self.end_exchange(AuthFailure::TooManyAttempts, canned::TOO_MANY_ATTEMPTS);
-        }
         self.data = data;
         self.stage = Stage::Asking { about: Asked::Authenticator { consulted }, asked_until: None };
     }
@@ -255,7 +255,7 @@ impl Connection {
             Ending::Malformed => AuthFailure::Malformed,
         };
         self.finish(AuthEvent::Failed { mechanism: Some(mechanism), reason });
-        self.exchange = Some(Running { mechanism, by: RunningBy::Ended(Box::new(ending)) });
+        self.exchange = Some(Running { mechanism, by: RunningBy::Ended(Box::new(ending)), admitted: true });
         self.challenge(challenge);
     }
 
@@ -293,13 +293,23 @@ impl Connection {
         }
     }
 
-    fn is_run_by_handler(&self) -> bool {
-        matches!(&self.exchange, Some(Running { by: RunningBy::Handler, .. }))
+    /// Whether the log lets the exchange go on.
+    fn is_admitted(&mut self) -> bool {
+        let log = self.config.auth.as_ref().and_then(|auth| auth.attempts.as_ref());
+        let admitted = log.is_none_or(|log| log.admits(&self.attempt(self.mechanism_in_use())));
+        if let Some(running) = &mut self.exchange {
+            running.admitted = admitted;
+        }
+        admitted
     }
 
-    fn is_admitted(&self) -> bool {
-        let log = self.config.auth.as_ref().and_then(|auth| auth.attempts.as_ref());
-        log.is_none_or(|log| log.admits(&self.attempt(self.mechanism_in_use())))
+    /// Whether the log has let the exchange go on before.
+    fn was_admitted(&self) -> bool {
+        self.exchange.as_ref().is_some_and(|running| running.admitted)
+    }
+
+    fn turn_away(&mut self) {
+        self.end_exchange(AuthFailure::TooManyAttempts, canned::TOO_MANY_ATTEMPTS);
     }
 
     fn attempt(&self, mechanism: MechanismName) -> Attempt<'_> {

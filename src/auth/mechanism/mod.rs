@@ -99,6 +99,7 @@ pub use login::Login;
 pub use plain::Plain;
 pub use scram::{Scram, ScramLookup};
 
+use super::result::Outcome;
 use super::{Auth, AuthResult, Credentials, MalformedCredentials, Needs};
 use crate::config::{Config, NoEntropy};
 use crate::secret::SecretRef;
@@ -225,6 +226,29 @@ pub enum Step {
     /// Ends the exchange: the response is not what the mechanism expects, `501 5.5.2`. Does not count
     /// as a failure.
     Malformed,
+}
+
+impl Step {
+    /// Whether the authenticator is to be asked.
+    pub(crate) fn is_question(&self) -> bool {
+        matches!(self, Self::AskPassword | Self::Ask(_) | Self::Consult(_))
+    }
+
+    /// Whether the mechanism has looked at credentials, and says what it thinks of them.
+    pub(crate) fn is_decision(&self) -> bool {
+        match self {
+            Self::Finish(result) | Self::ErrorChallenge(_, result) => {
+                matches!(result.outcome, Outcome::Accepted { .. } | Outcome::Refused(_))
+            }
+            Self::Challenge(_)
+            | Self::ChallengeVerbatim(_)
+            | Self::AskPassword
+            | Self::Ask(_)
+            | Self::Consult(_)
+            | Self::ErrorChallengeMalformed(_)
+            | Self::Malformed => false,
+        }
+    }
 }
 
 impl From<MalformedCredentials> for Step {
