@@ -298,8 +298,10 @@ impl Conversation {
         }
     }
 
-    /// Says that the peer is out of reach. The steps that are left tell the handler how what was begun ends.
-    pub fn lose_peer(&mut self) {
+    /// Says that the peer is out of reach, and forgets what was to be written to it. The steps that are left
+    /// tell the handler how what was begun ends.
+    pub fn lose_peer(&mut self, out: &mut Out) {
+        out.clear();
         self.lost = true;
         self.held = None;
         self.asked = Asked::Other;

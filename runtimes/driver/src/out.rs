@@ -31,10 +31,14 @@ impl Out {
                 Err(error) => return Err(error),
             }
         }
-        self.written = 0;
-        self.octets.clear();
+        self.clear();
         self.octets.shrink_to(KEPT_OCTETS);
         Ok(true)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.written = 0;
+        self.octets.clear();
     }
 }
 

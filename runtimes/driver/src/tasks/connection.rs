@@ -73,7 +73,7 @@ pub(super) async fn run<R: Runtime>(
             Step::Close => break,
         };
         if let Err(error) = done {
-            conversation.lose_peer();
+            conversation.lose_peer(&mut out);
             lost = Some(error);
         }
     }
