@@ -8,14 +8,12 @@
 //! `TCP_NODELAY` set. Events go to `tracing`: failed authentications at `warn`, successful ones at
 //! `info`, lost connections at `debug`. Nothing that a client sends as a secret is ever logged.
 
-mod blocking;
-mod buffers;
-mod connection;
-mod engine;
+mod runtime;
 mod server;
 
-pub use blocking::Blocking;
-pub use server::{Server, Shutdown};
+pub use runtime::Smol;
+pub use sansmtp_driver::Shutdown;
+pub use server::{Blocking, Server};
 
 /// The README's code, compiled and run.
 #[cfg(doctest)]

@@ -1,0 +1,146 @@
+//! A client that says what a test wants it to, and breaks as a test wants it to.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+
+use crate::PATIENCE;
+use crate::certificate::TLS;
+
+/// One end of a connection, in the clear or under TLS.
+pub(crate) struct Client {
+    pub(crate) stream: Stream,
+    pub(crate) received: Vec<u8>,
+}
+
+pub(crate) enum Stream {
+    Clear(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self::connect(address).unwrap()
+    }
+
+    pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { stream: Stream::Clear(stream), received: Vec::new() })
+    }
+
+    /// Begins a TLS handshake with the next read or write.
+    pub(crate) fn under_tls(self) -> Self {
+        let Stream::Clear(stream) = self.stream else { panic!("under TLS already") };
+        let name = ServerName::try_from("mx.example.org").unwrap();
+        let tls = ClientConnection::new(TLS.1.clone(), name).unwrap();
+        Self { stream: Stream::Tls(Box::new(StreamOwned::new(tls, stream))), received: Vec::new() }
+    }
+
+    pub(crate) fn socket(&self) -> &TcpStream {
+        match &self.stream {
+            Stream::Clear(stream) => stream,
+            Stream::Tls(tls) => &tls.sock,
+        }
+    }
+
+    pub(crate) fn say(&mut self, text: impl AsRef<[u8]>) {
+        self.try_say(text).unwrap();
+    }
+
+    pub(crate) fn try_say(&mut self, text: impl AsRef<[u8]>) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Clear(stream) => stream.write_all(text.as_ref()),
+            Stream::Tls(tls) => {
+                tls.write_all(text.as_ref())?;
+                tls.flush()
+            }
+        }
+    }
+
+    pub(crate) fn read(&mut self) -> io::Result<usize> {
+        let mut buffer = [0; 16 * 1024];
+        let octets = match &mut self.stream {
+            Stream::Clear(stream) => stream.read(&mut buffer)?,
+            Stream::Tls(tls) => tls.read(&mut buffer)?,
+        };
+        self.received.extend(buffer.iter().take(octets));
+        Ok(octets)
+    }
+
+    /// The next reply, all lines of it.
+    pub(crate) fn reply(&mut self) -> String {
+        self.try_reply().unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&self.received)))
+    }
+
+    pub(crate) fn try_reply(&mut self) -> io::Result<String> {
+        let mut start = 0;
+        loop {
+            match self.received.get(start..).and_then(|rest| rest.iter().position(|octet| *octet == b'\n')) {
+                Some(newline) => {
+                    let is_last = self.received.get(start + 3) == Some(&b' ');
+                    start += newline + 1;
+                    if is_last {
+                        return Ok(String::from_utf8(self.received.drain(..start).collect()).unwrap());
+                    }
+                }
+                None => {
+                    if self.read()? == 0 {
+                        return Err(ErrorKind::UnexpectedEof.into());
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn ask(&mut self, command: &str) -> String {
+        self.say(format!("{command}\r\n"));
+        self.reply()
+    }
+
+    /// All that comes until the server closes.
+    pub(crate) fn rest(&mut self) -> String {
+        while self.read().unwrap() > 0 {}
+        String::from_utf8(std::mem::take(&mut self.received)).unwrap()
+    }
+
+    pub(crate) fn begin_message(&mut self) {
+        assert!(self.ask("EHLO client.example").starts_with("250-"));
+        self.begin_transaction();
+    }
+
+    pub(crate) fn begin_transaction(&mut self) {
+        assert!(self.ask("MAIL FROM:<a@example.org>").starts_with("250 "));
+        assert!(self.ask("RCPT TO:<b@example.org>").starts_with("250 "));
+        assert!(self.ask("DATA").starts_with("354 "));
+    }
+
+    /// Says that nothing more will be said.
+    pub(crate) fn end(&mut self) {
+        if let Stream::Tls(tls) = &mut self.stream {
+            tls.conn.send_close_notify();
+            tls.flush().unwrap();
+        }
+        self.socket().shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Resets the connection: that is what closing a socket is when there is something unread in it.
+    pub(crate) fn reset(self) {
+        assert_ne!(self.socket().peek(&mut [0]).unwrap(), 0, "closed already");
+        drop(self);
+    }
+}
+
+pub(crate) fn plain(name: &str) -> &'static str {
+    match name {
+        "tim" => "AUTH PLAIN AHRpbQB4",
+        "panic" => "AUTH PLAIN AHBhbmljAHg=",
+        "block" => "AUTH PLAIN AGJsb2NrAHg=",
+        "wrong" => "AUTH PLAIN AHdyb25nAHg=",
+        _ => panic!("no such user: {name}"),
+    }
+}

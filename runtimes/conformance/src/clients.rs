@@ -1,0 +1,177 @@
+//! Clients that go away, or do not.
+
+use std::io::{ErrorKind, Read, Write};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use sansmtp::{Limits, Timeouts};
+
+use crate::PATIENCE;
+use crate::client::{Client, Stream};
+use crate::handler::ThrowsAway;
+use crate::server::{Kind, Running};
+
+/// By an end or by a reset.
+pub fn a_client_that_leaves_in_the_middle_of_content<K: Kind>() {
+    for tls in [false, true] {
+        for reset in [false, true] {
+            let server = Running::start::<K>(|config| config);
+            let mut client = server.connect_by(tls);
+            client.begin_message();
+            client.say("half a message\r\n");
+            if reset {
+                client.say(".\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nhalf\r\n");
+                server.seen.wait_for("message");
+                while client.socket().peek(&mut [0; 512]).unwrap() < 100 {}
+                client.reset();
+            } else {
+                drop(client);
+            }
+            server.seen.wait_for("Aborted { reason: ConnectionLost");
+            assert_eq!(server.seen.has("message"), reset);
+            assert_eq!(server.seen.messages.lock().unwrap().len(), usize::from(reset));
+            server.seen.wait_until_all_have_gone();
+        }
+    }
+}
+
+/// Each step ends with a reply that the client does not read.
+pub fn a_reset_at_any_step_harms_nobody_else<K: Kind>() {
+    let steps = [
+        "EHLO client.example\r\n",
+        "AUTH LOGIN\r\n",
+        "dGlt\r\n",
+        "eA==\r\n",
+        "MAIL FROM:<a@example.org>\r\n",
+        "RCPT TO:<b@example.org>\r\n",
+        "DATA\r\n",
+        "x\r\n.\r\n",
+        "QUIT\r\n",
+    ];
+    let server = Running::start::<K>(|config| config);
+    for tls in [false, true] {
+        let mut other = server.connect_by(tls);
+        for last in 0..steps.len() {
+            let mut client = server.connect_by(tls);
+            for step in &steps[..last] {
+                client.say(step);
+                assert!(client.reply().starts_with(['2', '3']));
+            }
+            client.say(steps[last]);
+            client.reset();
+        }
+        assert!(other.ask("NOOP").starts_with("250 "));
+    }
+    // The greeting, the reply to STARTTLS, and the server's part of the handshake.
+    server.connect_silently(false).reset();
+    let mut client = server.connect();
+    client.ask("EHLO client.example");
+    client.say("STARTTLS\r\n");
+    client.reset();
+    let mut client = server.connect_silently(true);
+    let Stream::Tls(tls) = &mut client.stream else { panic!("not under TLS") };
+    tls.conn.write_tls(&mut tls.sock).unwrap();
+    client.reset();
+
+    server.seen.wait_until_all_have_gone();
+    assert_eq!(server.seen.messages.lock().unwrap().len(), 2 * 2);
+    assert!(server.connect().ask("NOOP").starts_with("250 "));
+}
+
+/// What fail2ban and its like count.
+pub fn an_exchange_that_ends_in_a_reset_is_reported_too<K: Kind>() {
+    let server = Running::start::<K>(|config| config);
+    let mut client = server.connect();
+    client.ask("EHLO client.example");
+    client.say("AUTH LOGIN\r\n");
+    client.reset();
+    server.seen.wait_for("ConnectionLost");
+}
+
+/// Between commands, in content, and in a handshake.
+pub fn silence_ends_in_421<K: Kind>() {
+    let short = Duration::from_millis(50);
+    let timeouts = Timeouts { command: short, content: short, ..Timeouts::default() };
+    let server = Running::start::<K>(|config| config.timeouts(timeouts));
+    let mut client = server.connect();
+    assert!(client.rest().starts_with("421 4.4.2 "));
+    let mut client = server.connect();
+    client.begin_message();
+    client.say("x");
+    assert!(client.rest().starts_with("421 4.4.2 "));
+    server.seen.wait_for("Aborted { reason: Timeout");
+    // In a handshake there is nothing to say.
+    let mut client = Client::new(server.tls);
+    assert_eq!(client.rest(), "");
+}
+
+/// It would keep what is to be written in memory.
+pub fn a_client_that_does_not_read_is_dropped<K: Kind>() {
+    let timeouts = Timeouts { write: Duration::from_millis(100), ..Timeouts::default() };
+    let server = Running::start::<K>(|config| config.timeouts(timeouts));
+    for tls in [false, true] {
+        let mut client = server.connect_by(tls);
+        let commands = "HELP\r\nEHLO client.example\r\n".repeat(2_000);
+        let (mut written, begun) = (0, Instant::now());
+        let error = loop {
+            match client.try_say(&commands) {
+                Ok(()) => written += commands.len(),
+                Err(error) => break error,
+            }
+            assert!(begun.elapsed() < PATIENCE);
+        };
+        assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error:?}");
+        // The kernel's buffers and no more.
+        assert!(written < 64 << 20, "{written}");
+        server.seen.wait_until_all_have_gone();
+    }
+}
+
+/// Writes commands forever, and reads what comes, on two threads.
+fn pour(client: Client, what: &'static str) -> [JoinHandle<()>; 2] {
+    let Stream::Clear(mut reader) = client.stream else { panic!("in the clear") };
+    let mut writer = reader.try_clone().unwrap();
+    let reading = thread::spawn(move || {
+        let mut buffer = [0; 64 * 1024];
+        while let Ok(1..) = reader.read(&mut buffer) {}
+    });
+    let pouring = thread::spawn(move || while writer.write_all(what.repeat(10_000).as_bytes()).is_ok() {});
+    [reading, pouring]
+}
+
+/// Nor does it keep the server from ending.
+pub fn a_client_that_never_pauses_keeps_nobody_else_waiting<K: Kind>() {
+    let limits = Limits { max_message_octets: u64::MAX, ..Limits::default() };
+    for what in ["NOOP\r\n", "content\r\n"] {
+        let server = Running::start_with::<K, _>(|config| config.limits(limits), Arc::default(), |_| ThrowsAway);
+        let pourers: Vec<_> = (0..2)
+            .map(|_| {
+                let mut client = server.connect();
+                if what == "content\r\n" {
+                    client.begin_message();
+                }
+                pour(client, what)
+            })
+            .collect();
+        for _ in 0..5 {
+            assert!(server.connect().ask("NOOP").starts_with("250 "));
+        }
+        // And they hear of the end, or are cut off.
+        assert!(server.stop(Duration::from_millis(50)) < PATIENCE);
+        for thread in pourers.into_iter().flatten() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// A closed connection is listened to only so that the last reply arrives.
+pub fn a_client_that_goes_on_after_the_end_is_not_listened_to_for_long<K: Kind>() {
+    let server = Running::start::<K>(|config| config);
+    let mut client = server.connect();
+    client.say("QUIT\r\n");
+    for thread in pour(client, "NOOP\r\n") {
+        thread.join().unwrap();
+    }
+    server.seen.wait_until_all_have_gone();
+}

@@ -1,0 +1,233 @@
+//! Handlers that do what the names in their commands say, and what they have seen.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, ThreadId};
+
+use sansmtp::{
+    Aborted, AsyncHandler, AuthRequest, AuthResult, Envelope, Event, Handler, Hooks, Path, Session, Verdict,
+};
+use sansmtp_driver::Signal;
+
+use crate::PATIENCE;
+
+/// What the handlers of a server have seen, and what lets them go on.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub(crate) log: Mutex<Vec<String>>,
+    pub(crate) messages: Mutex<Vec<Vec<u8>>>,
+    pub(crate) threads: Mutex<Vec<ThreadId>>,
+    pub(crate) handlers: AtomicUsize,
+    released: Signal<()>,
+    changed: Condvar,
+}
+
+impl Seen {
+    fn note(&self, what: impl Into<String>) {
+        self.threads.lock().unwrap().push(thread::current().id());
+        self.log.lock().unwrap().push(what.into());
+        self.changed.notify_all();
+    }
+
+    /// Waits until something has been seen that contains `what`.
+    pub(crate) fn wait_for(&self, what: &str) {
+        self.wait_until(|log| log.iter().any(|entry| entry.contains(what)), what);
+    }
+
+    /// Waits until no handler is left.
+    pub(crate) fn wait_until_all_have_gone(&self) {
+        self.wait_until(|_| self.handlers.load(Ordering::Relaxed) == 0, "end of the handlers");
+    }
+
+    fn wait_until(&self, is_done: impl Fn(&[String]) -> bool, what: &str) {
+        let log = self.log.lock().unwrap();
+        let (log, waited) = self.changed.wait_timeout_while(log, PATIENCE, |log| !is_done(log)).unwrap();
+        assert!(!waited.timed_out(), "no {what:?} in {log:?}");
+    }
+
+    pub(crate) fn has(&self, what: &str) -> bool {
+        self.log.lock().unwrap().iter().any(|entry| entry.starts_with(what))
+    }
+
+    /// Lets everybody go on who blocks, now and later.
+    pub(crate) fn release(&self) {
+        self.released.set(());
+    }
+}
+
+/// A handler that a test knows how to make wait instead of blocking.
+pub trait Scripted: Handler {
+    /// Where to wait, if it would block on `word`.
+    fn blocks_on(&self, word: &[u8]) -> Option<Arc<Seen>> {
+        let _ = word;
+        None
+    }
+}
+
+/// Does what the names in its commands say: `panic`, `block`, `wrong`.
+#[derive(Debug)]
+pub(crate) struct Play {
+    seen: Arc<Seen>,
+    content: Vec<u8>,
+}
+
+impl Play {
+    pub(crate) fn new(seen: &Arc<Seen>) -> Self {
+        seen.handlers.fetch_add(1, Ordering::Relaxed);
+        Self { seen: Arc::clone(seen), content: Vec::new() }
+    }
+
+    fn block(&self) {
+        self.seen.released.wait_timeout(PATIENCE);
+    }
+}
+
+impl Drop for Play {
+    fn drop(&mut self) {
+        let _log = self.seen.log.lock();
+        self.seen.handlers.fetch_sub(1, Ordering::Relaxed);
+        self.seen.changed.notify_all();
+    }
+}
+
+impl Handler for Play {
+    fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
+        let authcid = request.credentials().authcid();
+        self.seen.note(format!("authenticate {authcid}"));
+        match authcid {
+            "panic" => panic!("as asked"),
+            "block" => self.block(),
+            "wrong" => return AuthResult::refuse(),
+            _ => {}
+        }
+        AuthResult::accept()
+    }
+
+    fn rcpt(&mut self, _: &Session, _: &Envelope, forward_path: Path<'_>) -> Verdict {
+        self.seen.note(format!("rcpt {}", forward_path.local_part()));
+        match forward_path.local_part() {
+            "panic" => panic!("as asked"),
+            "block" => self.block(),
+            _ => {}
+        }
+        Verdict::Accept
+    }
+
+    fn content(&mut self, piece: &[u8]) {
+        if contains(piece, b"PANIC") {
+            self.seen.note("content panics");
+            panic!("as asked");
+        }
+        if contains(piece, b"BLOCK") {
+            self.seen.note("content blocks");
+            self.block();
+        }
+        self.content.extend_from_slice(piece);
+    }
+
+    fn message(&mut self, _: &Session, _: &Envelope, _: u64) -> Verdict {
+        self.seen.messages.lock().unwrap().push(std::mem::take(&mut self.content));
+        self.seen.note("message");
+        Verdict::Accept
+    }
+
+    fn aborted(&mut self, aborted: Aborted) {
+        self.content.clear();
+        self.seen.note(format!("{aborted:?}"));
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        self.seen.log.lock().unwrap().push(format!("{event:?}"));
+        self.seen.changed.notify_all();
+    }
+}
+
+impl Scripted for Play {
+    fn blocks_on(&self, word: &[u8]) -> Option<Arc<Seen>> {
+        (word == b"block" || contains(word, b"BLOCK")).then(|| Arc::clone(&self.seen))
+    }
+}
+
+/// Takes everything and keeps nothing.
+pub(crate) struct ThrowsAway;
+
+impl Handler for ThrowsAway {}
+impl Scripted for ThrowsAway {}
+
+/// Has no hooks.
+pub(crate) struct AsksNothing;
+
+impl Handler for AsksNothing {
+    fn hooks(&self) -> Hooks {
+        Hooks::NONE
+    }
+}
+
+impl Scripted for AsksNothing {}
+
+/// Panics at every event.
+pub(crate) struct Breaks;
+
+impl Handler for Breaks {
+    fn event(&mut self, _: Event<'_>) {
+        panic!("as asked");
+    }
+}
+
+impl Scripted for Breaks {}
+
+/// The same as an asynchronous handler, which waits instead of blocking.
+#[derive(Debug)]
+pub struct Waits<H>(H);
+
+impl<H> Waits<H> {
+    pub(crate) fn new(handler: H) -> Self {
+        Self(handler)
+    }
+}
+
+impl<H: Scripted> Waits<H> {
+    async fn wait(&self, word: &[u8], method: &str) {
+        if let Some(seen) = self.0.blocks_on(word) {
+            seen.note(method);
+            seen.released.wait().await;
+        }
+    }
+}
+
+impl<H: Scripted + Sync> AsyncHandler for Waits<H> {
+    fn hooks(&self) -> Hooks {
+        self.0.hooks()
+    }
+
+    async fn authenticate(&mut self, session: &Session, request: &AuthRequest) -> AuthResult {
+        self.wait(request.credentials().authcid().as_bytes(), "authenticate block").await;
+        self.0.authenticate(session, request)
+    }
+
+    async fn rcpt(&mut self, session: &Session, envelope: &Envelope, forward_path: Path<'_>) -> Verdict {
+        self.wait(forward_path.local_part().as_bytes(), "rcpt block").await;
+        self.0.rcpt(session, envelope, forward_path)
+    }
+
+    async fn content(&mut self, piece: &[u8]) {
+        self.wait(piece, "content blocks").await;
+        self.0.content(piece);
+    }
+
+    async fn message(&mut self, session: &Session, envelope: &Envelope, octets: u64) -> Verdict {
+        self.0.message(session, envelope, octets)
+    }
+
+    async fn aborted(&mut self, aborted: Aborted) {
+        self.0.aborted(aborted);
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        self.0.event(event);
+    }
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
+}

@@ -1,0 +1,117 @@
+//! What every adapter of [`sansmtp`] has to do, over loopback sockets: order, slowness, panics, disconnects,
+//! timeouts, many clients, shutdown; in the clear and under TLS.
+//!
+//! An adapter's tests say how a server is started ([`Runtime`], [`AsyncRuntime`]), and [`conformance`] makes
+//! a test of each case:
+//!
+//! ```ignore
+//! mod blocking {
+//!     sansmtp_conformance::conformance!(sansmtp_conformance::Blocking<super::Threads>);
+//! }
+//! ```
+//!
+//! Nothing sleeps: what has to be waited for is waited for, and where time itself is the subject, it is
+//! configured to be short. Ports are the system's choice.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a panic is how a test fails"
+)]
+
+mod certificate;
+mod client;
+pub mod clients;
+mod handler;
+pub mod handlers;
+mod server;
+pub mod sessions;
+pub mod shutdown;
+
+use std::time::Duration;
+
+pub use handler::{Scripted, Seen, Waits};
+pub use server::{AsyncRuntime, Blocking, Kind, Plan, Runtime, Started, Waiting};
+
+/// How long a test waits for what should come at once.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A grace period that is never used up.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Makes a test of each case for a [`Kind`] of server.
+#[macro_export]
+macro_rules! conformance {
+    ($kind:ty) => {
+        $crate::tests!($kind, sessions:
+            the_replies_to_a_group_come_at_once,
+            mail_in_the_clear_after_starttls_and_under_tls,
+            ten_mebibytes_arrive_as_they_were_sent,
+            lines_that_lie_across_reads_are_read_once,
+            a_session_octet_by_octet,
+            after_half_a_close_all_replies_arrive,
+            two_hundred_at_a_time,
+            five_hundred_connects_at_once,
+        );
+        $crate::tests!($kind, handlers:
+            a_slow_authenticator_keeps_nobody_else_waiting,
+            what_was_said_before_a_slow_answer_goes_out_first,
+            a_panic_is_a_temporary_failure,
+            a_message_whose_content_was_not_kept_is_not_accepted,
+            a_panic_in_an_event_harms_nobody,
+            a_handler_that_cannot_be_made_harms_nobody_else,
+            no_answer_in_time_is_451_and_the_end,
+            content_that_is_not_taken_in_time_is_451_and_the_end,
+            failed_authentications_reach_the_handler,
+            a_refusal_has_its_pause,
+        );
+        $crate::tests!($kind, clients:
+            a_client_that_leaves_in_the_middle_of_content,
+            a_reset_at_any_step_harms_nobody_else,
+            an_exchange_that_ends_in_a_reset_is_reported_too,
+            silence_ends_in_421,
+            a_client_that_does_not_read_is_dropped,
+            a_client_that_never_pauses_keeps_nobody_else_waiting,
+            a_client_that_goes_on_after_the_end_is_not_listened_to_for_long,
+        );
+        $crate::tests!($kind, shutdown:
+            a_shutdown_lets_everybody_finish,
+            what_does_not_end_is_cut_off,
+            under_load_nothing_acknowledged_is_lost,
+            cut_off_under_load_nothing_acknowledged_is_lost,
+            a_server_that_was_stopped_before_it_ran_ends_at_once,
+            tls_that_is_offered_needs_a_configuration,
+            an_address_in_use_is_an_error,
+        );
+    };
+}
+
+/// Makes a test of each case that is about servers on an executor, for a [`Kind`] with [`Waiting`] handlers.
+#[macro_export]
+macro_rules! asynchronous_conformance {
+    ($kind:ty) => {
+        $crate::tests!($kind, sessions: the_replies_to_a_group_come_at_once_with_hooks_too,);
+    };
+}
+
+/// Makes a test of each case that is about [`Blocking`] handlers.
+#[macro_export]
+macro_rules! blocking_conformance {
+    ($kind:ty) => {
+        $crate::tests!($kind, handlers: a_blocking_handler_is_never_on_the_servers_thread,);
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! tests {
+    ($kind:ty, $module:ident: $($test:ident,)*) => {
+        $(
+            #[test]
+            fn $test() {
+                $crate::$module::$test::<$kind>();
+            }
+        )*
+    };
+}

@@ -1,0 +1,350 @@
+//! A connection between its engine and its handler: what an adapter would otherwise have to know.
+
+use std::io;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sansmtp::{Action, Answer, AuthRequest, AuthTurn, Event, Hook, ReadBuffer};
+
+use crate::buffers::Buffers;
+use crate::engine::Engine;
+use crate::out::{Out, is_nothing_yet};
+use crate::question::Question;
+use crate::signal::Stages;
+use crate::time::at;
+
+/// One connection, without its socket and its handler.
+///
+/// It turns the engine's actions into the few [`Step`]s that an adapter takes. It knows what becomes of a
+/// message that the handler does not have whole, when the shutdown begins for this connection, and what
+/// the handler is still told when the peer is gone.
+#[derive(Debug)]
+pub struct Conversation {
+    engine: Engine,
+    accepted: Instant,
+    stages: Arc<Stages>,
+    buffers: Arc<Buffers>,
+    /// An idle connection has none: it takes one when there is something to read.
+    buffer: Option<ReadBuffer>,
+    /// A question whose session is still to be borrowed.
+    held: Option<Held>,
+    /// What was asked last.
+    asked: Asked,
+    /// The engine knows of the shutdown.
+    shutting_down: bool,
+    /// Nothing more can be asked of the handler: the engine is to end the session.
+    broken: bool,
+    /// The handler does not have all of the content.
+    incomplete: bool,
+    /// The peer is out of reach.
+    lost: bool,
+}
+
+/// What an adapter does next.
+#[derive(Debug)]
+pub enum Step<'c> {
+    /// Write what has been said until `until`, or call [`Conversation::lose_peer`].
+    Write {
+        /// When to give up on the peer.
+        until: Instant,
+    },
+    /// Ask the handler, and give the outcome to [`Conversation::settle`]. Where that takes time, write what
+    /// has been said first.
+    Ask(Question<'c>),
+    /// [Report](report) it.
+    Event(Event<'c>),
+    /// Unless [`Conversation::heed_shutdown`] says that something else comes first,
+    /// [read](Conversation::read); if there is nothing to read, wait until there is, or the server is
+    /// ending, or `until`.
+    Read {
+        /// When to take the next step at the latest.
+        until: Instant,
+    },
+    /// Do nothing, not even read, until `until`.
+    Sleep {
+        /// When to take the next step.
+        until: Instant,
+    },
+    /// Close the connection: after the write half, [discard](Conversation::discard) what still comes for up
+    /// to [`LINGER`]. A reset would throw the last reply away if the peer is still sending.
+    Close,
+}
+
+/// Why a question has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "adapters make it")]
+pub enum Unanswered {
+    /// The handler panicked.
+    Panicked,
+    /// It did not answer in time, and may still be busy with it.
+    Late,
+}
+
+#[derive(Debug)]
+enum Held {
+    Authenticator(AuthRequest),
+    AuthHandler(AuthTurn),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Content,
+    EndOfMessage,
+    Other,
+}
+
+impl Conversation {
+    pub(crate) fn new(engine: Engine, stages: Arc<Stages>, buffers: Arc<Buffers>) -> Self {
+        Self {
+            engine,
+            accepted: Instant::now(),
+            stages,
+            buffers,
+            buffer: None,
+            held: None,
+            asked: Asked::Other,
+            shutting_down: false,
+            broken: false,
+            incomplete: false,
+            lost: false,
+        }
+    }
+
+    /// Says what to do next; what is to be written is appended to `out`. `None` if there is nothing for the
+    /// adapter in this step.
+    pub fn step(&mut self, out: &mut Out) -> Option<Step<'_>> {
+        if mem::take(&mut self.broken) {
+            self.engine.begin_shutdown();
+        }
+        if let Some(held) = self.held.take() {
+            self.asked = Asked::Other;
+            let session = self.engine.connection().session();
+            return Some(Step::Ask(match held {
+                Held::Authenticator(request) => Question::Authenticator(session, request),
+                Held::AuthHandler(turn) => Question::AuthHandler(session, turn),
+            }));
+        }
+        if self.lost {
+            return self.step_alone();
+        }
+        let accepted = self.accepted;
+        let now = accepted.elapsed();
+        let action = match &mut self.buffer {
+            Some(buffer) => buffer.poll(&mut self.engine, now),
+            None => self.engine.poll(now, &mut &[][..]),
+        };
+        match action {
+            Action::Reply(reply) => out.append(reply.as_bytes()),
+            Action::Challenge(challenge) => out.append(challenge.as_bytes()),
+            Action::Transmit(ciphertext) => out.append(ciphertext),
+            Action::Flush { deadline } => return Some(Step::Write { until: at(accepted, deadline) }),
+            Action::CallHook(call) => {
+                let ends_message = matches!(call.hook(), Hook::Message { .. });
+                if ends_message && self.incomplete {
+                    // A message that the handler does not have whole is not offered to it: unanswered, it is
+                    // refused. Nor may what the handler has kept of it get into the next one.
+                    self.broken = true;
+                } else {
+                    self.asked = if ends_message { Asked::EndOfMessage } else { Asked::Other };
+                    return Some(Step::Ask(Question::Hook(call)));
+                }
+            }
+            Action::CallAuthenticator(request) => self.held = Some(Held::Authenticator(request)),
+            Action::CallAuthHandler(turn) => self.held = Some(Held::AuthHandler(turn)),
+            Action::Content(piece) => {
+                if !self.incomplete {
+                    self.asked = Asked::Content;
+                    return Some(Step::Ask(Question::Content(piece)));
+                }
+            }
+            Action::Aborted(aborted) => {
+                self.asked = Asked::Other;
+                return Some(Step::Ask(Question::Aborted(aborted)));
+            }
+            Action::Event(event) => return Some(Step::Event(event)),
+            Action::NeedInput { deadline } => return Some(Step::Read { until: at(accepted, deadline) }),
+            // Questions are answered before the next step; only the time of one that was not can be waited
+            // for.
+            Action::AwaitAnswer { deadline } | Action::Pause { until: deadline } => {
+                return Some(Step::Sleep { until: at(accepted, deadline) });
+            }
+            // A configuration that offers STARTTLS without TLS is refused by `Setup::start`.
+            Action::StartTls => self.lost = true,
+            Action::Close => return Some(Step::Close),
+        }
+        None
+    }
+
+    /// Tells the handler how what was begun ends, after the peer was lost.
+    fn step_alone(&mut self) -> Option<Step<'_>> {
+        // Every deadline is past.
+        match self.engine.poll(Duration::MAX, &mut &[][..]) {
+            Action::Aborted(aborted) => Some(Step::Ask(Question::Aborted(aborted))),
+            Action::Event(event) => Some(Step::Event(event)),
+            Action::NeedInput { .. } | Action::Close => Some(Step::Close),
+            // Nobody hears a reply, and no question is worth asking.
+            Action::Reply(_)
+            | Action::Challenge(_)
+            | Action::Transmit(_)
+            | Action::Flush { .. }
+            | Action::CallAuthenticator(_)
+            | Action::CallAuthHandler(_)
+            | Action::CallHook(_)
+            | Action::Content(_)
+            | Action::StartTls
+            | Action::AwaitAnswer { .. }
+            | Action::Pause { .. } => None,
+        }
+    }
+
+    /// Takes what became of the question asked last: its answer, or `None` if it has none.
+    ///
+    /// Without the handler's answer, the engine gives its own, and what the handler cannot be trusted with
+    /// any more ends the session.
+    pub fn settle(&mut self, outcome: Result<Option<Answer>, Unanswered>) {
+        let unanswered = match outcome {
+            Ok(answer) => {
+                if let Some(answer) = answer {
+                    // Too late at the worst; the engine has answered by itself then.
+                    let _ = self.engine.answer(answer);
+                }
+                return;
+            }
+            Err(unanswered) => unanswered,
+        };
+        match unanswered {
+            Unanswered::Panicked => tracing::error!("the handler panicked"),
+            Unanswered::Late => tracing::error!("the handler did not answer in time"),
+        }
+        self.broken |= match self.asked {
+            Asked::Content => {
+                self.incomplete = true;
+                true
+            }
+            Asked::EndOfMessage => true,
+            Asked::Other => unanswered == Unanswered::Late,
+        };
+    }
+
+    /// Whether the shutdown begins for this connection just now: then there is another step before any
+    /// input.
+    ///
+    /// Asked before each read and not only while waiting, because a client that always has more to say is
+    /// never waited for.
+    pub fn heed_shutdown(&mut self) -> bool {
+        if self.shutting_down || !self.stages.ending.is_set() {
+            return false;
+        }
+        self.shutting_down = true;
+        self.engine.begin_shutdown();
+        true
+    }
+
+    /// Whether the shutdown has begun for this connection.
+    #[must_use]
+    pub fn is_shutting_down(&self) -> bool {
+        self.shutting_down
+    }
+
+    /// Lets `read` read what has come. `false` if nothing had (`WouldBlock`, or `TimedOut`): it is time to
+    /// wait.
+    pub fn read(&mut self, read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> bool {
+        match self.fill(read) {
+            Ok(1..) => true,
+            Err(error) if is_nothing_yet(&error) => {
+                self.give_buffer_back();
+                false
+            }
+            // Whether the peer has ended or is gone, the engine says what becomes of what was begun.
+            Ok(0) | Err(_) => {
+                self.give_buffer_back();
+                self.engine.end_of_input();
+                true
+            }
+        }
+    }
+
+    /// Reads with `read` and throws away what the peer still says. How much that was; 0 is its end.
+    ///
+    /// # Errors
+    ///
+    /// Those of `read`.
+    pub fn discard(&mut self, read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+        let result = self.fill(read);
+        self.give_buffer_back();
+        result
+    }
+
+    fn fill(&mut self, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+        let buffer = self.buffer.get_or_insert_with(|| self.buffers.take());
+        loop {
+            match read(buffer.room()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(octets) => {
+                    buffer.filled(octets);
+                    return Ok(octets);
+                }
+            }
+        }
+    }
+
+    /// Lets others have the read buffer while there is nothing to read.
+    pub fn give_buffer_back(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            self.buffers.give_back(buffer);
+        }
+    }
+
+    /// Says that the peer is out of reach, and forgets what was to be written to it. The steps that are left
+    /// tell the handler how what was begun ends.
+    pub fn lose_peer(&mut self, out: &mut Out) {
+        out.clear();
+        self.lost = true;
+        self.held = None;
+        self.asked = Asked::Other;
+        self.give_buffer_back();
+        self.engine.end_of_input();
+    }
+
+    /// How long the handler may take for an answer.
+    #[must_use]
+    pub fn answer_timeout(&self) -> Duration {
+        self.engine.connection().config().timeouts().answer
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.give_buffer_back();
+    }
+}
+
+/// Traces an event, and tells the handler of it by `tell`.
+pub fn report(event: Event<'_>, tell: impl FnOnce(Event<'_>)) {
+    trace(event);
+    if catch_unwind(AssertUnwindSafe(|| tell(event))).is_err() {
+        tracing::error!("the handler panicked");
+    }
+}
+
+fn trace(event: Event<'_>) {
+    match event {
+        Event::AuthSucceeded { peer, mechanism, login, tls, .. } => {
+            let tls = tls.map(|tls| tls.version.to_string()).unwrap_or_default();
+            tracing::info!(%peer, %mechanism, login, %tls, "authentication succeeded");
+        }
+        // Without the name that was tried: a password may have been typed into its field.
+        Event::AuthFailed { peer, mechanism, reason, failures, tls, .. } => {
+            let mechanism = mechanism.map(|mechanism| mechanism.to_string()).unwrap_or_default();
+            let tls = tls.map(|tls| tls.version.to_string()).unwrap_or_default();
+            tracing::warn!(%peer, %mechanism, %reason, failures, %tls, "authentication failed");
+        }
+        _ => {}
+    }
+}
+
+/// How long a closed connection is listened to, so that its peer sees the last reply.
+pub const LINGER: Duration = Duration::from_secs(2);

@@ -1,0 +1,69 @@
+//! What the adapters of [`sansmtp`], the sans-IO SMTP server engine, have in common.
+//!
+//! An adapter accepts connections, moves octets, and keeps time. Everything else that a server needs around
+//! the engine is here, once:
+//!
+//! * [`Setup`] and [`setup_methods`]: a server's configuration and surface;
+//! * [`Conversation`]: one connection between engine and handler. It reduces the engine's actions to a few
+//!   [`Step`]s, and knows what becomes of a connection whose handler breaks or whose peer is gone;
+//! * [`Desk`]: a blocking handler, with the content that is gathered for it;
+//! * [`Stages`], [`Signal`] and [`Shutdown`]: how a server ends;
+//! * [`tasks`]: the whole loop for asynchronous runtimes, of which an adapter only implements
+//!   [`Runtime`](tasks::Runtime).
+//!
+//! `sansmtp-smol`, `sansmtp-tokio` and `sansmtp-threads` are made of it. So can another adapter be: with an
+//! asynchronous runtime of which `tasks` knows nothing, or with none:
+//!
+//! ```
+//! use std::io::{self, Read, Write};
+//! use std::net::TcpStream;
+//!
+//! use sansmtp::Handler;
+//! use sansmtp_driver::{Conversation, Desk, Out, Step, report};
+//!
+//! /// Serves one connection; a client that goes silent is left to the socket's own timeouts.
+//! fn serve(mut stream: TcpStream, mut conversation: Box<Conversation>, handler: impl Handler) -> io::Result<()> {
+//!     let (mut out, mut desk) = (Out::default(), Desk::new(handler));
+//!     loop {
+//!         match conversation.step(&mut out) {
+//!             None => {}
+//!             Some(Step::Write { .. }) => drop(out.write(|octets| stream.write(octets))?),
+//!             Some(Step::Ask(question)) => {
+//!                 let outcome = match desk.accept(question) {
+//!                     Some(question) => desk.work(question),
+//!                     None => Ok(None),
+//!                 };
+//!                 conversation.settle(outcome.map_err(|_| sansmtp_driver::Unanswered::Panicked));
+//!             }
+//!             Some(Step::Event(event)) => report(event, |event| desk.event(event)),
+//!             Some(Step::Read { .. }) => drop(conversation.read(|room| stream.read(room))),
+//!             Some(Step::Sleep { until }) => std::thread::sleep(until - std::time::Instant::now()),
+//!             Some(Step::Close) => return Ok(()),
+//!         }
+//!     }
+//! }
+//! ```
+
+mod buffers;
+mod conversation;
+mod engine;
+mod out;
+mod question;
+mod setup;
+mod signal;
+pub mod tasks;
+mod time;
+
+pub use conversation::{Conversation, LINGER, Step, Unanswered, report};
+pub use engine::Security;
+pub use out::{Out, is_nothing_yet};
+pub use question::{Desk, OwnedQuestion, Question};
+pub use setup::{ACCEPT_PAUSE, Setup};
+pub use signal::{Alive, Shutdown, Signal, Stages, Wait};
+pub use time::{after, at};
+
+#[cfg(feature = "rustls")]
+#[doc(no_inline)]
+pub use rustls;
+#[doc(no_inline)]
+pub use sansmtp;

@@ -1,0 +1,95 @@
+//! A blocking handler in a task: its methods run on the runtime's blocking pool, never on the executor.
+
+use std::fmt;
+use std::future::pending;
+use std::marker::PhantomData;
+use std::panic::resume_unwind;
+
+use sansmtp::{Aborted, Answer, AsyncHandler, AuthRequest, AuthTurn, Event, Handler, HookCall, Hooks, Session};
+
+use super::Runtime;
+use crate::question::{Desk, Question};
+
+/// Makes an [`AsyncHandler`] of a [`Handler`].
+///
+/// Content is gathered into pieces of up to 64 KiB before it goes to the pool. A method that panics ends
+/// its question with `451 4.3.0` or `454 4.7.0`, and the handler is used further, unless it was about the
+/// content or its end; that, and a method that does not return in time, ends the connection.
+///
+/// Only [`event`](Handler::event) runs on the executor, and must not block there.
+pub struct Blocking<H, R> {
+    hooks: Hooks,
+    /// Absent while a method runs.
+    desk: Option<Desk<H>>,
+    runtime: PhantomData<fn() -> R>,
+}
+
+impl<H: Handler + 'static, R: Runtime> Blocking<H, R> {
+    /// Wraps `handler`.
+    pub fn new(handler: H) -> Self {
+        Self { hooks: handler.hooks(), desk: Some(Desk::new(handler)), runtime: PhantomData }
+    }
+
+    /// Has the question worked on in the pool.
+    async fn put(&mut self, question: Question<'_>) -> Option<Answer> {
+        let Some(desk) = &mut self.desk else {
+            // An earlier method did not return in time, and still has it: neither will this one.
+            return pending().await;
+        };
+        let question = desk.accept(question)?;
+        let mut desk = self.desk.take()?;
+        let (desk, result) = R::unblock(move || {
+            let result = desk.work(question);
+            (desk, result)
+        })
+        .await;
+        self.desk = Some(desk);
+        result.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// The same for a question that has an answer.
+    async fn ask(&mut self, question: Question<'_>) -> Answer {
+        match self.put(question).await {
+            Some(answer) => answer,
+            None => pending().await,
+        }
+    }
+}
+
+impl<H: Handler + 'static, R: Runtime> AsyncHandler for Blocking<H, R> {
+    fn hooks(&self) -> Hooks {
+        self.hooks
+    }
+
+    async fn auth(&mut self, session: &Session, turn: AuthTurn) -> Answer {
+        self.ask(Question::AuthHandler(session, turn)).await
+    }
+
+    async fn content(&mut self, piece: &[u8]) {
+        self.put(Question::Content(piece)).await;
+    }
+
+    async fn aborted(&mut self, aborted: Aborted) {
+        self.put(Question::Aborted(aborted)).await;
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        if let Some(desk) = &mut self.desk {
+            desk.event(event);
+        }
+    }
+
+    async fn call_hook(&mut self, call: HookCall<'_>) -> Answer {
+        self.ask(Question::Hook(call)).await
+    }
+
+    async fn call_authenticator(&mut self, session: &Session, request: AuthRequest) -> Answer {
+        self.ask(Question::Authenticator(session, request)).await
+    }
+}
+
+impl<H: fmt::Debug, R> fmt::Debug for Blocking<H, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Blocking").field("hooks", &self.hooks).field("desk", &self.desk).finish_non_exhaustive()
+    }
+}

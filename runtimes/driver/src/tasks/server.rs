@@ -1,0 +1,105 @@
+//! Listeners, and the tasks of their connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sansmtp::{AsyncHandler, Peer};
+
+use super::Runtime;
+use super::combine::{all, first};
+use super::connection;
+use crate::setup::{ACCEPT_PAUSE, Setup};
+use crate::signal::{Alive, Stages};
+use crate::time::after;
+
+/// Accepts connections until the server is told to shut down, and then until they have ended. Each has a
+/// task, and a handler made by `make_handler`. Dropping the future cuts them off.
+///
+/// # Errors
+///
+/// That of [`Setup::start`], and what the runtime says to a listener.
+pub async fn serve<R, H>(mut setup: Setup, make_handler: impl Fn(Peer) -> H, runtime: R) -> io::Result<()>
+where
+    R: Runtime,
+    H: AsyncHandler + 'static,
+{
+    let listeners = setup.start()?;
+    let stages = setup.stages().clone();
+    let alive = Alive::new(&stages);
+    let _ends_with_the_future = CutOff(stages.clone());
+    let mut accepting = Vec::new();
+    for (listener, security) in listeners {
+        let listener = R::listener(listener)?;
+        let (setup, make_handler, runtime, alive) = (&setup, &make_handler, &runtime, &alive);
+        accepting.push(Box::pin(async move {
+            loop {
+                let (mut stream, address) = accept::<R>(&listener).await;
+                let make = |peer| {
+                    let handler = make_handler(peer);
+                    (handler.hooks(), handler)
+                };
+                let Some((mut conversation, mut handler)) = setup.open(address, security, make) else { continue };
+                let (stages, alive) = (setup.stages().clone(), alive.clone());
+                runtime.spawn(async move {
+                    {
+                        let run = pin!(async {
+                            let run = connection::run::<R>(&mut stream, &mut conversation, &mut handler, &stages);
+                            if let Err(error) = run.await {
+                                tracing::debug!(peer = %address, %error, "connection lost");
+                            }
+                        });
+                        first(run, pin!(stages.cut_off.wait())).await;
+                    }
+                    drop((stream, conversation, handler));
+                    drop(alive);
+                });
+            }
+        }));
+    }
+    let grace = {
+        let accept = pin!(async {
+            all(accepting).await;
+            // There is nothing to listen on.
+            Duration::ZERO
+        });
+        first(pin!(stages.requested.wait()), accept).await
+    };
+    // Whoever hears of the end finds nobody listening.
+    stages.ending.set(());
+    drop(alive);
+    let late = pin!(R::sleep_until(after(grace)));
+    first(pin!(stages.ended.wait()), late).await;
+    stages.cut_off.set(());
+    stages.ended.wait().await;
+    Ok(())
+}
+
+/// Cuts all connections off when it is dropped.
+struct CutOff(Arc<Stages>);
+
+impl Drop for CutOff {
+    fn drop(&mut self) {
+        self.0.cut_off.set(());
+    }
+}
+
+/// Accepts the next connection, whatever happens to others.
+async fn accept<R: Runtime>(listener: &R::Listener) -> (R::Stream, SocketAddr) {
+    loop {
+        match R::accept(listener).await {
+            Ok((stream, address)) => {
+                // Where it fails, the peer has gone already.
+                if R::set_nodelay(&stream, true).is_ok() {
+                    return (stream, address);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept");
+                R::sleep_until(after(ACCEPT_PAUSE)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! One connection: octets in, octets out, questions to the handler, and nothing of SMTP.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sansmtp::Handler;
+use sansmtp_driver::{
+    Alive, Conversation, Desk, LINGER, Out, OwnedQuestion, Stages, Step, Unanswered, after, is_nothing_yet, report,
+};
+
+/// A connection's socket, and its [`Line`] while the thread that serves it is blocked.
+pub(crate) struct Seat<H> {
+    peer: SocketAddr,
+    stream: TcpStream,
+    stages: Arc<Stages>,
+    left: Mutex<Left<H>>,
+}
+
+/// What a blocked thread has left on its seat.
+struct Left<H> {
+    /// Whose turn it is: the number goes up with each thread that takes over.
+    turn: u32,
+    line: Option<Box<Line<H>>>,
+    /// When the handler's time is up, if that is where the thread is blocked.
+    late_at: Option<Instant>,
+}
+
+/// A connection without its socket: what goes from thread to thread.
+pub(crate) struct Line<H> {
+    conversation: Box<Conversation>,
+    /// Absent while a method runs.
+    desk: Option<Desk<H>>,
+    out: Out,
+    read_timeout: Timeout,
+    write_timeout: Timeout,
+    /// Why the peer is out of reach.
+    lost: Option<io::Error>,
+    /// Dropped last.
+    _alive: Arc<Alive>,
+}
+
+/// The right to serve a connection, which one thread has at a time.
+pub(crate) struct Turn<H> {
+    seat: Arc<Seat<H>>,
+    number: u32,
+}
+
+impl<H: Handler> Seat<H> {
+    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, stages: &Arc<Stages>) -> Arc<Self> {
+        let left = Mutex::new(Left { turn: 0, line: None, late_at: None });
+        Arc::new(Self { peer, stream, stages: stages.clone(), left })
+    }
+
+    /// The first turn.
+    pub(crate) fn turn(self: &Arc<Self>) -> Turn<H> {
+        Turn { seat: Arc::clone(self), number: 0 }
+    }
+
+    /// Takes over from a thread that is blocked, if `is_due` says so: of when its handler's time is up, or
+    /// `None` if it waits for input.
+    pub(crate) fn take_over(
+        self: &Arc<Self>,
+        is_due: impl FnOnce(Option<Instant>) -> bool,
+    ) -> Option<(Turn<H>, Box<Line<H>>)> {
+        let mut left = self.left();
+        if !is_due(left.late_at) {
+            return None;
+        }
+        let mut line = left.line.take()?;
+        left.turn += 1;
+        if left.late_at.is_some() {
+            line.conversation.settle(Err(Unanswered::Late));
+        }
+        Some((Turn { seat: Arc::clone(self), number: left.turn }, line))
+    }
+
+    /// Ends the connection, whatever its thread is doing.
+    pub(crate) fn cut_off(&self) {
+        let line = {
+            let mut left = self.left();
+            left.turn += 1;
+            left.line.take()
+        };
+        self.hang_up();
+        // The handler may have a `drop` of its own: not under the lock.
+        drop(line);
+    }
+
+    /// Wakes every thread that reads or writes.
+    fn hang_up(&self) {
+        // Where it fails, the peer has gone already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    fn left(&self) -> MutexGuard<'_, Left<H>> {
+        // No panic leaves it half changed.
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<H: Handler> Turn<H> {
+    /// Serves the connection to its end, or until another thread takes over.
+    pub(crate) fn serve(&self, mut line: Box<Line<H>>) {
+        loop {
+            let Line { conversation, desk, out, write_timeout, .. } = &mut *line;
+            match conversation.step(out) {
+                None => {}
+                Some(Step::Write { until }) => {
+                    if let Err(error) = self.write(out, write_timeout, until) {
+                        line.lose(error);
+                    }
+                }
+                Some(Step::Ask(question)) => {
+                    let outcome = match desk {
+                        // Content that is only gathered.
+                        Some(desk) => desk.accept(question).ok_or(Ok(None)),
+                        // An earlier method did not return in time, and still has it.
+                        None => Err(Err(Unanswered::Late)),
+                    };
+                    match outcome {
+                        Ok(question) => match self.ask(line, question) {
+                            Some(ours) => line = ours,
+                            None => return,
+                        },
+                        Err(settled) => conversation.settle(settled),
+                    }
+                }
+                Some(Step::Event(event)) => report(event, |event| {
+                    if let Some(desk) = desk {
+                        desk.event(event);
+                    }
+                }),
+                Some(Step::Read { until }) => {
+                    if conversation.heed_shutdown() {
+                        continue;
+                    }
+                    match self.read(line, until) {
+                        Some(ours) => line = ours,
+                        None => return,
+                    }
+                }
+                Some(Step::Sleep { until }) => {
+                    let pause = until.saturating_duration_since(Instant::now());
+                    if self.seat.stages.cut_off.wait_timeout(pause).is_some() {
+                        return;
+                    }
+                }
+                Some(Step::Close) => break,
+            }
+        }
+        if line.lost.is_none() {
+            line.lost = self.close(&mut line).err();
+        }
+        // A thread whose turn is over may still be waiting for input.
+        self.seat.hang_up();
+        if let Some(error) = &line.lost {
+            tracing::debug!(peer = %self.seat.peer, %error, "connection lost");
+        }
+    }
+
+    /// Has the question worked on, in this thread. `None` if another one has taken over.
+    fn ask(&self, mut line: Box<Line<H>>, question: OwnedQuestion) -> Option<Box<Line<H>>> {
+        let late_at = after(line.conversation.answer_timeout());
+        // It may take long: what has been said goes out first.
+        if let Err(error) = self.write(&mut line.out, &mut line.write_timeout, late_at) {
+            line.lose(error);
+            return Some(line);
+        }
+        let mut desk = line.desk.take()?;
+        self.leave(line, Some(late_at))?;
+        let outcome = desk.work(question);
+        let mut line = self.come_back()?;
+        line.desk = Some(desk);
+        line.conversation.settle(outcome.map_err(|_| Unanswered::Panicked));
+        Some(line)
+    }
+
+    /// Waits for input, and reads it. `None` if another thread has taken over.
+    fn read(&self, mut line: Box<Line<H>>, until: Instant) -> Option<Box<Line<H>>> {
+        let stream = &self.seat.stream;
+        if let Err(error) = line.read_timeout.fit(until, |timeout| stream.set_read_timeout(timeout)) {
+            line.lose(error);
+            return Some(line);
+        }
+        line.conversation.give_buffer_back();
+        let knows_of_shutdown = line.conversation.is_shutting_down();
+        self.leave(line, None)?;
+        // Whoever begins the shutdown looks at the seats after it has been announced: what has been left
+        // here later must not be waited with.
+        let ready = if self.seat.stages.ending.is_set() && !knows_of_shutdown {
+            false
+        } else {
+            match stream.peek(&mut [0]) {
+                Ok(_) => true,
+                Err(error) => !is_nothing_yet(&error) && error.kind() != ErrorKind::Interrupted,
+            }
+        };
+        let mut line = self.come_back()?;
+        if ready {
+            line.conversation.read(|room| (&mut &*stream).read(room));
+        }
+        Some(line)
+    }
+
+    /// Leaves the connection on its seat, for as long as this thread is blocked. `None` if its turn is over.
+    fn leave(&self, line: Box<Line<H>>, late_at: Option<Instant>) -> Option<()> {
+        let mut left = self.seat.left();
+        if left.turn == self.number {
+            left.line = Some(line);
+            left.late_at = late_at;
+            return Some(());
+        }
+        drop(left);
+        None
+    }
+
+    /// Takes the connection from its seat again. `None` if this thread's turn is over.
+    fn come_back(&self) -> Option<Box<Line<H>>> {
+        let mut left = self.seat.left();
+        if left.turn == self.number { left.line.take() } else { None }
+    }
+
+    fn write(&self, out: &mut Out, timeout: &mut Timeout, until: Instant) -> io::Result<()> {
+        let mut stream = &self.seat.stream;
+        // A peer that reads a little now and then does not get more time by that.
+        let is_late = || Instant::now() >= until;
+        while !out.write(|octets| {
+            if is_late() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            timeout.fit(until, |timeout| stream.set_write_timeout(timeout))?;
+            stream.write(octets)
+        })? {
+            if is_late() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes so that the last reply arrives.
+    fn close(&self, line: &mut Line<H>) -> io::Result<()> {
+        let mut stream = &self.seat.stream;
+        stream.shutdown(Shutdown::Write)?;
+        let until = after(LINGER);
+        while Instant::now() < until {
+            line.read_timeout.fit(until, |timeout| stream.set_read_timeout(timeout))?;
+            match line.conversation.discard(|room| stream.read(room)) {
+                Ok(1..) => {}
+                Err(error) if is_nothing_yet(&error) => {}
+                // How it ends is of no interest: all has been said.
+                Ok(0) | Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<H> Line<H> {
+    /// A connection that has just been accepted.
+    pub(crate) fn new(conversation: Box<Conversation>, desk: Desk<H>, alive: Arc<Alive>) -> Box<Self> {
+        Box::new(Self {
+            conversation,
+            desk: Some(desk),
+            out: Out::default(),
+            read_timeout: Timeout::default(),
+            write_timeout: Timeout::default(),
+            lost: None,
+            _alive: alive,
+        })
+    }
+
+    fn lose(&mut self, error: io::Error) {
+        self.conversation.lose_peer(&mut self.out);
+        self.lost = Some(error);
+    }
+}
+
+/// What a socket's timeout for reads, or for writes, is set to.
+///
+/// A wait gets the largest power of two that fits, so that a socket seldom has to be told; who wakes early
+/// waits again.
+#[derive(Debug, Default)]
+struct Timeout(Duration);
+
+impl Timeout {
+    fn fit(&mut self, until: Instant, set: impl FnOnce(Option<Duration>) -> io::Result<()>) -> io::Result<()> {
+        let left = until.saturating_duration_since(Instant::now()).as_millis();
+        let fitting = Duration::from_millis(1 << left.checked_ilog2().unwrap_or(0).min(MAX_TIMEOUT_LOG2));
+        if self.0 != fitting {
+            set(Some(fitting))?;
+            self.0 = fitting;
+        }
+        Ok(())
+    }
+}
+
+/// Twelve days, in milliseconds.
+const MAX_TIMEOUT_LOG2: u32 = 30;
