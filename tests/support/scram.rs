@@ -19,7 +19,7 @@ pub(crate) struct Client {
     pub(crate) name: String,
     salt: Vec<u8>,
     iterations: u32,
-    salted_password: Vec<u8>,
+    pub(crate) salted_password: Vec<u8>,
 }
 
 /// The client's final message, and what the server says if it has the keys.

@@ -148,8 +148,8 @@ struct Opening {
     binding: Vec<u8>,
     /// Both sides' nonces.
     nonce: String,
-    /// What both sides sign, as far as it has come.
-    auth_message: Vec<u8>,
+    /// What both sides sign, as far as it has come. What a client puts into it is not known beforehand.
+    auth_message: Secret,
 }
 
 struct Challenged {
@@ -198,8 +198,8 @@ impl Exchange for Running {
         };
         let salt = STANDARD.encode(keys.salt());
         let server_first = format!("r={},s={salt},i={}", opening.nonce, keys.iterations());
-        opening.auth_message.push(b',');
-        opening.auth_message.extend_from_slice(server_first.as_bytes());
+        opening.auth_message.extend(b",");
+        opening.auth_message.extend(server_first.as_bytes());
         self.state = State::Final(Box::new(Challenged { opening, keys, result }));
         Step::Challenge(server_first.into_bytes().into())
     }
@@ -250,7 +250,7 @@ impl Running {
         self.state = State::Lookup(Opening {
             binding,
             nonce: [client_nonce, server_nonce].concat(),
-            auth_message: first.bare.to_vec(),
+            auth_message: first.bare.into(),
         });
         Step::Consult(Box::new(ScramLookup { hash: self.hash }))
     }
@@ -261,20 +261,21 @@ impl Running {
             Ok(last) => last,
             Err(error) => return error.into(),
         };
-        if last.binding != binding {
+        if !last.binding.ct_eq(&binding) {
             return refuse(Refusal::ChannelBinding, "channel-bindings-dont-match");
         }
         if last.nonce != nonce.as_bytes() {
             return refuse(Refusal::NonceChanged, "other-error");
         }
-        auth_message.push(b',');
-        auth_message.extend_from_slice(last.without_proof);
+        auth_message.extend(b",");
+        auth_message.extend(last.without_proof);
+        let auth_message = auth_message.expose_secret();
 
         // The same work whether or not there is such a user.
-        let client_signature = self.hash.hmac(keys.stored_key().as_ref(), &[&auth_message]);
-        let server_signature = self.hash.hmac(keys.server_key().as_ref(), &[&auth_message]);
+        let client_signature = self.hash.hmac(keys.stored_key(), &[auth_message]);
+        let server_signature = self.hash.hmac(keys.server_key(), &[auth_message]);
         let whole = last.proof.len() == client_signature.as_ref().len();
-        let client_key = client_signature.xor(&last.proof);
+        let client_key = client_signature.xor(last.proof.expose_secret());
         let right = self.hash.digest(client_key.as_ref()).ct_eq(keys.stored_key()) & whole;
         match result.outcome {
             // The server proves itself to nobody whom it refuses.

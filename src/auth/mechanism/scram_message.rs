@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use zeroize::Zeroizing;
+
+use crate::secret::Secret;
 
 /// What is wrong with a message: the value of the server's `e` attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +44,11 @@ pub(super) enum Binding<'m> {
 #[derive(Debug)]
 pub(super) struct ClientFinal<'m> {
     /// Decoded.
-    pub(super) binding: Vec<u8>,
+    pub(super) binding: Secret,
     pub(super) nonce: &'m [u8],
     pub(super) without_proof: &'m [u8],
     /// Decoded; any length.
-    pub(super) proof: Zeroizing<Vec<u8>>,
+    pub(super) proof: Secret,
 }
 
 impl<'m> ClientFirst<'m> {
@@ -97,9 +98,17 @@ impl<'m> ClientFinal<'m> {
         let nonce = next().strip_prefix(b"r=").filter(|nonce| is_nonce(nonce)).ok_or(invalid)?;
         attributes.try_for_each(check_extension)?;
         let proof = proof.strip_prefix(b"p=").ok_or(invalid)?;
-        let decode = |encoded: &[u8]| STANDARD.decode(encoded).map_err(|_| invalid);
-        Ok(Self { binding: decode(binding)?, nonce, without_proof, proof: decode(proof)?.into() })
+        Ok(Self { binding: decode(binding)?, nonce, without_proof, proof: decode(proof)? })
     }
+}
+
+/// Decodes base64, of which a part may be right.
+fn decode(encoded: &[u8]) -> Result<Secret, MessageError> {
+    let mut octets = Secret::default();
+    let room = octets.refill(encoded.len() / 4 * 3 + 3);
+    let length = STANDARD.decode_slice(encoded, room).map_err(|_| MessageError::InvalidEncoding)?;
+    octets.truncate(length);
+    Ok(octets)
 }
 
 /// An extension that is not mandatory is passed over.
