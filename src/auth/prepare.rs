@@ -17,8 +17,8 @@ pub(crate) fn is_prepared(text: &[u8]) -> bool {
 
 /// Prepares a string that is not [prepared](is_prepared) as it is.
 ///
-/// What becomes longer than any string that a client can send is prohibited, too: a character of three
-/// octets may become one of thirty-three.
+/// What grows past some thousand octets is prohibited, too: a character of three octets may become
+/// eighteen of thirty-three.
 #[cfg(feature = "std")]
 pub(crate) fn prepare(text: &str) -> Result<Secret, Prohibited> {
     use stringprep::tables;
@@ -28,7 +28,8 @@ pub(crate) fn prepare(text: &str) -> Result<Secret, Prohibited> {
         .chars()
         .map(|character| if tables::non_ascii_space_character(character) { ' ' } else { character })
         .filter(|&character| !tables::commonly_mapped_to_nothing(character));
-    let mut checked = Checked { prepared: Secret::with_capacity(text.len()), ..Checked::default() };
+    let most = text.len().max(MOST_GROWN_OCTETS);
+    let mut checked = Checked { prepared: Secret::with_capacity(text.len()), most, ..Checked::default() };
     let mut normalizer = super::normalize::Normalizer::default();
     for character in mapped {
         normalizer.push(character, |character| checked.push(character)).map_err(|_| Prohibited)?;
@@ -45,6 +46,8 @@ pub(crate) fn prepare(text: &str) -> Result<Secret, Prohibited> {
 #[derive(Default)]
 struct Checked {
     prepared: Secret,
+    /// How long it may become.
+    most: usize,
     prohibited: bool,
     left: bool,
     right: bool,
@@ -68,7 +71,7 @@ impl Checked {
             || tables::inappropriate_for_canonical_representation(character)
             || tables::change_display_properties_or_deprecated(character)
             || tables::tagging_character(character)
-            || self.prepared.len() + character.len_utf8() > MAX_PREPARED_OCTETS;
+            || self.prepared.len() + character.len_utf8() > self.most;
         if self.prohibited {
             return;
         }
@@ -86,9 +89,9 @@ impl Checked {
     }
 }
 
-/// As much as a line of 12,288 octets in base64 can hold.
+/// No password that somebody types comes near it; one that is longer to begin with may stay as long.
 #[cfg(feature = "std")]
-const MAX_PREPARED_OCTETS: usize = 9_216;
+const MOST_GROWN_OCTETS: usize = 4_096;
 
 /// Without `std` there are no tables: nothing but ASCII is allowed.
 #[cfg(not(feature = "std"))]
@@ -134,9 +137,10 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_past_a_line_is_prohibited() {
-        assert_eq!(prepare(&"\u{FDFA}".repeat(279)).unwrap().len(), 279 * 33);
-        assert_eq!(prepare(&"\u{FDFA}".repeat(280)).map(|_| ()), Err(Prohibited));
+    fn what_grows_too_much_is_prohibited() {
+        assert_eq!(prepare(&"\u{FDFA}".repeat(124)).unwrap().len(), 124 * 33);
+        assert_eq!(prepare(&"\u{FDFA}".repeat(125)).map(|_| ()), Err(Prohibited));
+        assert_eq!(prepare(&"\u{E9}".repeat(4_600)).unwrap().len(), 9_200);
         assert_eq!(prepare(&["q", &"\u{301}".repeat(40)].concat()).map(|_| ()), Err(Prohibited));
     }
 }

@@ -1,6 +1,6 @@
 //! A client of SCRAM (RFC 5802), from the RFC and not from the engine.
 
-#![expect(dead_code, reason = "each test uses its part")]
+#![allow(dead_code, reason = "each test uses its part")]
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

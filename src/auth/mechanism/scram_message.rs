@@ -53,6 +53,7 @@ pub(super) struct ClientFinal<'m> {
 
 impl<'m> ClientFirst<'m> {
     pub(super) fn parse(message: &'m [u8]) -> Result<Self, MessageError> {
+        check_length(message)?;
         let (flag, rest) = until_comma(message).ok_or(MessageError::InvalidEncoding)?;
         let binding = match flag {
             b"n" => Binding::NotSupported,
@@ -84,6 +85,7 @@ impl<'m> ClientFirst<'m> {
 
 impl<'m> ClientFinal<'m> {
     pub(super) fn parse(message: &'m [u8]) -> Result<Self, MessageError> {
+        check_length(message)?;
         let invalid = MessageError::InvalidEncoding;
         // The proof is the last attribute, and base64 has no comma.
         let comma = message.iter().rposition(|&octet| octet == b',').ok_or(invalid)?;
@@ -100,6 +102,10 @@ impl<'m> ClientFinal<'m> {
         let proof = proof.strip_prefix(b"p=").ok_or(invalid)?;
         Ok(Self { binding: decode(binding)?, nonce, without_proof, proof: decode(proof)? })
     }
+}
+
+fn check_length(message: &[u8]) -> Result<(), MessageError> {
+    if message.len() <= MAX_MESSAGE_OCTETS { Ok(()) } else { Err(MessageError::InvalidEncoding) }
 }
 
 /// Decodes base64, of which a part may be right.
@@ -168,6 +174,10 @@ fn is_value(value: &[u8]) -> bool {
     !value.contains(&0) && core::str::from_utf8(value).is_ok()
 }
 
+/// Room for the longest names, both nonces and some extensions. What both sides sign is kept from one
+/// message to the next, for a client that has proved nothing yet.
+const MAX_MESSAGE_OCTETS: usize = 4_096;
+
 /// Far more than any client's; what the server's own nonce comes behind has to fit into a line.
 const MAX_NONCE_OCTETS: usize = 1_024;
 
@@ -188,6 +198,13 @@ mod tests {
         let first = ClientFirst::parse(b"p=tls-exporter,a=a=2Cb,n=x=3Dy,r=n,x=1").unwrap();
         assert_eq!(first.binding, Binding::Required(b"tls-exporter"));
         assert_eq!((first.authzid.as_deref(), &*first.name), (Some(&b"a,b"[..]), &b"x=y"[..]));
+    }
+
+    #[test]
+    fn a_message_has_a_length() {
+        let message = |octets: usize| [&b"n,,n=u,r=x,y="[..], &[b'z'; 4_096]].concat().get(..octets).unwrap().to_vec();
+        assert!(ClientFirst::parse(&message(4_096)).is_ok());
+        assert_eq!(ClientFirst::parse(&message(4_097)).map(|_| ()), Err(MessageError::InvalidEncoding));
     }
 
     #[test]
