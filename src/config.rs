@@ -11,6 +11,8 @@ use crate::auth::{Auth, MechanismName, Unusable};
 use crate::command::path::is_domain_or_literal;
 use crate::ehlo::EhloReplies;
 use crate::framing::content::DotFinder;
+use crate::proxy::Proxy;
+use crate::xclient::XClient;
 
 /// What a listener's connections have in common.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub struct Config {
     pub(crate) timeouts: Timeouts,
     pub(crate) hooks: Hooks,
     pub(crate) quirks: Quirks,
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) xclient: Option<XClient>,
 }
 
 impl Config {
@@ -56,6 +60,8 @@ impl Config {
             timeouts: Timeouts::default(),
             hooks: Hooks::NONE,
             quirks: Quirks::default(),
+            proxy: None,
+            xclient: None,
         }
     }
 
@@ -114,6 +120,8 @@ pub struct ConfigBuilder {
     timeouts: Timeouts,
     hooks: Hooks,
     quirks: Quirks,
+    proxy: Option<Proxy>,
+    xclient: Option<XClient>,
 }
 
 impl ConfigBuilder {
@@ -203,6 +211,20 @@ impl ConfigBuilder {
         self
     }
 
+    /// Expects a header of the PROXY protocol from the peers that it trusts, and from nobody else. See
+    /// [`proxy`](crate::proxy).
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = Some(proxy);
+        self
+    }
+
+    /// Offers XCLIENT to the peers that it trusts, and refuses it with `550 5.7.0` to anybody else. See
+    /// [`xclient`](crate::xclient). Unless it is called, XCLIENT is a command that is not known.
+    pub fn xclient(mut self, xclient: XClient) -> Self {
+        self.xclient = Some(xclient);
+        self
+    }
+
     /// Checks the configuration.
     ///
     /// # Errors
@@ -218,7 +240,8 @@ impl ConfigBuilder {
         if !printable || greeting.len() > MAX_GREETING_OCTETS {
             return Err(ConfigError::Banner);
         }
-        let tls_possible = self.starttls || self.implicit_tls;
+        let tls_offloaded = self.proxy.as_ref().is_some_and(Proxy::believes_offloaded_tls);
+        let tls_possible = self.starttls || self.implicit_tls || tls_offloaded;
         if self.tls_required && !tls_possible {
             return Err(ConfigError::TlsRequiredButImpossible);
         }
@@ -253,6 +276,7 @@ impl ConfigBuilder {
             (self.timeouts.content.is_zero(), "timeouts.content"),
             (self.timeouts.answer.is_zero(), "timeouts.answer"),
             (self.timeouts.write.is_zero(), "timeouts.write"),
+            (self.proxy.as_ref().is_some_and(|proxy| proxy.header_timeout().is_zero()), "proxy.timeout"),
         ] {
             if limit {
                 return Err(ConfigError::ZeroLimit(name));
@@ -277,6 +301,8 @@ impl ConfigBuilder {
             timeouts: self.timeouts,
             hooks: self.hooks,
             quirks: self.quirks,
+            proxy: self.proxy,
+            xclient: self.xclient,
         }))
     }
 }

@@ -14,7 +14,10 @@ use crate::session::Greeting;
 impl Connection {
     /// Carries a command line out. `nothing_follows` says whether the input ends with it.
     pub(super) fn execute(&mut self, now: Duration, line: &[u8], nothing_follows: bool) {
-        let (verb, arguments) = command::split(line);
+        let (mut verb, arguments) = command::split(line);
+        if verb == Verb::XClient && self.config.xclient.is_none() {
+            verb = Verb::Unknown;
+        }
         if let Some(reply) = self.bad_octets(verb, line) {
             if verb == Verb::Auth {
                 self.malformed_auth_command(reply);
@@ -46,6 +49,7 @@ impl Connection {
             Verb::Quit => self.ask_without_argument(Asked::Quit, arguments),
             Verb::StartTls => self.start_tls(arguments, nothing_follows),
             Verb::Auth => self.auth(now, arguments),
+            Verb::XClient => self.xclient(arguments),
             Verb::Unknown if command::is_http(line) => self.say_and_close(canned::NOT_SMTP),
             Verb::Unknown => self.ask(Asked::Unknown, line),
         }
@@ -93,6 +97,7 @@ impl Connection {
                 | Verb::Quit
                 | Verb::StartTls
                 | Verb::Auth
+                | Verb::XClient
                 | Verb::Unknown
         );
         if needs_tls && !allowed_before_tls {
@@ -129,6 +134,7 @@ impl Connection {
         }
         let listed = Listed {
             starttls: self.config.starttls && !self.session.is_under_tls(),
+            xclient: self.xclient_listed(),
             mechanisms: match &self.config.auth {
                 Some(auth) if self.session.auth_hidden(&self.config).is_none() => auth.listed(&self.session),
                 Some(_) | None => 0,
