@@ -517,13 +517,12 @@ fn what_comes_in_one_flight_with_the_end_of_the_handshake_is_not_lost() {
 
 #[test]
 fn replies_to_a_long_pipeline_all_arrive() {
-    // Each answer is nine times as long as its command: 16 KiB of plaintext are 140 KiB of replies.
+    // Each answer is some sixteen times as long as its command: 16 KiB of plaintext are 260 KiB of replies.
     for version in VERSIONS {
         let mut wire = Wire::implicit(version);
-        wire.say("MAIL FROM:<tim@example.org>\r\n");
         let commands = 10_000;
-        let said = wire.say(&"RCPT\r\n".repeat(commands));
-        assert_eq!(said.lines().filter(|line| line.starts_with("501 5.5.4 Syntax: RCPT TO:")).count(), commands);
+        let said = wire.say(&"HELP\r\n".repeat(commands));
+        assert_eq!(said.lines().filter(|line| line.starts_with("214 2.0.0 Commands:")).count(), commands);
         assert_eq!(said.lines().count(), commands);
         assert_eq!(wire.say("NOOP\r\n"), "250 2.0.0 Ok\r\n");
     }

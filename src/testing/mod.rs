@@ -49,7 +49,7 @@
 //!
 //! In octets, `\r \n \t \0 \\ \xHH` stand for what they do in Rust.
 //!
-//! Questions are `connect`, `helo NAME`, `ehlo NAME`, `lhlo NAME`, `mail <PATH>`, `rcpt <PATH>`, `data`,
+//! Questions are `connect [from PEER]`, `helo NAME`, `ehlo NAME`, `lhlo NAME`, `mail <PATH>`, `rcpt <PATH>`, `data`,
 //! `message OCTETS`, `rset`, `noop`, `vrfy ARGUMENT`, `expn ARGUMENT`, `unknown`, `quit`,
 //! `authenticate MECHANISM authcid=NAME [authzid=NAME] [password=WORD]` (or `token=`, `trace=`), and for the
 //! AUTH handler hook `auth MECHANISM [response=WORD]`. A secret may be left out of a question.
