@@ -276,7 +276,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`NotAsked`] at any other time; the connection is as it was.
+    /// [`NotAsked`] at any other time, as before the header that a proxy owes
+    /// ([`poll_proxy_header`](Self::poll_proxy_header)); the connection is as it was.
     pub fn tls_established(&mut self, tls: TlsInfo) -> Result<(), NotAsked> {
         match self.stage {
             Stage::Opening if !self.session.is_under_tls() || self.session.is_tls_offloaded() => {}

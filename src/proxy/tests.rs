@@ -193,6 +193,18 @@ fn what_is_kept_of_a_header_is_bounded() {
     assert!(reader.kept() <= 107);
 }
 
+#[test]
+fn what_could_never_work_is_refused_with_the_configuration() {
+    use crate::{Auth, Config, ConfigError};
+
+    let everybody = || Proxy::from_trusted(|_| true);
+    let build = |proxy| Config::builder("mx.example.org").auth(Auth::new()).proxy(proxy).build().map(|_| ());
+    assert_eq!(build(everybody()), Err(ConfigError::AuthNeedsTls));
+    assert_eq!(build(everybody().believe_offloaded_tls(true)), Ok(()));
+    let hurried = everybody().believe_offloaded_tls(true).timeout(Duration::ZERO);
+    assert_eq!(build(hurried), Err(ConfigError::ZeroLimit("proxy.timeout")));
+}
+
 /// The example's addresses, and the port of SMTP.
 const INET: &[u8] = &[192, 168, 0, 1, 192, 168, 0, 11, 0xDC, 0x04, 0, 25];
 

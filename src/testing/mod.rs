@@ -39,7 +39,7 @@
 //! | `S*: code` | the next reply, of any number of lines, has this code |
 //! | `S: <closed>` | the connection closes |
 //! | `?: question -> answer` | the connection asks, and this is the answer |
-//! | `!: event` | an event; a transcript without any does not look at events |
+//! | `!: event` | an event: `auth-ok MECHANISM LOGIN`, `auth-failed MECHANISM REASON`, `proxy-refused REASON`; a transcript without any does not look at events |
 //! | `=: octets` | the content handed on since the last such line |
 //! | `A: reason` | the content is void |
 //! | `T: seconds` | the clock moves on |
