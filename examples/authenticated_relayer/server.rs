@@ -103,12 +103,13 @@ fn say(text: &str) {
 /// The certificate to show, and the file in which clients find it if it is self-signed.
 fn open_certificate(options: &Serve) -> Result<(Arc<ServerConfig>, Option<PathBuf>), Failure> {
     let explain = |error: certificate::Error| Failure::new("cannot set up TLS", error);
+    let clients = certificate::clients(None).map_err(explain)?;
     if let Some(files) = &options.tls {
-        return Ok((certificate::load(&files.certificate, &files.key).map_err(explain)?, None));
+        return Ok((certificate::load(&files.certificate, &files.key, clients).map_err(explain)?, None));
     }
     let (certificate, key) =
         (options.users.with_file_name("mail-cert.pem"), options.users.with_file_name("mail-key.pem"));
-    let made = certificate::load_or_make(&certificate, &key, &options.hostname).map_err(explain)?;
+    let made = certificate::load_or_make(&certificate, &key, &options.hostname, clients).map_err(explain)?;
     if made.new {
         tracing::info!(certificate = %certificate.display(), "made a self-signed certificate");
     }
