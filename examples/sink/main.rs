@@ -162,7 +162,8 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
 
 /// The mechanisms that are asked for, or all that there is something to check against.
 fn offered(options: &Options) -> Result<Vec<Mechanism>, &'static str> {
-    let lacks_token = |mechanism: Mechanism| mechanism.takes_token() && options.token.is_none();
+    let lacks_token =
+        |mechanism| matches!(mechanism, Mechanism::OAuthBearer | Mechanism::XOAuth2) && options.token.is_none();
     let lacks_ca = |mechanism| mechanism == Mechanism::External && options.client_ca.is_none();
     if options.mechanisms.iter().any(|mechanism| lacks_token(*mechanism)) {
         return Err("OAUTHBEARER and XOAUTH2 need --token");

@@ -58,11 +58,6 @@ impl Mechanism {
         }
     }
 
-    /// Whether the mechanism carries a bearer token.
-    pub(crate) fn takes_token(self) -> bool {
-        matches!(self, Self::OAuthBearer | Self::XOAuth2)
-    }
-
     /// Reads a mechanism's name, in any case; one that is not `allowed` is an error that lists those that are.
     pub(crate) fn parser(allowed: impl Fn(Self) -> bool) -> impl TypedValueParser<Value = Self> {
         let names: Vec<PossibleValue> = Self::value_variants()
