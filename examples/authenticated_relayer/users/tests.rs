@@ -70,6 +70,16 @@ fn the_first_start_makes_one_user_and_the_second_none() {
     assert!(!octets.windows(first.password.len()).any(|window| window == first.password.as_bytes()));
 }
 
+#[test]
+fn the_first_user_has_a_cram_md5_key_where_it_is_asked_for() {
+    for (keep, expected) in [(Keep::Scram, false), (Keep::ScramAndCramMd5, true)] {
+        let directory = tempfile::tempdir().unwrap();
+        let (users, _) = Users::first_start(&directory.path().join("mail.db"), keep).unwrap();
+        let sql = "SELECT cram_md5 IS NOT NULL FROM user WHERE name = 'user'";
+        assert_eq!(users.lock().query_row(sql, [], |row| row.get::<_, bool>(0)).unwrap(), expected);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn only_the_owner_may_read_the_files() {
