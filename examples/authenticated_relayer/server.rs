@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
-use sansmtp::{Auth, Config, Limits};
+use sansmtp::auth::{AttemptLimits, MemoryAttemptLog};
+use sansmtp::{Auth, Config, Limits, Secret};
 use sansmtp_smol::{Blocking, Server, Shutdown};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -17,23 +18,27 @@ use crate::failure::Failure;
 use crate::greeting::{Greeting, greeting_text};
 use crate::handler::{Relayer, Shared};
 use crate::maildir::Maildir;
+use crate::mechanisms::Mechanism;
 use crate::options::{Delivery, Listener, Runtime, Schedule, Serve};
 use crate::spool::Spool;
 use crate::store::Store;
-use crate::users::Users;
+use crate::users::{Keep, SCRAM_ITERATIONS, Users};
 
 /// Serves until SIGINT or SIGTERM.
 ///
 /// # Errors
 /// Says what could not be opened, or bound.
 pub(crate) fn run(options: Serve) -> Result<(), Failure> {
-    let config = configure(&options)?;
     let (tls, certificate) = open_certificate(&options)?;
-    let (users, first_user) = Users::first_start(&options.users)
-        .map_err(|error| Failure::new(format!("cannot open {}", options.users.display()), error))?;
+    let keep = if options.mechanisms.contains(&Mechanism::CramMd5) { Keep::ScramAndCramMd5 } else { Keep::Scram };
+    let opened = Users::first_start(&options.users, keep)
+        .and_then(|(users, first_user)| Ok((users.salt_key()?, users, first_user)));
+    let (salt_key, users, first_user) =
+        opened.map_err(|error| Failure::new(format!("cannot open {}", options.users.display()), error))?;
+    let config = configure(&options, salt_key)?;
     let (store, worker) = open_store(&options)?;
 
-    let shared = Arc::new(Shared { users, store, hostname: options.hostname.clone() });
+    let shared = Arc::new(Shared { users, keep, store, hostname: options.hostname.clone() });
     let Runtime::Smol = options.runtime;
     let mut server = Server::new(config, move |_| Blocking::new(Relayer::new(Arc::clone(&shared)))).tls(tls);
     for listener in &options.listeners {
@@ -51,6 +56,7 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
             certificate: certificate.as_deref(),
             address,
             implicit_tls: listener.implicit_tls,
+            mechanisms: &options.mechanisms,
         };
         say(&greeting_text(&greeting));
     }
@@ -65,9 +71,18 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     served.map_err(|error| Failure::new("cannot serve", error))
 }
 
-fn configure(options: &Serve) -> Result<Arc<Config>, Failure> {
+fn configure(options: &Serve, salt_key: Secret) -> Result<Arc<Config>, Failure> {
+    let mut auth = Auth::without_mechanisms().require_tls(!options.allow_plaintext_auth).salt_key(salt_key);
+    for mechanism in &options.mechanisms {
+        auth = mechanism.offer(auth, SCRAM_ITERATIONS);
+    }
+    if let Some(failures) = options.max_failures_per_address {
+        let limits = AttemptLimits { by_address: failures.get(), ..AttemptLimits::default() };
+        let started = Instant::now();
+        auth = auth.attempts(Arc::new(MemoryAttemptLog::new(limits, move || started.elapsed())));
+    }
     Config::builder(options.hostname.as_str())
-        .auth(Auth::new().require_tls(!options.allow_plaintext_auth))
+        .auth(auth)
         .auth_required(true)
         .starttls(true)
         .implicit_tls(true)
@@ -103,12 +118,13 @@ fn say(text: &str) {
 /// The certificate to show, and the file in which clients find it if it is self-signed.
 fn open_certificate(options: &Serve) -> Result<(Arc<ServerConfig>, Option<PathBuf>), Failure> {
     let explain = |error: certificate::Error| Failure::new("cannot set up TLS", error);
+    let clients = certificate::clients(options.client_ca.as_deref()).map_err(explain)?;
     if let Some(files) = &options.tls {
-        return Ok((certificate::load(&files.certificate, &files.key).map_err(explain)?, None));
+        return Ok((certificate::load(&files.certificate, &files.key, clients).map_err(explain)?, None));
     }
     let (certificate, key) =
         (options.users.with_file_name("mail-cert.pem"), options.users.with_file_name("mail-key.pem"));
-    let made = certificate::load_or_make(&certificate, &key, &options.hostname).map_err(explain)?;
+    let made = certificate::load_or_make(&certificate, &key, &options.hostname, clients).map_err(explain)?;
     if made.new {
         tracing::info!(certificate = %certificate.display(), "made a self-signed certificate");
     }

@@ -4,21 +4,61 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sansmtp::{Aborted, AsyncHandler, AuthRequest, AuthResult, Envelope, Hooks, Refusal, Session, Verdict, reply};
-use zeroize::Zeroizing;
+use sansmtp::auth::KnownPassword;
+use sansmtp::{
+    Aborted, AsyncHandler, AuthQuestion, AuthRequest, AuthResult, Envelope, Hooks, Refusal, Secret, Session, Verdict,
+    reply,
+};
+
+use crate::user_name;
+
+/// The one user, by all that it may show.
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) password: KnownPassword,
+    pub(crate) token: Option<Secret>,
+}
+
+impl User {
+    fn authenticate(&self, request: &AuthRequest) -> AuthResult {
+        let authcid = request.credentials().authcid();
+        if let AuthQuestion::Anonymous(_) = request.question() {
+            return AuthResult::accept();
+        }
+        if let AuthQuestion::ClientCertificate(chain) = request.question() {
+            return if user_name::of_certificate(chain).contains(&self.name) {
+                AuthResult::accept().with_login(self.name.as_str())
+            } else {
+                AuthResult::refuse_because(Refusal::UnknownUser)
+            };
+        }
+        let is_user = authcid == self.name;
+        if let AuthQuestion::BearerToken(presented) = request.question()
+            // OAUTHBEARER names nobody besides the token.
+            && (is_user || authcid.is_empty())
+        {
+            return match &self.token {
+                Some(token) if presented.token().ct_eq(token.expose_secret()) => {
+                    AuthResult::accept().with_login(self.name.as_str())
+                }
+                Some(_) | None => AuthResult::refuse(),
+            };
+        }
+        if is_user { self.password.answer(request) } else { AuthResult::refuse_because(Refusal::UnknownUser) }
+    }
+}
 
 /// What all connections share.
 pub(crate) struct Shared {
-    user: String,
-    password: Zeroizing<Vec<u8>>,
+    user: User,
     save: Option<PathBuf>,
     /// The number of the next message, which is its file's name.
     next: AtomicU64,
 }
 
 impl Shared {
-    pub(crate) fn new(user: String, password: Zeroizing<Vec<u8>>, save: Option<PathBuf>) -> Self {
-        Self { user, password, save, next: AtomicU64::new(1) }
+    pub(crate) fn new(user: User, save: Option<PathBuf>) -> Self {
+        Self { user, save, next: AtomicU64::new(1) }
     }
 }
 
@@ -40,14 +80,7 @@ impl AsyncHandler for Sink {
     }
 
     async fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
-        let credentials = request.credentials();
-        let Some(password) = credentials.password() else { return AuthResult::cannot_tell() };
-        let right = password.ct_eq(&self.shared.password);
-        match (credentials.authcid() == self.shared.user, right) {
-            (true, true) => AuthResult::accept(),
-            (true, false) => AuthResult::refuse(),
-            (false, _) => AuthResult::refuse_because(Refusal::UnknownUser),
-        }
+        self.shared.user.authenticate(request)
     }
 
     async fn content(&mut self, piece: &[u8]) {

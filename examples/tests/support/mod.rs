@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(unused_imports, reason = "each test binary uses its own part")]
 
+mod authority;
 mod client;
 mod messages;
 mod next_hop;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+pub(crate) use authority::Authority;
 pub(crate) use client::{Client, stuffed};
 pub(crate) use messages::{Awkward, maildir, number_of, numbered, spooled};
 pub(crate) use next_hop::{Gate, Mail, NextHop};
