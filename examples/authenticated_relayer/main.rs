@@ -30,6 +30,8 @@ mod maildir;
 mod mechanisms;
 mod options;
 mod relay_url;
+#[path = "../support/runtime.rs"]
+mod runtime;
 mod server;
 mod spool;
 mod store;

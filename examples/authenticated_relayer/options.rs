@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use clap::builder::{StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Arg, Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, Command, CommandFactory, Parser, Subcommand};
 
 use crate::mechanisms::Mechanism;
 use crate::relay_url::RelayUrl;
+use crate::runtime::Runtime;
 
 /// What the program was asked to do.
 #[derive(Debug)]
@@ -79,12 +80,6 @@ pub(crate) struct Schedule {
 pub(crate) struct TlsFiles {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
-}
-
-/// What drives the connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Runtime {
-    Smol,
 }
 
 /// A change to the user database, or a look at it.

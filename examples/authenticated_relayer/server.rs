@@ -1,6 +1,7 @@
 //! The server: opens what the options name, and runs the listeners.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustls::ServerConfig;
 use sansmtp::auth::{AttemptLimits, MemoryAttemptLog};
 use sansmtp::{Auth, Config, Limits, Secret};
-use sansmtp_smol::{Blocking, Server, Shutdown};
+use sansmtp_smol::Shutdown;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -19,7 +20,8 @@ use crate::greeting::{Greeting, greeting_text};
 use crate::handler::{Relayer, Shared};
 use crate::maildir::Maildir;
 use crate::mechanisms::Mechanism;
-use crate::options::{Delivery, Listener, Runtime, Schedule, Serve};
+use crate::options::{Delivery, Listener, Schedule, Serve};
+use crate::runtime::{Runtime, Serve as Server};
 use crate::spool::Spool;
 use crate::store::Store;
 use crate::users::{Keep, SCRAM_ITERATIONS, Users};
@@ -39,36 +41,49 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     let (store, worker) = open_store(&options)?;
 
     let shared = Arc::new(Shared { users, keep, store, hostname: options.hostname.clone() });
-    let Runtime::Smol = options.runtime;
-    let mut server = Server::new(config, move |_| Blocking::new(Relayer::new(Arc::clone(&shared)))).tls(tls);
-    for listener in &options.listeners {
-        let Listener { address, implicit_tls } = *listener;
-        let bound = if implicit_tls { server.listen_tls(address) } else { server.listen(address) };
-        server = bound.map_err(|error| Failure::new(format!("cannot listen on {address}"), error))?;
-    }
-    stop_on_signals(server.shutdown_handle())?;
-
-    let addresses = server.local_addresses();
-    if let (Some(user), Some(listener), Some(&address)) = (&first_user, options.listeners.first(), addresses.first()) {
-        let greeting = Greeting {
-            user,
-            users: &options.users,
-            certificate: certificate.as_deref(),
-            address,
-            implicit_tls: listener.implicit_tls,
-            mechanisms: &options.mechanisms,
-        };
-        say(&greeting_text(&greeting));
-    }
-    for address in &addresses {
-        say(&format!("listening on {address}\n"));
-    }
-
-    let served = smol::block_on(server.run());
+    let relayer = move |_| Relayer::new(Arc::clone(&shared));
+    let started = |addresses: &[SocketAddr]| {
+        let (user, listener) = (first_user.as_ref(), options.listeners.first());
+        if let (Some(user), Some(listener), Some(&address)) = (user, listener, addresses.first()) {
+            say(&greeting_text(&Greeting {
+                user,
+                users: &options.users,
+                certificate: certificate.as_deref(),
+                address,
+                implicit_tls: listener.implicit_tls,
+                mechanisms: &options.mechanisms,
+            }));
+        }
+        for address in addresses {
+            say(&format!("listening on {address}\n"));
+        }
+    };
+    let listeners = &options.listeners;
+    let served = match options.runtime {
+        Runtime::Smol => {
+            let blocking = move |peer| sansmtp_smol::Blocking::new(relayer(peer));
+            serve(sansmtp_smol::Server::new(config, blocking).tls(tls), listeners, started)
+        }
+        Runtime::Tokio => {
+            let blocking = move |peer| sansmtp_tokio::Blocking::new(relayer(peer));
+            serve(sansmtp_tokio::Server::new(config, blocking).tls(tls), listeners, started)
+        }
+        Runtime::Threads => serve(sansmtp_threads::Server::new(config, relayer).tls(tls), listeners, started),
+    };
     if let Some(worker) = worker {
         worker.stop(GRACE);
     }
-    served.map_err(|error| Failure::new("cannot serve", error))
+    served
+}
+
+fn serve(mut server: impl Server, listeners: &[Listener], started: impl FnOnce(&[SocketAddr])) -> Result<(), Failure> {
+    for &Listener { address, implicit_tls } in listeners {
+        let bound = server.bind(address, implicit_tls);
+        server = bound.map_err(|error| Failure::new(format!("cannot listen on {address}"), error))?;
+    }
+    stop_on_signals(server.shutdown())?;
+    started(&server.addresses());
+    server.serve().map_err(|error| Failure::new("cannot serve", error))
 }
 
 fn configure(options: &Serve, salt_key: Secret) -> Result<Arc<Config>, Failure> {

@@ -1,13 +1,14 @@
 //! One user in memory, and a directory for what it sends.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sansmtp::auth::KnownPassword;
 use sansmtp::{
-    Aborted, AsyncHandler, AuthQuestion, AuthRequest, AuthResult, Envelope, Hooks, Refusal, Secret, Session, Verdict,
-    reply,
+    Aborted, AsyncHandler, AuthQuestion, AuthRequest, AuthResult, Envelope, Handler, Hooks, Refusal, Secret, Session,
+    Verdict, reply,
 };
 
 use crate::user_name;
@@ -74,6 +75,59 @@ impl Sink {
     }
 }
 
+impl Sink {
+    fn gather(&mut self, piece: &[u8]) {
+        if self.shared.save.is_some() {
+            self.content.extend_from_slice(piece);
+        }
+    }
+
+    /// What saves the message, if it is to be saved.
+    fn save(&mut self) -> Option<impl FnOnce() -> io::Result<()> + Send + use<>> {
+        let directory = self.shared.save.as_ref()?;
+        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let (path, content) = (directory.join(format!("{number:06}.eml")), std::mem::take(&mut self.content));
+        // Under another name until it is whole: whoever watches the directory sees whole messages only.
+        let unfinished = path.with_extension("part");
+        Some(move || {
+            std::fs::write(&unfinished, content)?;
+            std::fs::rename(&unfinished, &path)
+        })
+    }
+}
+
+fn verdict(saved: io::Result<()>) -> Verdict {
+    match saved {
+        Ok(()) => Verdict::Accept,
+        Err(error) => {
+            tracing::error!(%error, "cannot save a message");
+            reply!("452 4.3.1 The message cannot be saved").into()
+        }
+    }
+}
+
+impl Handler for Sink {
+    fn hooks(&self) -> Hooks {
+        Hooks::MESSAGE
+    }
+
+    fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
+        self.shared.user.authenticate(request)
+    }
+
+    fn content(&mut self, piece: &[u8]) {
+        self.gather(piece);
+    }
+
+    fn message(&mut self, _: &Session, _: &Envelope, _: u64) -> Verdict {
+        self.save().map_or(Verdict::Accept, |save| verdict(save()))
+    }
+
+    fn aborted(&mut self, _: Aborted) {
+        self.content.clear();
+    }
+}
+
 impl AsyncHandler for Sink {
     fn hooks(&self) -> Hooks {
         Hooks::MESSAGE
@@ -84,27 +138,14 @@ impl AsyncHandler for Sink {
     }
 
     async fn content(&mut self, piece: &[u8]) {
-        if self.shared.save.is_some() {
-            self.content.extend_from_slice(piece);
-        }
+        self.gather(piece);
     }
 
     async fn message(&mut self, _: &Session, _: &Envelope, _: u64) -> Verdict {
-        let Some(directory) = &self.shared.save else { return Verdict::Accept };
-        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let (path, content) = (directory.join(format!("{number:06}.eml")), std::mem::take(&mut self.content));
-        // Under another name until it is whole: whoever watches the directory sees whole messages only.
-        let unfinished = path.with_extension("part");
-        let saved = smol::unblock(move || {
-            std::fs::write(&unfinished, content)?;
-            std::fs::rename(&unfinished, &path)
-        });
-        match saved.await {
-            Ok(()) => Verdict::Accept,
-            Err(error) => {
-                tracing::error!(%error, "cannot save a message");
-                reply!("452 4.3.1 The message cannot be saved").into()
-            }
+        match self.save() {
+            // smol's pool needs no smol around it.
+            Some(save) => verdict(smol::unblock(save).await),
+            None => Verdict::Accept,
         }
     }
 

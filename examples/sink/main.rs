@@ -11,6 +11,9 @@ mod certificate;
 mod handler;
 #[path = "../support/mechanisms.rs"]
 mod mechanisms;
+#[path = "../support/runtime.rs"]
+#[expect(dead_code, reason = "this program ends when it is killed")]
+mod runtime;
 #[path = "../support/user_name.rs"]
 mod user_name;
 
@@ -25,12 +28,12 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use sansmtp::auth::KnownPassword;
 use sansmtp::{Auth, Config, Limits, Secret};
-use sansmtp_smol::Server;
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use handler::{Shared, Sink, User};
 use mechanisms::Mechanism;
+use runtime::{Runtime, Serve};
 
 /// A server for testing clients: takes any mail once the one user has logged in.
 ///
@@ -89,11 +92,6 @@ struct Options {
     runtime: Runtime,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Runtime {
-    Smol,
-}
-
 fn main() -> ExitCode {
     let options = Options::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
@@ -141,23 +139,29 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     };
     let shared = Arc::new(Shared::new(user, options.save));
 
-    let Runtime::Smol = options.runtime;
-    let mut server = Server::new(config, move |_| Sink::new(Arc::clone(&shared))).tls(tls);
     let default = [SocketAddr::from(([127, 0, 0, 1], 2525))];
     let clear = if options.listen.is_empty() && options.listen_tls.is_empty() { &default[..] } else { &options.listen };
-    for address in clear {
-        server = server.listen(address)?;
+    let in_the_clear = clear.iter().map(|&address| (address, false));
+    let listeners = in_the_clear.chain(options.listen_tls.iter().map(|&address| (address, true)));
+    let sink = move |_| Sink::new(Arc::clone(&shared));
+    match options.runtime {
+        Runtime::Smol => serve(sansmtp_smol::Server::new(config, sink).tls(tls), listeners),
+        Runtime::Tokio => serve(sansmtp_tokio::Server::new(config, sink).tls(tls), listeners),
+        Runtime::Threads => serve(sansmtp_threads::Server::new(config, sink).tls(tls), listeners),
     }
-    for address in &options.listen_tls {
-        server = server.listen_tls(address)?;
+}
+
+fn serve(mut server: impl Serve, listeners: impl Iterator<Item = (SocketAddr, bool)>) -> Result<(), Box<dyn Error>> {
+    for (address, implicit_tls) in listeners {
+        server = server.bind(address, implicit_tls)?;
     }
     let mut stdout = std::io::stdout().lock();
-    for address in server.local_addresses() {
+    for address in server.addresses() {
         writeln!(stdout, "listening on {address}")?;
     }
     stdout.flush()?;
     drop(stdout);
-    Ok(smol::block_on(server.run())?)
+    Ok(server.serve()?)
 }
 
 /// The mechanisms that are asked for, or all that there is something to check against.

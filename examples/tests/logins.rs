@@ -5,7 +5,7 @@ mod support;
 
 use std::process::Command;
 
-use support::{Authority, Client, Program, add_user, assert_absent, example, run, user};
+use support::{Authority, Client, Program, add_user, assert_absent, example, maildir, run, user};
 use tempfile::TempDir;
 
 #[test]
@@ -16,7 +16,37 @@ fn the_default_mechanisms_do_no_harm() {
     assert_eq!(client.mechanisms().expect("the server talks"), ["SCRAM-SHA-256", "PLAIN", "LOGIN"]);
     let reply = client.auth("SCRAM-SHA-256", "n,,n=nobody,r=nonce").expect("the server talks");
     assert!(reply.starts_with("334 "), "{reply}");
+    // The server would wait for the rest of the exchange.
+    drop(client);
     server.stop();
+}
+
+/// The same program, whatever drives its connections: it takes mail over both kinds of listener, and ends when it is
+/// told to, with the last client told why.
+#[test]
+fn every_runtime_behaves_the_same() {
+    let mut seen = Vec::new();
+    for runtime in ["smol", "tokio", "threads"] {
+        let directory = TempDir::new().expect("there is room for a directory");
+        add_user(directory.path(), USER, PASSWORD);
+        let server = relayer(&directory, &["--runtime", runtime]);
+        let mut client = Client::log_in(server.address(0), USER, PASSWORD).expect("the server talks");
+        let sent = client.send("tim@example.org", "friend@example.org", b"It works.\r\n").expect("the server talks");
+        let refused = Client::greet(server.address(0))
+            .and_then(|mut client| client.auth_plain(USER, "wrong password"))
+            .expect("the server talks");
+        let hello = client.command("EHLO client.example").expect("the server talks");
+        // The idle client is told; that it has to be told within the grace period is the program's own affair.
+        server.terminate();
+        let farewell = client.reply().expect("the server says why it ends");
+        assert!(client.is_closed());
+        let (status, _, stderr) = server.wait();
+        assert!(status.success(), "{runtime}: {stderr}");
+        assert!(sent.starts_with("250 2.0.0 Queued as "), "{runtime}: {sent}");
+        assert_eq!(maildir(&directory.path().join("mail")).len(), 1, "{runtime}");
+        seen.push([hello, refused, farewell]);
+    }
+    assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{seen:?}");
 }
 
 #[test]

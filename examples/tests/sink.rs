@@ -10,8 +10,14 @@ use tempfile::TempDir;
 
 #[test]
 fn a_message_is_saved_octet_for_octet() {
+    for runtime in ["smol", "tokio", "threads"] {
+        saves_octet_for_octet(runtime);
+    }
+}
+
+fn saves_octet_for_octet(runtime: &str) {
     let directory = TempDir::new().expect("there is room for a directory");
-    let sink = sink(directory.path(), &["--save", "saved"]);
+    let sink = sink(directory.path(), &["--save", "saved", "--runtime", runtime]);
     let mut client = Client::log_in(sink.address(0), USER, PASSWORD).expect("the server talks");
     for number in 1..=2 {
         let reply =
