@@ -34,6 +34,14 @@ impl Authority {
         }
     }
 
+    /// Writes NAME-cert.pem and NAME-key.pem for a client with this common name.
+    pub(crate) fn write_client(&self, directory: &Path, name: &str) {
+        let (certificate, key) = self.sign(name, &[], ExtendedKeyUsagePurpose::ClientAuth);
+        for (end, content) in [("cert", certificate.pem()), ("key", key.serialize_pem())] {
+            fs::write(directory.join(format!("{name}-{end}.pem")), content).expect("the directory can be written to");
+        }
+    }
+
     /// A client that trusts this authority and shows no certificate.
     pub(crate) fn client(&self) -> Arc<ClientConfig> {
         Arc::new(self.trusting().with_no_client_auth())
