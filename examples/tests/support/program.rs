@@ -60,6 +60,11 @@ impl Program {
         *self.addresses.get(number).expect("there is such a listener")
     }
 
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends the program at once, as kill -9 does.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("the program runs");
@@ -175,7 +180,7 @@ pub(crate) fn example(name: &str) -> PathBuf {
             let mut cargo = Command::new(env!("CARGO"));
             // The same features as with `cargo test --workspace`.
             cargo.args(["build", "--quiet", "--workspace", "--profile", profile, "--target-dir"]).arg(target);
-            cargo.args(["--example", "authenticated_relayer", "--example", "sink"]);
+            cargo.arg("--examples");
             for (name, _) in std::env::vars_os() {
                 // What Cargo has told this test about its package; build scripts that look at it would run again.
                 if name

@@ -1,0 +1,94 @@
+//! What the loops serve: one user, `tim` with the password `tanstaaftanstaaf`, whose mail is counted and thrown away.
+
+#[path = "../support/certificate.rs"]
+#[expect(dead_code, reason = "the other programs make certificates that last")]
+mod certificate;
+
+use std::error::Error;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use rustls::ServerConfig;
+use sansmtp::auth::{KnownPassword, Refusal};
+use sansmtp::{
+    Aborted, Auth, AuthRequest, AuthResult, Config, Connection, EnhancedCode, Envelope, Handler, Hooks, Reply, Session,
+    Timeouts, Verdict, tls,
+};
+
+#[derive(Parser)]
+struct Options {
+    /// Listen here
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// How long to wait for a client
+    #[arg(long, value_name = "SECONDS", default_value_t = 300.0)]
+    timeout: f64,
+}
+
+/// What all connections share.
+pub(crate) struct Demo {
+    config: Arc<Config>,
+    tls: Arc<ServerConfig>,
+    tim: KnownPassword,
+}
+
+impl Demo {
+    /// Listens, and says where. Offers SCRAM-SHA-256, PLAIN and LOGIN, and STARTTLS with a certificate made on the spot.
+    pub(crate) fn start() -> Result<(Arc<Self>, TcpListener), Box<dyn Error>> {
+        let options = Options::parse();
+        // Without TLS as well, for a first try by hand; a server that is not for trying out leaves this as it is.
+        let auth = Auth::new().require_tls(false);
+        let config = Config::builder("localhost").auth(auth).auth_required(true).starttls(true);
+        let timeout = Duration::try_from_secs_f64(options.timeout)?;
+        let timeouts = Timeouts { command: timeout, content: timeout, write: timeout, ..Timeouts::default() };
+        let tim = KnownPassword::new(b"tanstaaftanstaaf", b"16 random octets")?;
+        let this = Self { config: config.timeouts(timeouts).build()?, tls: certificate::in_memory("localhost")?, tim };
+        let listener = TcpListener::bind(options.listen)?;
+        println!("listening on {}", listener.local_addr()?);
+        Ok((Arc::new(this), listener))
+    }
+
+    /// The engine for a connection that has just been accepted.
+    pub(crate) fn engine(&self, peer: SocketAddr) -> tls::Session {
+        let mut connection = Connection::new(Arc::clone(&self.config), peer);
+        connection.set_hooks(Count::HOOKS);
+        tls::Session::new(connection, Some(Arc::clone(&self.tls)))
+    }
+
+    /// Answers whatever a mechanism wants to know.
+    pub(crate) fn authenticate(&self, request: &AuthRequest) -> AuthResult {
+        match request.credentials().authcid() {
+            "tim" => self.tim.answer(request),
+            _ => AuthResult::refuse_because(Refusal::UnknownUser),
+        }
+    }
+}
+
+/// One connection's handler. Nothing in it takes time.
+#[derive(Default)]
+pub(crate) struct Count {
+    octets: usize,
+}
+
+impl Count {
+    const HOOKS: Hooks = Hooks::MESSAGE;
+}
+
+impl Handler for Count {
+    fn content(&mut self, piece: &[u8]) {
+        self.octets += piece.len();
+    }
+
+    fn message(&mut self, session: &Session, _: &Envelope, _: u64) -> Verdict {
+        let counted = format!("{} octets by {}", std::mem::take(&mut self.octets), session.login().unwrap_or_default());
+        // Accepts, as whoever wants to try something out expects; where mail matters, it has to be safe by now.
+        let reply = EnhancedCode::new(2, 0, 0).and_then(|code| Reply::new(250, code, &counted));
+        reply.map_or(Verdict::Accept, Verdict::Reply)
+    }
+
+    fn aborted(&mut self, _: Aborted) {
+        self.octets = 0;
+    }
+}
