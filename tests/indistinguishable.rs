@@ -40,10 +40,7 @@ const ACCOUNTS: [Account; 3] = [Account::WrongPassword, Account::Unknown, Accoun
 
 /// What an authenticator that has looked into its store says.
 fn answer(account: Account, request: &AuthRequest) -> AuthResult {
-    let keys = match request.question() {
-        AuthQuestion::ScramKeys(hash) => Some(keys(hash)),
-        _ => None,
-    };
+    let keys = if let AuthQuestion::ScramKeys(hash) = request.question() { Some(keys(hash)) } else { None };
     match (account, keys) {
         (Account::WrongPassword, Some(keys)) => AuthResult::scram_keys(keys),
         (Account::WrongPassword, None) => AuthResult::refuse(),
