@@ -40,10 +40,7 @@ const ACCOUNTS: [Account; 3] = [Account::WrongPassword, Account::Unknown, Accoun
 
 /// What an authenticator that has looked into its store says.
 fn answer(account: Account, request: &AuthRequest) -> AuthResult {
-    let keys = match request.question() {
-        AuthQuestion::ScramKeys(hash) => Some(keys(hash)),
-        _ => None,
-    };
+    let keys = if let AuthQuestion::ScramKeys(hash) = request.question() { Some(keys(hash)) } else { None };
     match (account, keys) {
         (Account::WrongPassword, Some(keys)) => AuthResult::scram_keys(keys),
         (Account::WrongPassword, None) => AuthResult::refuse(),
@@ -204,7 +201,7 @@ fn allocations_are_the_same() {
 const SAMPLES: usize = 2_500;
 
 /// Accounts whose lower quartiles are within this ratio are the same, or within [`TICKS`]. Under load they
-/// have been seen to differ by a fortieth. Three hashes too many are a fifth of a step of SCRAM.
+/// have been seen to differ by a fortieth; keys made up for one and not for the other were a fifth.
 const RATIO: f64 = 1.1;
 
 /// Nanoseconds: a clock may count in tens of them.
