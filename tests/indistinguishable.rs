@@ -201,7 +201,7 @@ fn allocations_are_the_same() {
 const SAMPLES: usize = 2_500;
 
 /// Accounts whose lower quartiles are within this ratio are the same, or within [`TICKS`]. Under load they
-/// have been seen to differ by a fortieth. Three hashes too many are a fifth of a step of SCRAM.
+/// have been seen to differ by a fortieth; keys made up for one and not for the other were a fifth.
 const RATIO: f64 = 1.1;
 
 /// Nanoseconds: a clock may count in tens of them.

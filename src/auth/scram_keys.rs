@@ -175,12 +175,13 @@ impl ScramKeys {
         Self { hash, iterations, salt: salt.into(), keys }
     }
 
-    /// Keys that no password has, which look like `name`'s for as long as `secret` stays the same.
+    /// Keys that no password has, with a salt that is `name`'s for as long as `secret` stays the same.
     pub(crate) fn of_nobody(hash: ScramHash, name: &str, secret: &[u8], iterations: u32) -> Self {
-        let derive = |what: &[u8]| hash.hmac(secret, &[what, hash.mechanism().as_bytes(), b"\0", name.as_bytes()]);
-        let salt = derive(b"salt\0");
+        let salt = hash.hmac(secret, &[b"salt\0", hash.mechanism().as_bytes(), b"\0", name.as_bytes()]);
         let salt = salt.as_ref().get(..FAKE_SALT_OCTETS).unwrap_or_default();
-        Self::new(hash, iterations, salt, &derive(b"stored\0"), &derive(b"server\0"))
+        // What hashes to zeros nobody knows, and whoever did would still be refused.
+        let zeros = Digest { octets: Zeroizing::new([0; MAX_DIGEST_OCTETS]), length: hash.octets() };
+        Self::new(hash, iterations, salt, &zeros, &zeros)
     }
 
     /// The hash function.

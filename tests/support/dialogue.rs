@@ -101,14 +101,16 @@ impl Dialogue {
             0 => self.messages[which] = Message::Octets(given.to_vec()),
             1 => self.messages[which] = Message::Line(given.to_vec()),
             6 => drop(self.messages.remove(which)),
-            7 => self.messages.insert(which, self.messages[which].clone()),
+            7 if self.messages.len() < MAX_MESSAGES => self.messages.insert(which, self.messages[which].clone()),
+            7 => {}
             _ => {
                 let (Message::Octets(octets) | Message::Line(octets)) = &mut self.messages[which] else { return };
                 let at = at.checked_rem(octets.len() + 1).unwrap_or(0);
                 match kind {
                     2 => drop(octets.splice(at..at, given.iter().copied())),
                     3 => octets.truncate(at),
-                    4 => octets.extend_from_within(at..),
+                    4 if octets.len() < MAX_LINE_OCTETS => octets.extend_from_within(at..),
+                    4 => {}
                     _ => octets.iter_mut().skip(at).take(1).for_each(|octet| *octet ^= 1 << (given.len() % 8)),
                 }
             }
@@ -149,6 +151,11 @@ impl Dialogue {
         Ok(succeeded)
     }
 }
+
+/// Long enough to be refused; edits may double what is there.
+const MAX_LINE_OCTETS: usize = 12_288;
+
+const MAX_MESSAGES: usize = 16;
 
 /// What is read of a text is written again, and read as the same; nothing panics.
 pub(crate) fn check_text(text: &str) -> Result<(), String> {
