@@ -9,7 +9,7 @@
 //! octets ─────►│ tls ─► framing ─► commands, AUTH, content           │─► Action
 //! answers ────►│ AuthResult, Verdict                                 │
 //!              └─────────────────────────────────────────────────────┘
-//!                ▲ driven by sansmtp-smol, a loop of your own, or a unit test
+//!                ▲ driven by sansmtp-smol, -tokio or -threads, a loop of your own, or a unit test
 //! ```
 //!
 //! # The loop
