@@ -4,9 +4,9 @@
 //! The time is the part that could flake, so it is measured in a way that does not look at how fast the
 //! machine is: the three clients take turns, so that whatever else the machine does falls on all of them;
 //! of thousands of runs only the lower quartile counts, which interruptions do not reach; and those are
-//! compared by their ratio, with room for noise that is far less than a single hash too many would need.
-//! Should it miss nevertheless, it is measured again, five times before that is believed: noise goes
-//! away, and a difference in the work does not. `cargo bench --bench sasl` prints the numbers.
+//! compared by their ratio, with several times the room that noise has been seen to take. Should it miss
+//! nevertheless, it is measured again, ten times before that is believed: noise goes away, and a
+//! difference in the work does not. `cargo bench --bench sasl` prints the numbers.
 //!
 //! How long the authenticator takes is the embedder's.
 
@@ -200,12 +200,16 @@ fn allocations_are_the_same() {
 /// How many runs of each there are.
 const SAMPLES: usize = 2_500;
 
-/// Accounts whose lower quartiles are within this ratio are the same, or within [`TICKS`]. Under load they
-/// have been seen to differ by a fortieth; keys made up for one and not for the other were a fifth.
-const RATIO: f64 = 1.1;
+/// Accounts whose lower quartiles are within this ratio are the same, or within [`TICKS`]. On two busy
+/// cores they have been seen to differ by a sixtieth; a salt made up for one and not for the others is a
+/// tenth of its step.
+const RATIO: f64 = 1.05;
 
 /// Nanoseconds: a clock may count in tens of them.
-const TICKS: f64 = 60.0;
+const TICKS: f64 = 40.0;
+
+/// How often it is measured before a difference is believed.
+const TRIES: usize = 10;
 
 /// The lower quartile of each account's time for each step, in nanoseconds, over interleaved runs.
 fn quartiles(config: &Arc<Config>, mechanism: &str) -> Vec<[f64; 3]> {
@@ -241,7 +245,7 @@ fn no_step_takes_longer_for_one_than_for_another() {
     let config = config();
     for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-1", "SCRAM-SHA-512", "CRAM-MD5", "PLAIN", "LOGIN", "XOAUTH2"] {
         let mut last = Vec::new();
-        let close = (0..5).any(|_| {
+        let close = (0..TRIES).any(|_| {
             last = quartiles(&config, mechanism);
             last.iter().all(is_close)
         });
