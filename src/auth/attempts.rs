@@ -74,7 +74,8 @@ mod memory {
         /// changed: many users may share an address.
         pub by_address: u32,
         /// Failures for one authcid, from wherever they come; 0 for no limit, which it is unless changed:
-        /// with a limit, anybody can keep a user from logging in.
+        /// with a limit, anybody can keep a user from logging in. Names are told apart as they are written:
+        /// where letter case does not matter, wrap the log.
         pub by_user: u32,
         /// How long it takes to forget. 15 minutes unless changed.
         pub window: Duration,
