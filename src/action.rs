@@ -6,6 +6,7 @@ use core::time::Duration;
 use crate::auth::{AuthRequest, AuthTurn, MechanismName, Refusal};
 use crate::connection::Asked;
 use crate::envelope::Envelope;
+use crate::proxy::ProxyRefusal;
 use crate::question::{Answer, AnswerKind, Ticket, Verdict};
 use crate::reply::ReplyRef;
 use crate::secret::SecretRef;
@@ -251,6 +252,14 @@ pub enum Event<'c> {
         failures: u32,
         /// The connection's TLS.
         tls: Option<&'c TlsInfo>,
+    },
+    /// A proxy that is trusted did not begin with a header of the PROXY protocol; the connection closes
+    /// before its greeting.
+    ProxyRefused {
+        /// The proxy.
+        peer: Peer,
+        /// What was wrong.
+        reason: ProxyRefusal,
     },
 }
 

@@ -65,6 +65,8 @@ canned! {
     BAD_REVERSE_PATH = "501 5.1.7 Bad reverse-path syntax";
     BAD_FORWARD_PATH = "501 5.1.3 Bad forward-path syntax";
     BAD_PARAMETER = "501 5.5.4 Bad or repeated parameter";
+    XCLIENT_SYNTAX = "501 5.5.4 Syntax: XCLIENT attribute=value ...";
+    BAD_ATTRIBUTE = "501 5.5.4 Unknown, repeated or malformed attribute";
     BAD_BASE64 = "501 5.5.2 The response is not valid base64";
     MALFORMED_RESPONSE = "501 5.5.2 The response is not what the mechanism expects";
     INITIAL_RESPONSE_NOT_ALLOWED = "501 5.7.0 The mechanism takes no initial response";
@@ -92,6 +94,7 @@ canned! {
     BAD_CREDENTIALS = "535 5.7.8 Authentication credentials invalid";
     ENCRYPTION_REQUIRED = "538 5.7.11 Encryption required for requested authentication mechanism";
     MESSAGE_TOO_BIG = "552 5.3.4 Message size exceeds fixed maximum message size";
+    XCLIENT_NOT_AUTHORIZED = "550 5.7.0 Not authorized to use XCLIENT";
     NON_ASCII_REVERSE_PATH = "550 5.6.7 Non-ASCII addresses need the SMTPUTF8 parameter";
     NON_ASCII_FORWARD_PATH = "553 5.6.7 Non-ASCII addresses need the SMTPUTF8 parameter";
     NO_RECIPIENTS = "554 5.5.1 No valid recipients";

@@ -12,6 +12,8 @@ use crate::command::path::is_domain_or_literal;
 use crate::ehlo::{EhloReplies, Listing};
 use crate::extensions::Extensions;
 use crate::framing::content::DotFinder;
+use crate::proxy::Proxy;
+use crate::xclient::XClient;
 
 /// What a listener's connections have in common.
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ pub struct Config {
     pub(crate) quirks: Quirks,
     pub(crate) extensions: Extensions,
     pub(crate) lmtp: bool,
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) xclient: Option<XClient>,
 }
 
 impl Config {
@@ -61,6 +65,8 @@ impl Config {
             quirks: Quirks::default(),
             extensions: Extensions::default(),
             lmtp: false,
+            proxy: None,
+            xclient: None,
         }
     }
 
@@ -121,6 +127,8 @@ pub struct ConfigBuilder {
     quirks: Quirks,
     extensions: Extensions,
     lmtp: bool,
+    proxy: Option<Proxy>,
+    xclient: Option<XClient>,
 }
 
 impl ConfigBuilder {
@@ -223,6 +231,20 @@ impl ConfigBuilder {
         self
     }
 
+    /// Expects a header of the PROXY protocol from the peers that it trusts, and from nobody else. See
+    /// [`proxy`](crate::proxy).
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = Some(proxy);
+        self
+    }
+
+    /// Offers XCLIENT to the peers that it trusts, and refuses it with `550 5.7.0` to anybody else. See
+    /// [`xclient`](crate::xclient). Unless it is called, XCLIENT is a command that is not known.
+    pub fn xclient(mut self, xclient: XClient) -> Self {
+        self.xclient = Some(xclient);
+        self
+    }
+
     /// Checks the configuration.
     ///
     /// # Errors
@@ -238,7 +260,8 @@ impl ConfigBuilder {
         if !printable || greeting.len() > MAX_GREETING_OCTETS {
             return Err(ConfigError::Banner);
         }
-        let tls_possible = self.starttls || self.implicit_tls;
+        let tls_offloaded = self.proxy.as_ref().is_some_and(Proxy::believes_offloaded_tls);
+        let tls_possible = self.starttls || self.implicit_tls || tls_offloaded;
         if self.tls_required && !tls_possible {
             return Err(ConfigError::TlsRequiredButImpossible);
         }
@@ -279,6 +302,7 @@ impl ConfigBuilder {
             (self.timeouts.message.is_zero(), "timeouts.message"),
             (self.timeouts.answer.is_zero(), "timeouts.answer"),
             (self.timeouts.write.is_zero(), "timeouts.write"),
+            (self.proxy.as_ref().is_some_and(|proxy| proxy.header_timeout().is_zero()), "proxy.timeout"),
         ] {
             if limit {
                 return Err(ConfigError::ZeroLimit(name));
@@ -312,6 +336,8 @@ impl ConfigBuilder {
             quirks: self.quirks,
             extensions: self.extensions,
             lmtp: self.lmtp,
+            proxy: self.proxy,
+            xclient: self.xclient,
         }))
     }
 }

@@ -14,6 +14,8 @@ use crate::extensions::Extensions;
 pub(crate) struct Listed {
     pub(crate) starttls: bool,
     pub(crate) under_tls: bool,
+    /// XCLIENT's attributes; none without XCLIENT.
+    pub(crate) xclient: &'static str,
     /// A bit for each mechanism of the configuration.
     pub(crate) mechanisms: u32,
 }
@@ -76,7 +78,7 @@ impl EhloReplies {
         }
         for mechanisms in lists {
             for (starttls, under_tls) in [(false, false), (true, false), (false, true)] {
-                let listed = Listed { starttls, under_tls, mechanisms };
+                let listed = Listed { starttls, under_tls, xclient: "", mechanisms };
                 if replies.find(listed).is_none() {
                     let mut reply = Vec::new();
                     replies.compose(listed, &mut reply);
@@ -101,6 +103,11 @@ impl EhloReplies {
         reply.extend_from_slice(self.before.as_bytes());
         if listed.starttls {
             reply.extend_from_slice(b"250-STARTTLS\r\n");
+        }
+        if !listed.xclient.is_empty() {
+            reply.extend_from_slice(b"250-XCLIENT ");
+            reply.extend_from_slice(listed.xclient.as_bytes());
+            reply.extend_from_slice(b"\r\n");
         }
         // A list without a mechanism confuses clients; then there is no AUTH.
         if listed.mechanisms != 0 {

@@ -9,7 +9,7 @@
 //! octets ─────►│ tls ─► framing ─► commands, AUTH, content           │─► Action
 //! answers ────►│ AuthResult, Verdict                                 │
 //!              └─────────────────────────────────────────────────────┘
-//!                ▲ driven by sansmtp-smol, a loop of your own, or a unit test
+//!                ▲ driven by sansmtp-smol, -tokio or -threads, a loop of your own, or a unit test
 //! ```
 //!
 //! # The loop
@@ -113,6 +113,7 @@
 //! | failures across connections | [`auth::AttemptLog`] |
 //! | hooks and authenticator as methods | [`Handler`], [`AsyncHandler`] |
 //! | TLS (feature `rustls`) | `tls::Session` |
+//! | whom a proxy or filter speaks for | [`proxy`], [`xclient`] |
 //! | tests without sockets (feature `testing`) | `testing` |
 //! | aiosmtpd's names for all that | [`coming_from_aiosmtpd`] |
 //!
@@ -138,6 +139,8 @@ mod envelope;
 mod extensions;
 mod framing;
 mod handler;
+mod network;
+pub mod proxy;
 mod question;
 mod read_buffer;
 mod reply;
@@ -147,6 +150,7 @@ mod session;
 pub mod testing;
 #[cfg(feature = "rustls")]
 pub mod tls;
+pub mod xclient;
 
 pub use action::{AbortReason, Aborted, Action, AuthFailure, Challenge, Event, Hook, HookCall, HookQuestion};
 pub use auth::{Auth, AuthQuestion, AuthRequest, AuthResult, AuthTurn, Hidden, MechanismName, Refusal};
@@ -155,8 +159,11 @@ pub use connection::Connection;
 pub use envelope::{Body, DeliverBy, Envelope, Hold, Notify, Path, Ret};
 pub use extensions::{Extensions, FutureRelease};
 pub use handler::{AsyncHandler, Handler, OwnedHookCall};
+pub use network::{InvalidNetwork, Network};
+pub use proxy::{Proxy, ProxyInfo};
 pub use question::{Answer, NotAsked, Verdict};
 pub use read_buffer::{Poll, ReadBuffer};
 pub use reply::{EnhancedCode, InvalidReply, Reply, ReplyRef};
 pub use secret::{Secret, SecretRef};
 pub use session::{Greeting, Peer, Session, TlsInfo, TlsVersion};
+pub use xclient::{XClient, XClientInfo};

@@ -9,11 +9,21 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use crate::auth::{Credentials, MechanismName};
+use crate::proxy::ProxyInfo;
+use crate::xclient::XClientInfo;
 
-/// Where a connection comes from, as its adapter knows it.
+/// Where a connection comes from, as its adapter knows it, or as a proxy that is believed has told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
-    address: Option<SocketAddr>,
+    origin: Origin,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Origin {
+    #[default]
+    Local,
+    Unknown,
+    Address(SocketAddr),
 }
 
 impl Peer {
@@ -23,24 +33,42 @@ impl Peer {
         Self::default()
     }
 
-    /// The peer's address, unless it is local.
+    /// A peer of whose address nothing is known, as somebody between it and the server does not tell. It
+    /// is not [`local`](Self::local), and should be trusted with nothing.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self { origin: Origin::Unknown }
+    }
+
+    /// The peer's address, unless it is local or unknown.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.address
+        match self.origin {
+            Origin::Address(address) => Some(address),
+            Origin::Local | Origin::Unknown => None,
+        }
+    }
+
+    /// Whether the peer is on this machine, without a network address. An address of this machine, such as
+    /// 127.0.0.1, is a network address.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.origin == Origin::Local
     }
 }
 
 impl From<SocketAddr> for Peer {
     fn from(address: SocketAddr) -> Self {
-        Self { address: Some(address) }
+        Self { origin: Origin::Address(address) }
     }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.address {
-            Some(address) => address.fmt(f),
-            None => f.write_str("local"),
+        match self.origin {
+            Origin::Address(address) => address.fmt(f),
+            Origin::Local => f.write_str("local"),
+            Origin::Unknown => f.write_str("unknown"),
         }
     }
 }
@@ -54,8 +82,18 @@ pub struct Session {
     pub(crate) greeting: Option<Greeting>,
     client_name: String,
     tls: Option<Arc<TlsInfo>>,
+    tls_offloaded: bool,
     identity: Identity,
     failed_authentications: u32,
+    /// Of the few connections that somebody relays.
+    relayed: Option<Arc<Relayed>>,
+}
+
+/// What others have told of the client.
+#[derive(Clone, Debug, Default)]
+struct Relayed {
+    proxy: Option<ProxyInfo>,
+    xclient: Option<XClientInfo>,
 }
 
 /// How the client introduced itself.
@@ -98,15 +136,31 @@ impl Session {
             // Names of a usual length then need no further allocation.
             client_name: String::with_capacity(USUAL_NAME_OCTETS),
             tls: None,
+            tls_offloaded: false,
             identity: Identity::default(),
             failed_authentications: 0,
+            relayed: None,
         }
     }
 
-    /// Where the connection comes from.
+    /// Where the connection comes from: the client's address, also where a trusted proxy or XCLIENT client
+    /// relays it. The address of the proxy is [`ProxyInfo::proxy`], that of whoever said XCLIENT
+    /// [`XClientInfo::sender`].
     #[must_use]
     pub fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// What a trusted proxy has told, if the connection came from one.
+    #[must_use]
+    pub fn proxy(&self) -> Option<&ProxyInfo> {
+        self.relayed.as_deref()?.proxy.as_ref()
+    }
+
+    /// What trusted XCLIENT commands have told. STARTTLS makes the engine forget it.
+    #[must_use]
+    pub fn xclient(&self) -> Option<&XClientInfo> {
+        self.relayed.as_deref()?.xclient.as_ref()
     }
 
     /// How the client introduced itself, once it has.
@@ -132,6 +186,13 @@ impl Session {
     #[must_use]
     pub fn is_under_tls(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// Whether it is a proxy that has said so of the client's TLS, and what comes from there is in the
+    /// clear ([`Proxy::believe_offloaded_tls`](crate::Proxy::believe_offloaded_tls)).
+    #[must_use]
+    pub fn is_tls_offloaded(&self) -> bool {
+        self.tls_offloaded
     }
 
     /// Whether an AUTH has succeeded.
@@ -203,6 +264,29 @@ impl Session {
         self.client_name.clear();
         self.identity = Identity::default();
         self.tls = Some(Arc::new(tls));
+        self.tls_offloaded = false;
+        if let Some(relayed) = self.relayed.as_mut().filter(|relayed| relayed.xclient.is_some()) {
+            if let Some(xclient) = Arc::make_mut(relayed).xclient.take() {
+                self.peer = xclient.sender();
+            }
+        }
+    }
+
+    /// A header has come. `believes_tls` says whether what it tells of the client's TLS counts.
+    pub(crate) fn relay(&mut self, proxy: ProxyInfo, believes_tls: bool) {
+        self.peer = proxy.peer();
+        self.tls = proxy.offloaded_tls().filter(|_| believes_tls).map(Arc::new);
+        self.tls_offloaded = self.tls.is_some();
+        self.relayed = Some(Arc::new(Relayed { proxy: Some(proxy), xclient: None }));
+    }
+
+    /// XCLIENT: as if the client had just connected. TLS stays, and what was counted.
+    pub(crate) fn impersonate(&mut self, xclient: XClientInfo) {
+        self.greeting = None;
+        self.client_name.clear();
+        self.identity = Identity::default();
+        self.peer = xclient.peer(self.peer);
+        Arc::make_mut(self.relayed.get_or_insert_default()).xclient = Some(xclient);
     }
 }
 
@@ -213,6 +297,8 @@ impl fmt::Debug for Session {
             .field("greeting", &self.greeting)
             .field("client_name", &self.client_name)
             .field("tls", &self.tls)
+            .field("tls_offloaded", &self.tls_offloaded)
+            .field("relayed", &self.relayed)
             .field("mechanism", &self.identity.mechanism)
             .field("login", &self.login())
             .field("authzid", &self.authzid())

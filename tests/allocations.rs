@@ -7,7 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_counter::measure;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sansmtp::auth::{AuthQuestion, ScramKeys};
 use sansmtp::{Action, Auth, AuthResult, Config, Connection, Hooks, Peer, Verdict};
+
+#[path = "support/mechanisms.rs"]
+mod mechanisms;
+#[path = "support/scram.rs"]
+mod scram;
+
+use mechanisms::{MECHANISMS, every_mechanism, keys, messages, scram_client, tls, zeros};
 
 #[test]
 fn commands_allocate_nothing_after_the_first_transaction() {
@@ -101,11 +111,89 @@ fn nobody_makes_a_connection_grow_before_authenticating() {
     }
 }
 
+/// SCRAM is an exchange, and remembers what has been said: a few blocks, and none of them large.
+#[test]
+fn what_a_scram_exchange_allocates_is_bounded() {
+    for (password, code) in [(mechanisms::PASSWORD, b"235"), ("pen", b"535")] {
+        let client = scram_client("SCRAM-SHA-256", password).expect("SCRAM");
+        // The configuration's entropy is zeros.
+        let lines = client.lines("SCRAM-SHA-256", &"A".repeat(24));
+        let mut server = Client::new(config(Hooks::NONE, true));
+        server.keys = Some(keys(client.hash));
+        server.say(EHLO, b"250");
+        let input: Vec<u8> = lines.iter().flat_map(|line| [line.as_bytes(), b"\r\n"].concat()).collect();
+        // The answer to the look-up, which copies the keys, is counted too.
+        let first = measure(|| server.say(&input, code));
+        assert!(first.count_total <= 32 && first.bytes_max <= 2048, "{password}: {first:?}");
+        // What stays is what the connection keeps for its next use, and who has logged in.
+        assert!(first.bytes_current <= 512, "{password}: {first:?}");
+        if code == b"535" {
+            let second = measure(|| server.say(&input, code));
+            assert!(second.count_total <= first.count_total && second.bytes_current <= 0, "{second:?}");
+        }
+    }
+}
+
+/// The longest lines that there are, to every mechanism at each of its steps, from one who proves nothing.
+#[test]
+fn nobody_makes_a_mechanism_grow_before_authenticating() {
+    let messages_of_octets: [(&str, &[u8], &[u8]); 12] = [
+        ("zeros", b"", b"\0"),
+        ("letters", b"", b"A"),
+        ("a name", b"n,,n=", b"A"),
+        ("escapes", b"n,,n=a,r=", b"=2C"),
+        ("an authzid", b"n,a=", b"=2C"),
+        ("a nonce", b"n,,n=tim,r=", b"x"),
+        ("extensions", b"n,,n=tim,r=abc", b",x=y"),
+        ("binding data", b"c=", b"biws"),
+        ("a token", b"n,,\x01auth=Bearer ", b"t"),
+        ("pairs", b"user=tim\x01", b"k=v\x01"),
+        ("what grows by SASLprep", b"\0tim\0", "\u{fdfa}".as_bytes()),
+        ("marks", b"\0tim\0q", "\u{301}".as_bytes()),
+    ];
+    let config = configured(every_mechanism(), Hooks::NONE, true);
+    let mut highest = 0;
+    for mechanism in MECHANISMS {
+        let valid = messages(mechanism, "pen");
+        for (what, start, repeated) in messages_of_octets {
+            let message = [start, &repeated.repeat((9_190 - start.len()) / repeated.len())].concat();
+            for steps in 0..=valid.len() {
+                let mut input = format!("AUTH {mechanism}");
+                let before = valid.iter().take(steps).map(Option::as_deref);
+                for (number, message) in before.chain([Some(&*message), Some(&*message)]).enumerate() {
+                    let separator = if number == 0 { " " } else { "\r\n" };
+                    let encoded = message.map(|message| STANDARD.encode(message));
+                    // Behind a command, an empty message is "=" (RFC 4954, section 4).
+                    let encoded = encoded.map(|line| if line.is_empty() && number == 0 { "=".into() } else { line });
+                    input.extend(encoded.map(|encoded| separator.to_owned() + &encoded));
+                }
+                let input = (input + "\r\n*\r\n").repeat(3);
+                assert!(input.lines().any(|line| line.len() > 12_200) && input.lines().all(|line| line.len() < 12_287));
+                for cut in [1000, usize::MAX] {
+                    let peak = measure(|| {
+                        let mut client = Client::unasked(Arc::clone(&config));
+                        client.connection.tls_established(tls()).expect("nothing has been said yet");
+                        client.say(EHLO, b"250");
+                        input.as_bytes().chunks(cut).for_each(|piece| client.send(piece));
+                        assert!(!client.connection.session().is_authenticated());
+                    })
+                    .bytes_max;
+                    highest = highest.max(peak);
+                    assert!(peak <= 48 << 10, "{mechanism}, {what} behind {steps}, cut {cut}: {peak} octets");
+                }
+            }
+        }
+    }
+    assert!(highest > 16 << 10, "the lines get as far as the mechanisms: {highest}");
+}
+
 /// Plays a client, and the embedder, without allocating.
 struct Client {
     connection: Connection,
     /// The code of the last reply.
     code: [u8; 3],
+    /// What a look-up finds.
+    keys: Option<ScramKeys>,
 }
 
 impl Client {
@@ -116,7 +204,7 @@ impl Client {
     }
 
     fn unasked(config: Arc<Config>) -> Self {
-        Self { connection: Connection::new(config, Peer::local()), code: [b'0'; 3] }
+        Self { connection: Connection::new(config, Peer::local()), code: [b'0'; 3], keys: None }
     }
 
     /// Sends `input` whole and checks the code of the last reply.
@@ -141,7 +229,12 @@ impl Client {
                     let credentials = request.credentials();
                     let right = credentials.authcid() == "tim@example.org"
                         && credentials.password().is_some_and(|password| password.ct_eq(b"tanstaaftanstaaf"));
-                    request.answer(if right { AuthResult::accept() } else { AuthResult::refuse() })
+                    let result = match (request.question(), &self.keys) {
+                        (AuthQuestion::ScramKeys(_), Some(keys)) => AuthResult::scram_keys(keys.clone()),
+                        _ if right => AuthResult::accept(),
+                        _ => AuthResult::refuse(),
+                    };
+                    request.answer(result)
                 }
                 Action::CallHook(call) => call.answer(Verdict::Accept),
                 Action::NeedInput { .. } | Action::Close => return,
@@ -157,12 +250,17 @@ impl Client {
 }
 
 fn config(hooks: Hooks, auth_required: bool) -> Arc<Config> {
-    let auth = Auth::new().require_tls(false).pause(Duration::ZERO, Duration::ZERO).max_failures(u32::MAX);
+    configured(Auth::new(), hooks, auth_required)
+}
+
+fn configured(auth: Auth, hooks: Hooks, auth_required: bool) -> Arc<Config> {
+    let auth = auth.require_tls(false).pause(Duration::ZERO, Duration::ZERO).max_failures(u32::MAX);
     let limits = sansmtp::Limits { max_unrecognized_commands: u32::MAX, ..Default::default() };
     Config::builder("mx.example.org")
         .auth(auth)
         .auth_required(auth_required)
         .smtputf8(true)
+        .entropy(zeros)
         .limits(limits)
         .hooks(hooks)
         .build()

@@ -77,6 +77,8 @@ fn an_error_challenge_counts_once_whatever_follows() -> Result<(), Mismatch> {
             let after = match line {
                 "X: eof" => "S: <closed>".to_owned(),
                 "T: 3600" => "S: 421 4.4.2 ...\nS: <closed>".to_owned(),
+                // RFC 4954, section 4: "*" is 501, whatever was decided before.
+                "C: *" => "S: 501 5.7.0 ...\nC: NOOP\nS: 250 2.0.0 ...\nX: eof\nS: <closed>".to_owned(),
                 _ => format!("S: {text}\nC: NOOP\nS: 250 2.0.0 ...\nX: eof\nS: <closed>"),
             };
             let dialogue = format!("S*: 250\nC: AUTH X-ENDING dGlt\nS: 334 ZQ==\n{line}\n{after}");
@@ -104,7 +106,7 @@ fn error_challenges_use_the_failures_up() -> Result<(), Mismatch> {
         C: AUTH X-ENDING dGlt
         S: 334 ZQ==
         C: *
-        S: 535 5.7.8 ...
+        S: 501 5.7.0 ...
         C: AUTH X-ENDING dGlt
         S: 334 ZQ==
         C: *

@@ -124,6 +124,8 @@ fn command() -> impl Strategy<Value = Vec<u8>> {
         "AUTH X-TURNS",
         "AUTH X-TURNS =",
         "AUTH X-TURNS dGlt",
+        "AUTH SCRAM-SHA-256",
+        "AUTH SCRAM-SHA-256 biwsbj10aW0scj1hYmM=",
         "AUTH GSSAPI",
         "AUTH PLAIN a b",
         "AHRpbQBwdw==",
@@ -132,6 +134,7 @@ fn command() -> impl Strategy<Value = Vec<u8>> {
         "cHc=",
         "AAA=",
         "c2VjcmV0",
+        "biwsbj10aW0scj1hYmM=",
     ])
     .prop_map(|line| line.as_bytes().to_vec());
     let long = (

@@ -1,6 +1,7 @@
 //! Plays every transcript under `tests/transcripts/`, whole and cut.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,7 +10,8 @@ use sansmtp::auth::mechanism::{Anonymous, CramMd5, External, Login, OAuthBearer,
 use sansmtp::auth::{Policy, ScramHash};
 use sansmtp::testing::Play;
 use sansmtp::{
-    Auth, Config, Extensions, FutureRelease, Hooks, Limits, Newlines, Quirks, Secret, Timeouts, TlsInfo, TlsVersion,
+    Auth, Config, Extensions, FutureRelease, Hooks, Limits, Network, Newlines, Peer, Proxy, Quirks, Secret, Timeouts,
+    TlsInfo, TlsVersion, XClient,
 };
 
 #[test]
@@ -74,7 +76,8 @@ fn play(session: &str, cut: usize) -> Result<(), sansmtp::testing::Mismatch> {
     }
     // Octets in the clear behind STARTTLS are refused when they are there: a matter of when they come.
     let cut = if session.contains("554 5.5.0") { usize::MAX } else { cut };
-    let play = Play::new(configure(&words)).cut(cut);
+    let address = words.get("peer").map(|peer| peer.parse::<SocketAddr>().expect("an address and port"));
+    let play = Play::new(configure(&words)).cut(cut).peer(address.map_or_else(Peer::local, Peer::from));
     let tls = tls_info(&words);
     let play = if words.contains_key("tls-now") { play.implicit_tls(tls) } else { play.tls(tls) };
     play.transcript(&lines)
@@ -247,7 +250,21 @@ fn configure(words: &BTreeMap<&str, &str>) -> Arc<Config> {
         }
         builder = builder.auth(auth);
     }
+    if let Some(trusted) = words.get("proxy-trusted") {
+        let mut proxy = Proxy::from_networks(networks(trusted)).believe_offloaded_tls(has("proxy-tls"));
+        if let Some(octets) = number("proxy-max") {
+            proxy = proxy.max_octets(octets.try_into().expect("a length"));
+        }
+        builder = builder.proxy(proxy);
+    }
+    if let Some(trusted) = words.get("xclient") {
+        builder = builder.xclient(XClient::from_networks(networks(trusted)).allow_login(has("xclient-login")));
+    }
     builder.build().unwrap_or_else(|error| panic!("{words:?}: {error}"))
+}
+
+fn networks(text: &str) -> Vec<Network> {
+    text.split(',').map(|network| network.parse().expect("a network")).collect()
 }
 
 fn hooks(names: &str) -> Hooks {

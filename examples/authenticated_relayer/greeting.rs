@@ -3,6 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
+use crate::mechanisms::Mechanism;
 use crate::users::FirstUser;
 
 /// What a first mail needs to know about the server. The address is the bound one: port 0 has become a number.
@@ -14,11 +17,12 @@ pub(crate) struct Greeting<'a> {
     pub(crate) certificate: Option<&'a Path>,
     pub(crate) address: SocketAddr,
     pub(crate) implicit_tls: bool,
+    pub(crate) mechanisms: &'a [Mechanism],
 }
 
 /// The text for stdout: the only place where the password is ever shown.
-pub(crate) fn greeting_text(greeting: &Greeting<'_>) -> String {
-    let Greeting { user, users, certificate, address, implicit_tls } = greeting;
+pub(crate) fn greeting_text(greeting: &Greeting<'_>) -> Zeroizing<String> {
+    let Greeting { user, users, certificate, address, implicit_tls, mechanisms } = greeting;
     let port = address.port();
     let host = host(address.ip());
     let users = users.display();
@@ -26,10 +30,25 @@ pub(crate) fn greeting_text(greeting: &Greeting<'_>) -> String {
     let password = user.password.as_str();
     let scheme = if *implicit_tls { "smtps" } else { "smtp" };
     let trust = certificate.map_or_else(String::new, |path| format!(" --cacert {}", quoted(path)));
+    let swaks_mechanism = [(Mechanism::Plain, "PLAIN"), (Mechanism::Login, "LOGIN"), (Mechanism::CramMd5, "CRAM-MD5")]
+        .into_iter()
+        .find_map(|(mechanism, name)| mechanisms.contains(&mechanism).then_some(name));
     let swaks_tls = if *implicit_tls { "--tls-on-connect" } else { "--tls" };
     let first_mail =
         r"printf 'From: user@localhost\r\nTo: friend@example.org\r\nSubject: First mail\r\n\r\nIt works.\r\n'";
-    format!(
+    let swaks = Zeroizing::new(swaks_mechanism.map_or_else(String::new, |mechanism| {
+        format!(
+            "\
+or with swaks:
+
+    swaks --server {host} --port {port} {swaks_tls} --auth {mechanism} --auth-user {name} --auth-password '{password}' \\
+          --from user@localhost --to friend@example.org --header 'Subject: First mail' --body 'It works.'
+
+"
+        )
+    }));
+    let swaks = swaks.as_str();
+    Zeroizing::new(format!(
         "\
 The user database {users} is new. It has one user; the password is shown only now:
 
@@ -42,13 +61,8 @@ Send a first mail with curl:
     curl --ssl-reqd{trust} --url {scheme}://{host}:{port} --user '{name}:{password}' \\
          --mail-from user@localhost --mail-rcpt friend@example.org --upload-file -
 
-or with swaks:
-
-    swaks --server {host} --port {port} {swaks_tls} --auth PLAIN --auth-user {name} --auth-password '{password}' \\
-          --from user@localhost --to friend@example.org --header 'Subject: First mail' --body 'It works.'
-
-"
-    )
+{swaks}"
+    ))
 }
 
 /// A name or an address under which a client on this machine finds the listener, and which is in the certificate.
@@ -71,7 +85,16 @@ fn quoted(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    fn text(address: &str, implicit_tls: bool, certificate: Option<&str>) -> String {
+    fn text(address: &str, implicit_tls: bool, certificate: Option<&str>) -> Zeroizing<String> {
+        text_for(address, implicit_tls, certificate, &[Mechanism::ScramSha256, Mechanism::Plain])
+    }
+
+    fn text_for(
+        address: &str,
+        implicit_tls: bool,
+        certificate: Option<&str>,
+        mechanisms: &[Mechanism],
+    ) -> Zeroizing<String> {
         let user = FirstUser { name: "user".to_owned(), password: "p-_0".to_owned().into() };
         greeting_text(&Greeting {
             user: &user,
@@ -79,6 +102,7 @@ mod tests {
             certificate: certificate.map(Path::new),
             address: address.parse().unwrap(),
             implicit_tls,
+            mechanisms,
         })
     }
 
@@ -94,6 +118,15 @@ mod tests {
         assert!(greeting.contains("curl --ssl-reqd --url smtps://192.0.2.1:465 ") && !greeting.contains("cacert"));
         assert!(greeting.contains("--tls-on-connect"));
         assert!(text("[2001:db8::1]:25", false, None).contains("smtp://[2001:db8::1]:25 "));
+    }
+
+    #[test]
+    fn swaks_is_told_a_mechanism_that_it_has() {
+        let with = |mechanisms| text_for("127.0.0.1:25", false, None, mechanisms);
+        assert!(with(&[Mechanism::ScramSha1, Mechanism::CramMd5]).contains("--auth CRAM-MD5 "));
+        assert!(with(&[Mechanism::CramMd5, Mechanism::Login]).contains("--auth LOGIN "));
+        let without = with(&[Mechanism::ScramSha1]);
+        assert!(!without.contains("swaks") && without.ends_with("--upload-file -\n\n"), "{without:?}");
     }
 
     #[test]

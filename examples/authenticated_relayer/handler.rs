@@ -1,20 +1,23 @@
-//! What the program does with a connection: who may log in, and where a message goes.
+//! What the program does with a connection: where a message goes, and who may send one.
 
 use std::sync::Arc;
 
 use mail_builder::headers::date::Date;
 use sansmtp::{
-    Aborted, AuthRequest, AuthResult, Body, EnhancedCode, Envelope, Greeting, Handler, Hooks, Path, Refusal, Reply,
-    Session, Verdict, reply,
+    Aborted, AuthRequest, AuthResult, Body, EnhancedCode, Envelope, Greeting, Handler, Hooks, Path, Reply, Session,
+    Verdict, reply,
 };
 
+use crate::login;
 use crate::store::{self, Incoming, QueueId, Store};
-use crate::users::{Check, Users};
+use crate::users::{Keep, Users};
 
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) users: Users,
+    /// What logins leave behind for other mechanisms.
+    pub(crate) keep: Keep,
     pub(crate) store: Store,
     pub(crate) hostname: String,
 }
@@ -55,18 +58,7 @@ impl Handler for Relayer {
     }
 
     fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
-        let credentials = request.credentials();
-        let Some(password) = credentials.password() else { return AuthResult::cannot_tell() };
-        match self.shared.users.check(credentials.authcid(), password.expose_secret()) {
-            Ok(Check::Accepted) => AuthResult::accept(),
-            Ok(Check::WrongPassword) => AuthResult::refuse(),
-            Ok(Check::UnknownUser) => AuthResult::refuse_because(Refusal::UnknownUser),
-            Ok(Check::Disabled) => AuthResult::refuse_because(Refusal::Disabled),
-            Err(error) => {
-                tracing::error!(%error, "cannot check a password");
-                AuthResult::cannot_tell()
-            }
-        }
+        login::authenticate(&self.shared.users, self.shared.keep, request)
     }
 
     fn data(&mut self, session: &Session, envelope: &Envelope) -> Verdict {

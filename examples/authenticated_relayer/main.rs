@@ -11,10 +11,10 @@
 //! | file | what it is about |
 //! |---|---|
 //! | `options.rs`, `relay_url.rs` | the command line |
-//! | `users.rs`, `user_command.rs` | who may log in |
+//! | `users/`, `user_command.rs` | who may log in, and what is stored for each mechanism |
 //! | `store.rs`, `maildir.rs`, `spool/` | where an accepted message goes before it is acknowledged |
 //! | `deliver/`, `bounce.rs` | from the spool to the next hop, or back to the sender |
-//! | `server.rs`, `handler.rs`, `greeting.rs` | the listeners, and what they do with a connection |
+//! | `server.rs`, `handler.rs`, `login.rs`, `greeting.rs` | the listeners, and what they do with a connection |
 
 mod bounce;
 #[path = "../support/certificate.rs"]
@@ -24,13 +24,20 @@ mod durable;
 mod failure;
 mod greeting;
 mod handler;
+mod login;
 mod maildir;
+#[path = "../support/mechanisms.rs"]
+mod mechanisms;
 mod options;
 mod relay_url;
+#[path = "../support/runtime.rs"]
+mod runtime;
 mod server;
 mod spool;
 mod store;
 mod user_command;
+#[path = "../support/user_name.rs"]
+mod user_name;
 mod users;
 
 use std::io::IsTerminal;

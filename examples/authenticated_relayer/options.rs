@@ -2,17 +2,21 @@
 
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Arg, Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, Command, CommandFactory, Parser, Subcommand};
 
+use crate::mechanisms::Mechanism;
 use crate::relay_url::RelayUrl;
+use crate::runtime::Runtime;
 
 /// What the program was asked to do.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is only one, at the start")]
 pub(crate) enum Options {
     Serve(Serve),
     User(UserCommand),
@@ -25,6 +29,12 @@ pub(crate) struct Serve {
     pub(crate) listeners: Vec<Listener>,
     /// The user database.
     pub(crate) users: PathBuf,
+    /// What EHLO lists, in this order; at least one. EXTERNAL is among them if there is a `client_ca`, and only then.
+    pub(crate) mechanisms: Vec<Mechanism>,
+    /// Whose signature makes a client's certificate good.
+    pub(crate) client_ca: Option<PathBuf>,
+    /// Refused logins from one address before it has to wait; none for no limit.
+    pub(crate) max_failures_per_address: Option<NonZeroU32>,
     /// Where accepted mail goes.
     pub(crate) delivery: Delivery,
     /// The certificate to show; a self-signed one is made when there is none.
@@ -72,12 +82,6 @@ pub(crate) struct TlsFiles {
     pub(crate) key: PathBuf,
 }
 
-/// What drives the connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Runtime {
-    Smol,
-}
-
 /// A change to the user database, or a look at it.
 #[derive(Debug, Args)]
 pub(crate) struct UserCommand {
@@ -92,10 +96,25 @@ pub(crate) struct UserCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserAction {
     /// Add a user (makes the database when there is none); the password comes from a prompt or the first line of stdin
-    Add { name: String },
-    /// Set another password, from a prompt or the first line of stdin
-    Passwd { name: String },
-    /// Delete a user
+    Add {
+        name: String,
+        /// Keep a key for CRAM-MD5, too: weaker than the rest, it lets whoever steals it log in by that mechanism, and
+        /// try passwords quickly
+        #[arg(long)]
+        cram_md5: bool,
+    },
+    /// Set another password, from a prompt or the first line of stdin; the user's tokens stay good
+    Passwd {
+        name: String,
+        /// Keep a key for CRAM-MD5 (as with add); without this, one that there was is dropped
+        #[arg(long)]
+        cram_md5: bool,
+    },
+    /// Make a bearer token for a user, for OAUTHBEARER and XOAUTH2, and print it: it is shown only once
+    Token { name: String },
+    /// Drop all of a user's bearer tokens
+    Revoke { name: String },
+    /// Delete a user, and the user's tokens
     Delete { name: String },
     /// Refuse a user's logins from now on, without deleting them
     Disable { name: String },
@@ -148,7 +167,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Add, change, delete and list users
+    /// Add, change, delete and list users, and give out tokens
     User(UserCommand),
 }
 
@@ -173,6 +192,30 @@ struct ServeArguments {
     /// SQLite database of the users, made on the first start
     #[arg(long, value_name = "FILE", default_value = "mail.db", help_heading = SECURITY)]
     users: PathBuf,
+    /// Offer these mechanisms, in this order [default: SCRAM-SHA-256,PLAIN,LOGIN, and EXTERNAL with --client-ca]
+    ///
+    /// A -PLUS mechanism notices whoever sits between client and server, but mutt and other clients with GNU SASL
+    /// choose it without being able to do it, and give up. CRAM-MD5 needs a weaker key than the rest; while it is
+    /// offered, one is kept of everybody who logs in by PLAIN or LOGIN, and "user add --cram-md5" keeps one from the
+    /// start. OAUTHBEARER and XOAUTH2 take the tokens that "user token" makes. Users of a database from before SCRAM
+    /// have to log in by PLAIN or LOGIN once.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        ignore_case = true,
+        value_parser = Mechanism::parser(|mechanism| mechanism != Mechanism::Anonymous),
+        help_heading = SECURITY
+    )]
+    mechanisms: Vec<Mechanism>,
+    /// Offer EXTERNAL to clients with a certificate signed by one of these; its email address, or else its common
+    /// name, is the user's name
+    #[arg(long, value_name = "PEM", help_heading = SECURITY)]
+    client_ca: Option<PathBuf>,
+    /// Refused logins from one address (in IPv6, one network of 64 bits) within 15 minutes, after which it has to
+    /// wait; 0 for no limit. Users behind one proxy share an address
+    #[arg(long, value_name = "N", default_value_t = 50, help_heading = SECURITY)]
+    max_failures_per_address: u32,
     /// Certificate chain to show [default: a self-signed mail-cert.pem beside the users]
     #[arg(long, value_name = "PEM", requires = "tls_key", help_heading = SECURITY)]
     tls_cert: Option<PathBuf>,
@@ -238,6 +281,7 @@ impl ServeArguments {
                 ));
             }
         }
+        let mechanisms = self.mechanisms()?;
         let schedule = Schedule {
             first: self.retry_first,
             longest: self.retry_longest.max(self.retry_first),
@@ -258,6 +302,9 @@ impl ServeArguments {
         Ok(Serve {
             listeners,
             users: self.users,
+            mechanisms,
+            client_ca: self.client_ca,
+            max_failures_per_address: NonZeroU32::new(self.max_failures_per_address),
             delivery,
             tls,
             hostname: self.hostname.unwrap_or_else(machine_hostname),
@@ -265,6 +312,22 @@ impl ServeArguments {
             allow_plaintext_auth: self.allow_plaintext_auth,
             max_size: self.max_size,
         })
+    }
+
+    fn mechanisms(&self) -> Result<Vec<Mechanism>, (ErrorKind, String)> {
+        let external = self.mechanisms.contains(&Mechanism::External);
+        match (&self.client_ca, self.mechanisms.is_empty()) {
+            (None, true) => Ok(DEFAULT_MECHANISMS.to_vec()),
+            (Some(_), true) => Ok([DEFAULT_MECHANISMS, &[Mechanism::External]].concat()),
+            (None, false) if external => {
+                Err((ErrorKind::MissingRequiredArgument, "EXTERNAL needs --client-ca".to_owned()))
+            }
+            (Some(_), false) if !external => Err((
+                ErrorKind::ArgumentConflict,
+                "--client-ca is for EXTERNAL, which --mechanisms does not name".to_owned(),
+            )),
+            (None | Some(_), false) => Ok(self.mechanisms.clone()),
+        }
     }
 
     fn listeners(&self) -> Vec<Listener> {
@@ -313,6 +376,8 @@ fn machine_hostname() -> String {
 }
 
 const DEFAULT_LISTENER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8025);
+/// What does no harm.
+const DEFAULT_MECHANISMS: &[Mechanism] = &[Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login];
 const LISTENING: &str = "Listening";
 const SECURITY: &str = "Logins and TLS";
 const DELIVERY: &str = "Delivery";

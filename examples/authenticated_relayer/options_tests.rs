@@ -69,6 +69,29 @@ fn plaintext_logins_off_loopback_must_be_insisted_on() {
 }
 
 #[test]
+fn mechanisms_are_offered_in_the_order_of_the_list() {
+    use Mechanism::{CramMd5, External, Login, Plain, ScramSha256, ScramSha512Plus};
+    assert_eq!(serve(&[]).mechanisms, [ScramSha256, Plain, Login]);
+    assert_eq!(serve(&["--client-ca", "ca.pem"]).mechanisms, [ScramSha256, Plain, Login, External]);
+    let list = ["--mechanisms", "login,SCRAM-SHA-512-PLUS,CRAM-MD5"];
+    assert_eq!(serve(&list).mechanisms, [Login, ScramSha512Plus, CramMd5]);
+    for unknown in ["NTLM", "PLAIN,", "ANONYMOUS", ""] {
+        assert!(error(&["--mechanisms", unknown]).contains("OAUTHBEARER"), "{unknown}");
+    }
+    assert!(error(&["--mechanisms", "EXTERNAL"]).contains("--client-ca"));
+    assert!(error(&["--mechanisms", "PLAIN", "--client-ca", "ca.pem"]).contains("EXTERNAL"));
+    let external = serve(&["--mechanisms", "EXTERNAL", "--client-ca", "ca.pem"]);
+    assert_eq!(external.client_ca.as_deref(), Some(std::path::Path::new("ca.pem")));
+}
+
+#[test]
+fn failures_are_counted_by_address_unless_told_otherwise() {
+    assert_eq!(serve(&[]).max_failures_per_address.map(NonZeroU32::get), Some(50));
+    assert_eq!(serve(&["--max-failures-per-address", "7"]).max_failures_per_address.map(NonZeroU32::get), Some(7));
+    assert_eq!(serve(&["--max-failures-per-address", "0"]).max_failures_per_address, None);
+}
+
+#[test]
 fn half_a_key_pair_and_options_without_their_use_are_refused() {
     for wrong in [
         &["--tls-cert", "a.pem"][..],
@@ -98,8 +121,16 @@ fn users_are_named_after_the_action() {
     let Options::User(command) = parse(&["user", "add", "tim", "--users", "x.db"]).unwrap() else {
         panic!("not a user command");
     };
-    assert!(matches!(&command.action, UserAction::Add { name } if name == "tim"));
+    assert!(matches!(&command.action, UserAction::Add { name, cram_md5: false } if name == "tim"));
     assert_eq!(command.users.as_os_str(), "x.db");
+    let Options::User(command) = parse(&["user", "passwd", "--cram-md5", "tim"]).unwrap() else {
+        panic!("not a user command");
+    };
+    assert!(matches!(&command.action, UserAction::Passwd { name, cram_md5: true } if name == "tim"));
+    for action in ["token", "revoke"] {
+        parse(&["user", action, "tim"]).unwrap();
+        error(&["user", action]);
+    }
     error(&["user", "add"]);
     error(&["user"]);
 }

@@ -1,13 +1,15 @@
 //! The server: opens what the options name, and runs the listeners.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
-use sansmtp::{Auth, Config, Limits};
-use sansmtp_smol::{Blocking, Server, Shutdown};
+use sansmtp::auth::{AttemptLimits, MemoryAttemptLog};
+use sansmtp::{Auth, Config, Limits, Secret};
+use sansmtp_smol::Shutdown;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -17,57 +19,85 @@ use crate::failure::Failure;
 use crate::greeting::{Greeting, greeting_text};
 use crate::handler::{Relayer, Shared};
 use crate::maildir::Maildir;
-use crate::options::{Delivery, Listener, Runtime, Schedule, Serve};
+use crate::mechanisms::Mechanism;
+use crate::options::{Delivery, Listener, Schedule, Serve};
+use crate::runtime::{Runtime, Serve as Server};
 use crate::spool::Spool;
 use crate::store::Store;
-use crate::users::Users;
+use crate::users::{Keep, SCRAM_ITERATIONS, Users};
 
 /// Serves until SIGINT or SIGTERM.
 ///
 /// # Errors
 /// Says what could not be opened, or bound.
 pub(crate) fn run(options: Serve) -> Result<(), Failure> {
-    let config = configure(&options)?;
     let (tls, certificate) = open_certificate(&options)?;
-    let (users, first_user) = Users::first_start(&options.users)
-        .map_err(|error| Failure::new(format!("cannot open {}", options.users.display()), error))?;
+    let keep = if options.mechanisms.contains(&Mechanism::CramMd5) { Keep::ScramAndCramMd5 } else { Keep::Scram };
+    let opened = Users::first_start(&options.users, keep)
+        .and_then(|(users, first_user)| Ok((users.salt_key()?, users, first_user)));
+    let (salt_key, users, first_user) =
+        opened.map_err(|error| Failure::new(format!("cannot open {}", options.users.display()), error))?;
+    let config = configure(&options, salt_key)?;
     let (store, worker) = open_store(&options)?;
 
-    let shared = Arc::new(Shared { users, store, hostname: options.hostname.clone() });
-    let Runtime::Smol = options.runtime;
-    let mut server = Server::new(config, move |_| Blocking::new(Relayer::new(Arc::clone(&shared)))).tls(tls);
-    for listener in &options.listeners {
-        let Listener { address, implicit_tls } = *listener;
-        let bound = if implicit_tls { server.listen_tls(address) } else { server.listen(address) };
-        server = bound.map_err(|error| Failure::new(format!("cannot listen on {address}"), error))?;
-    }
-    stop_on_signals(server.shutdown_handle())?;
-
-    let addresses = server.local_addresses();
-    if let (Some(user), Some(listener), Some(&address)) = (&first_user, options.listeners.first(), addresses.first()) {
-        let greeting = Greeting {
-            user,
-            users: &options.users,
-            certificate: certificate.as_deref(),
-            address,
-            implicit_tls: listener.implicit_tls,
-        };
-        say(&greeting_text(&greeting));
-    }
-    for address in &addresses {
-        say(&format!("listening on {address}\n"));
-    }
-
-    let served = smol::block_on(server.run());
+    let shared = Arc::new(Shared { users, keep, store, hostname: options.hostname.clone() });
+    let relayer = move |_| Relayer::new(Arc::clone(&shared));
+    let started = |addresses: &[SocketAddr]| {
+        let (user, listener) = (first_user.as_ref(), options.listeners.first());
+        if let (Some(user), Some(listener), Some(&address)) = (user, listener, addresses.first()) {
+            say(&greeting_text(&Greeting {
+                user,
+                users: &options.users,
+                certificate: certificate.as_deref(),
+                address,
+                implicit_tls: listener.implicit_tls,
+                mechanisms: &options.mechanisms,
+            }));
+        }
+        for address in addresses {
+            say(&format!("listening on {address}\n"));
+        }
+    };
+    let listeners = &options.listeners;
+    let served = match options.runtime {
+        Runtime::Smol => {
+            let blocking = move |peer| sansmtp_smol::Blocking::new(relayer(peer));
+            serve(sansmtp_smol::Server::new(config, blocking).tls(tls), listeners, started)
+        }
+        Runtime::Tokio => {
+            let blocking = move |peer| sansmtp_tokio::Blocking::new(relayer(peer));
+            serve(sansmtp_tokio::Server::new(config, blocking).tls(tls), listeners, started)
+        }
+        Runtime::Threads => serve(sansmtp_threads::Server::new(config, relayer).tls(tls), listeners, started),
+    };
     if let Some(worker) = worker {
         worker.stop(GRACE);
     }
-    served.map_err(|error| Failure::new("cannot serve", error))
+    served
 }
 
-fn configure(options: &Serve) -> Result<Arc<Config>, Failure> {
+fn serve(mut server: impl Server, listeners: &[Listener], started: impl FnOnce(&[SocketAddr])) -> Result<(), Failure> {
+    for &Listener { address, implicit_tls } in listeners {
+        let bound = server.bind(address, implicit_tls);
+        server = bound.map_err(|error| Failure::new(format!("cannot listen on {address}"), error))?;
+    }
+    stop_on_signals(server.shutdown())?;
+    started(&server.addresses());
+    server.serve().map_err(|error| Failure::new("cannot serve", error))
+}
+
+fn configure(options: &Serve, salt_key: Secret) -> Result<Arc<Config>, Failure> {
+    let mut auth = Auth::without_mechanisms().require_tls(!options.allow_plaintext_auth).salt_key(salt_key);
+    for mechanism in &options.mechanisms {
+        auth = mechanism.offer(auth, SCRAM_ITERATIONS);
+    }
+    if let Some(failures) = options.max_failures_per_address {
+        let limits = AttemptLimits { by_address: failures.get(), ..AttemptLimits::default() };
+        let started = Instant::now();
+        auth = auth.attempts(Arc::new(MemoryAttemptLog::new(limits, move || started.elapsed())));
+    }
     Config::builder(options.hostname.as_str())
-        .auth(Auth::new().require_tls(!options.allow_plaintext_auth))
+        .auth(auth)
         .auth_required(true)
         .starttls(true)
         .implicit_tls(true)
@@ -103,12 +133,13 @@ fn say(text: &str) {
 /// The certificate to show, and the file in which clients find it if it is self-signed.
 fn open_certificate(options: &Serve) -> Result<(Arc<ServerConfig>, Option<PathBuf>), Failure> {
     let explain = |error: certificate::Error| Failure::new("cannot set up TLS", error);
+    let clients = certificate::clients(options.client_ca.as_deref()).map_err(explain)?;
     if let Some(files) = &options.tls {
-        return Ok((certificate::load(&files.certificate, &files.key).map_err(explain)?, None));
+        return Ok((certificate::load(&files.certificate, &files.key, clients).map_err(explain)?, None));
     }
     let (certificate, key) =
         (options.users.with_file_name("mail-cert.pem"), options.users.with_file_name("mail-key.pem"));
-    let made = certificate::load_or_make(&certificate, &key, &options.hostname).map_err(explain)?;
+    let made = certificate::load_or_make(&certificate, &key, &options.hostname, clients).map_err(explain)?;
     if made.new {
         tracing::info!(certificate = %certificate.display(), "made a self-signed certificate");
     }

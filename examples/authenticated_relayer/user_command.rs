@@ -1,4 +1,4 @@
-//! `user add|passwd|delete|disable|enable|list`.
+//! `user add|passwd|delete|disable|enable|list|token|revoke`.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -6,9 +6,9 @@ use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 use crate::options::{UserAction, UserCommand};
-use crate::users::{Error, Users};
+use crate::users::{Error, Keep, Users};
 
-/// Changes or lists the users.
+/// Changes or lists the users, and gives out and drops their tokens.
 ///
 /// # Errors
 /// Says what could not be done; the database is then as it was.
@@ -16,17 +16,15 @@ pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
     let path = &command.users;
     let explain = |error: Error| Failure::new(path.display().to_string(), error);
     match command.action {
-        UserAction::Add { name } => {
+        UserAction::Add { name, cram_md5 } => {
             let users = Users::open_or_create(path).map_err(explain)?;
-            users.add(&name, read_password()?.as_bytes()).map_err(explain)
+            users.add(&name, read_password()?.as_bytes(), keep(cram_md5)).map_err(explain)
         }
-        UserAction::Passwd { name } => {
+        UserAction::Passwd { name, cram_md5 } => {
             let users = Users::open(path).map_err(explain)?;
             // Before the prompt: nobody wants to type a password twice to hear that there is no such user.
-            if !users.list().map_err(explain)?.iter().any(|user| user.name == name) {
-                return Err(explain(Error::Unknown(name)));
-            }
-            users.set_password(&name, read_password()?.as_bytes()).map_err(explain)
+            let name = users.known(&name).map_err(explain)?;
+            users.set_password(&name, read_password()?.as_bytes(), keep(cram_md5)).map_err(explain)
         }
         UserAction::Delete { name } => Users::open(path).and_then(|users| users.delete(&name)).map_err(explain),
         UserAction::Disable { name } => {
@@ -34,6 +32,13 @@ pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
         }
         UserAction::Enable { name } => {
             Users::open(path).and_then(|users| users.set_disabled(&name, false)).map_err(explain)
+        }
+        UserAction::Token { name } => {
+            let token = Users::open(path).and_then(|users| users.add_token(&name)).map_err(explain)?;
+            writeln!(io::stdout(), "{}", *token).map_err(|error| Failure::new("cannot write the token", error))
+        }
+        UserAction::Revoke { name } => {
+            Users::open(path).and_then(|users| users.drop_tokens(&name)).map(drop).map_err(explain)
         }
         UserAction::List => {
             let users = Users::open(path).and_then(|users| users.list()).map_err(explain)?;
@@ -44,6 +49,10 @@ pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
                 .map_err(|error| Failure::new("cannot write the list", error))
         }
     }
+}
+
+fn keep(cram_md5: bool) -> Keep {
+    if cram_md5 { Keep::ScramAndCramMd5 } else { Keep::Scram }
 }
 
 /// Asks twice, without echo, on a terminal; takes the first line elsewhere.

@@ -44,7 +44,11 @@ impl Demo {
         let timeout = Duration::try_from_secs_f64(options.timeout)?;
         let timeouts = Timeouts { command: timeout, content: timeout, write: timeout, ..Timeouts::default() };
         let tim = KnownPassword::new(b"tanstaaftanstaaf", b"16 random octets")?;
-        let this = Self { config: config.timeouts(timeouts).build()?, tls: certificate::in_memory("localhost")?, tim };
+        let this = Self {
+            config: config.timeouts(timeouts).build()?,
+            tls: certificate::in_memory("localhost", certificate::clients(None)?)?,
+            tim,
+        };
         let listener = TcpListener::bind(options.listen)?;
         println!("listening on {}", listener.local_addr()?);
         Ok((Arc::new(this), listener))

@@ -1,24 +1,65 @@
 //! One user in memory, and a directory for what it sends.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sansmtp::{Aborted, AsyncHandler, AuthRequest, AuthResult, Envelope, Hooks, Refusal, Session, Verdict, reply};
-use zeroize::Zeroizing;
+use sansmtp::auth::KnownPassword;
+use sansmtp::{
+    Aborted, AsyncHandler, AuthQuestion, AuthRequest, AuthResult, Envelope, Handler, Hooks, Refusal, Secret, Session,
+    Verdict, reply,
+};
+
+use crate::user_name;
+
+/// The one user, by all that it may show.
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) password: KnownPassword,
+    pub(crate) token: Option<Secret>,
+}
+
+impl User {
+    fn authenticate(&self, request: &AuthRequest) -> AuthResult {
+        let authcid = request.credentials().authcid();
+        if let AuthQuestion::Anonymous(_) = request.question() {
+            return AuthResult::accept();
+        }
+        if let AuthQuestion::ClientCertificate(chain) = request.question() {
+            return if user_name::of_certificate(chain).contains(&self.name) {
+                AuthResult::accept().with_login(self.name.as_str())
+            } else {
+                AuthResult::refuse_because(Refusal::UnknownUser)
+            };
+        }
+        let is_user = authcid == self.name;
+        if let AuthQuestion::BearerToken(presented) = request.question()
+            // OAUTHBEARER names nobody besides the token.
+            && (is_user || authcid.is_empty())
+        {
+            return match &self.token {
+                Some(token) if presented.token().ct_eq(token.expose_secret()) => {
+                    AuthResult::accept().with_login(self.name.as_str())
+                }
+                Some(_) | None => AuthResult::refuse(),
+            };
+        }
+        if is_user { self.password.answer(request) } else { AuthResult::refuse_because(Refusal::UnknownUser) }
+    }
+}
 
 /// What all connections share.
 pub(crate) struct Shared {
-    user: String,
-    password: Zeroizing<Vec<u8>>,
+    user: User,
     save: Option<PathBuf>,
     /// The number of the next message, which is its file's name.
     next: AtomicU64,
 }
 
 impl Shared {
-    pub(crate) fn new(user: String, password: Zeroizing<Vec<u8>>, save: Option<PathBuf>) -> Self {
-        Self { user, password, save, next: AtomicU64::new(1) }
+    pub(crate) fn new(user: User, save: Option<PathBuf>) -> Self {
+        Self { user, save, next: AtomicU64::new(1) }
     }
 }
 
@@ -34,44 +75,77 @@ impl Sink {
     }
 }
 
+impl Sink {
+    fn gather(&mut self, piece: &[u8]) {
+        if self.shared.save.is_some() {
+            self.content.extend_from_slice(piece);
+        }
+    }
+
+    /// What saves the message, if it is to be saved.
+    fn save(&mut self) -> Option<impl FnOnce() -> io::Result<()> + Send + use<>> {
+        let directory = self.shared.save.as_ref()?;
+        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let (path, content) = (directory.join(format!("{number:06}.eml")), std::mem::take(&mut self.content));
+        // Under another name until it is whole: whoever watches the directory sees whole messages only.
+        let unfinished = path.with_extension("part");
+        Some(move || {
+            std::fs::write(&unfinished, content)?;
+            std::fs::rename(&unfinished, &path)
+        })
+    }
+}
+
+fn verdict(saved: io::Result<()>) -> Verdict {
+    match saved {
+        Ok(()) => Verdict::Accept,
+        Err(error) => {
+            tracing::error!(%error, "cannot save a message");
+            reply!("452 4.3.1 The message cannot be saved").into()
+        }
+    }
+}
+
+impl Handler for Sink {
+    fn hooks(&self) -> Hooks {
+        Hooks::MESSAGE
+    }
+
+    fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
+        self.shared.user.authenticate(request)
+    }
+
+    fn content(&mut self, piece: &[u8]) {
+        self.gather(piece);
+    }
+
+    fn message(&mut self, _: &Session, _: &Envelope, _: u64) -> Verdict {
+        self.save().map_or(Verdict::Accept, |save| verdict(save()))
+    }
+
+    fn aborted(&mut self, _: Aborted) {
+        self.content.clear();
+    }
+}
+
 impl AsyncHandler for Sink {
     fn hooks(&self) -> Hooks {
         Hooks::MESSAGE
     }
 
     async fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
-        let credentials = request.credentials();
-        let Some(password) = credentials.password() else { return AuthResult::cannot_tell() };
-        let right = password.ct_eq(&self.shared.password);
-        match (credentials.authcid() == self.shared.user, right) {
-            (true, true) => AuthResult::accept(),
-            (true, false) => AuthResult::refuse(),
-            (false, _) => AuthResult::refuse_because(Refusal::UnknownUser),
-        }
+        self.shared.user.authenticate(request)
     }
 
     async fn content(&mut self, piece: &[u8]) {
-        if self.shared.save.is_some() {
-            self.content.extend_from_slice(piece);
-        }
+        self.gather(piece);
     }
 
     async fn message(&mut self, _: &Session, _: &Envelope, _: u64) -> Verdict {
-        let Some(directory) = &self.shared.save else { return Verdict::Accept };
-        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let (path, content) = (directory.join(format!("{number:06}.eml")), std::mem::take(&mut self.content));
-        // Under another name until it is whole: whoever watches the directory sees whole messages only.
-        let unfinished = path.with_extension("part");
-        let saved = smol::unblock(move || {
-            std::fs::write(&unfinished, content)?;
-            std::fs::rename(&unfinished, &path)
-        });
-        match saved.await {
-            Ok(()) => Verdict::Accept,
-            Err(error) => {
-                tracing::error!(%error, "cannot save a message");
-                reply!("452 4.3.1 The message cannot be saved").into()
-            }
+        match self.save() {
+            // smol's pool needs no smol around it.
+            Some(save) => verdict(smol::unblock(save).await),
+            None => Verdict::Accept,
         }
     }
 

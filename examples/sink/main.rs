@@ -2,13 +2,20 @@
 //! and any recipient accepted once authenticated.
 //!
 //! ```sh
-//! cargo run --release --example sink -- --listen 127.0.0.1:2525 --user tim --password tanstaaf
+//! cargo run --release --example sink -- --listen 127.0.0.1:2525 --user tim --password tanstaaf --token t0ken
 //! ```
 
 #[path = "../support/certificate.rs"]
 #[expect(dead_code, reason = "the other programs make certificates that last")]
 mod certificate;
 mod handler;
+#[path = "../support/mechanisms.rs"]
+mod mechanisms;
+#[path = "../support/runtime.rs"]
+#[expect(dead_code, reason = "this program ends when it is killed")]
+mod runtime;
+#[path = "../support/user_name.rs"]
+mod user_name;
 
 use std::error::Error;
 use std::io::Write;
@@ -19,14 +26,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use sansmtp::{Auth, Config, Limits};
-use sansmtp_smol::Server;
+use sansmtp::auth::KnownPassword;
+use sansmtp::{Auth, Config, Limits, Secret};
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
-use handler::{Shared, Sink};
+use handler::{Shared, Sink, User};
+use mechanisms::Mechanism;
+use runtime::{Runtime, Serve};
 
 /// A server for testing clients: takes any mail once the one user has logged in.
+///
+/// It offers every mechanism that it can: with --token those that carry one, with --client-ca EXTERNAL to clients that
+/// show a certificate, and under TLS those with channel binding. Some clients choose one that they cannot do, and give
+/// up: see --mechanisms.
 #[derive(Parser)]
 #[command(version)]
 struct Options {
@@ -42,6 +55,17 @@ struct Options {
     /// The user's password
     #[arg(long, default_value = "password")]
     password: String,
+    /// Bearer token of the user, for OAUTHBEARER and XOAUTH2
+    #[arg(long)]
+    token: Option<String>,
+    /// Offer these only, in this order, for example SCRAM-SHA-256,PLAIN,LOGIN. mutt with GNU SASL chooses a -PLUS
+    /// mechanism without being able to do it; ANONYMOUS lets in anybody [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', ignore_case = true, value_parser = Mechanism::parser(|_| true))]
+    mechanisms: Vec<Mechanism>,
+    /// Offer EXTERNAL to clients with a certificate signed by one of these. Its email address, or else its common
+    /// name, must be the user's name
+    #[arg(long, value_name = "PEM")]
+    client_ca: Option<PathBuf>,
     /// Certificate chain to show [default: self-signed, for this run]
     #[arg(long, value_name = "PEM", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -68,11 +92,6 @@ struct Options {
     runtime: Runtime,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Runtime {
-    Smol,
-}
-
 fn main() -> ExitCode {
     let options = Options::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
@@ -87,9 +106,12 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> Result<(), Box<dyn Error>> {
-    let mut auth = Auth::new().require_tls(!options.plaintext_auth).max_failures(options.max_failures);
+    let mut auth = Auth::without_mechanisms().require_tls(!options.plaintext_auth).max_failures(options.max_failures);
     if options.no_auth_delay {
         auth = auth.pause(Duration::ZERO, Duration::ZERO);
+    }
+    for mechanism in offered(&options)? {
+        auth = mechanism.offer(auth, SCRAM_ITERATIONS);
     }
     let config = Config::builder("localhost")
         .banner("ESMTP sink")
@@ -100,30 +122,73 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
         .smtputf8(true)
         .limits(Limits { max_message_octets: options.max_size, ..Limits::default() })
         .build()?;
+    let clients = certificate::clients(options.client_ca.as_deref())?;
     let tls = match (&options.tls_cert, &options.tls_key) {
-        (Some(certificate), Some(key)) => certificate::load(certificate, key)?,
-        _ => certificate::in_memory("localhost")?,
+        (Some(certificate), Some(key)) => certificate::load(certificate, key, clients)?,
+        _ => certificate::in_memory("localhost", clients)?,
     };
     if let Some(directory) = &options.save {
         std::fs::create_dir_all(directory)?;
     }
-    let shared = Arc::new(Shared::new(options.user, Zeroizing::new(options.password.into_bytes()), options.save));
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt)?;
+    let user = User {
+        name: user_name::prepare(&options.user).ok_or("no login can bring the name of --user")?,
+        password: KnownPassword::new(&Zeroizing::new(options.password.into_bytes()), &salt)?,
+        token: options.token.map(|token| Secret::new(token.into_bytes())),
+    };
+    let shared = Arc::new(Shared::new(user, options.save));
 
-    let Runtime::Smol = options.runtime;
-    let mut server = Server::new(config, move |_| Sink::new(Arc::clone(&shared))).tls(tls);
     let default = [SocketAddr::from(([127, 0, 0, 1], 2525))];
     let clear = if options.listen.is_empty() && options.listen_tls.is_empty() { &default[..] } else { &options.listen };
-    for address in clear {
-        server = server.listen(address)?;
+    let in_the_clear = clear.iter().map(|&address| (address, false));
+    let listeners = in_the_clear.chain(options.listen_tls.iter().map(|&address| (address, true)));
+    let sink = move |_| Sink::new(Arc::clone(&shared));
+    match options.runtime {
+        Runtime::Smol => serve(sansmtp_smol::Server::new(config, sink).tls(tls), listeners),
+        Runtime::Tokio => serve(sansmtp_tokio::Server::new(config, sink).tls(tls), listeners),
+        Runtime::Threads => serve(sansmtp_threads::Server::new(config, sink).tls(tls), listeners),
     }
-    for address in &options.listen_tls {
-        server = server.listen_tls(address)?;
+}
+
+fn serve(mut server: impl Serve, listeners: impl Iterator<Item = (SocketAddr, bool)>) -> Result<(), Box<dyn Error>> {
+    for (address, implicit_tls) in listeners {
+        server = server.bind(address, implicit_tls)?;
     }
     let mut stdout = std::io::stdout().lock();
-    for address in server.local_addresses() {
+    for address in server.addresses() {
         writeln!(stdout, "listening on {address}")?;
     }
     stdout.flush()?;
     drop(stdout);
-    Ok(smol::block_on(server.run())?)
+    Ok(server.serve()?)
 }
+
+/// The mechanisms that are asked for, or all that there is something to check against.
+fn offered(options: &Options) -> Result<Vec<Mechanism>, &'static str> {
+    let lacks_token =
+        |mechanism| matches!(mechanism, Mechanism::OAuthBearer | Mechanism::XOAuth2) && options.token.is_none();
+    let lacks_ca = |mechanism| mechanism == Mechanism::External && options.client_ca.is_none();
+    if options.mechanisms.iter().any(|mechanism| lacks_token(*mechanism)) {
+        return Err("OAUTHBEARER and XOAUTH2 need --token");
+    }
+    if options.token.as_deref().is_some_and(|token| !is_token(token)) {
+        return Err("--token has to be letters, digits, and -._~+/, with = at the end only (RFC 6750, section 2.1)");
+    }
+    if options.mechanisms.iter().any(|mechanism| lacks_ca(*mechanism)) {
+        return Err("EXTERNAL needs --client-ca");
+    }
+    if !options.mechanisms.is_empty() {
+        return Ok(options.mechanisms.clone());
+    }
+    let all = Mechanism::value_variants().iter().copied();
+    Ok(all.filter(|mechanism| !lacks_token(*mechanism) && !lacks_ca(*mechanism)).collect())
+}
+
+fn is_token(token: &str) -> bool {
+    let body = token.trim_end_matches('=');
+    !body.is_empty() && body.chars().all(|c| c.is_ascii_alphanumeric() || "-._~+/".contains(c))
+}
+
+/// As many as the keys of a [`KnownPassword`] have.
+const SCRAM_ITERATIONS: u32 = 4_096;

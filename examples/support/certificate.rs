@@ -1,4 +1,4 @@
-//! The server's certificate: read from PEM files, or made on the spot.
+//! The server's certificate, read from PEM files or made on the spot, and whose certificates clients may show.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -7,28 +7,43 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use zeroize::Zeroizing;
+
+/// What to do about the certificates of clients.
+pub(crate) type Clients = Arc<dyn ClientCertVerifier>;
+
+/// Asks clients for a certificate signed by one of those in a PEM file, and lets in those that have none; without a
+/// file, asks for none.
+///
+/// A client whose certificate cannot be verified is refused in the TLS handshake.
+///
+/// # Errors
+/// Says what is wrong with the file.
+pub(crate) fn clients(ca: Option<&Path>) -> Result<Clients, Error> {
+    let Some(path) = ca else { return Ok(WebPkiClientVerifier::no_client_auth()) };
+    let mut roots = RootCertStore::empty();
+    for certificate in read_chain(path)? {
+        roots.add(certificate).map_err(|error| Error::ClientCa(path.to_owned(), error.to_string()))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| Error::ClientCa(path.to_owned(), error.to_string()))
+}
 
 /// Reads a certificate chain and its private key, both PEM.
 ///
 /// # Errors
 /// Says which file is wrong; [`Error::Tls`] where the two do not belong together.
-pub(crate) fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Error> {
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        move |error: rustls::pki_types::pem::Error| Error::Pem(path, error)
-    };
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(unreadable(certificate))?;
-    if chain.is_empty() {
-        return Err(Error::NoCertificate(certificate.to_owned()));
-    }
-    let key = PrivateKeyDer::from_pem_file(key).map_err(unreadable(key))?;
-    server_config(chain, key)
+pub(crate) fn load(certificate: &Path, key: &Path, clients: Clients) -> Result<Arc<ServerConfig>, Error> {
+    let chain = read_chain(certificate)?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| Error::Pem(key.to_owned(), error))?;
+    server_config(chain, key, clients)
 }
 
 /// Reads the certificate and the key, or makes both, for `hostname` and for this machine's loopback names.
@@ -37,7 +52,7 @@ pub(crate) fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, 
 ///
 /// # Errors
 /// As [`load`]; also where the certificate exists without its key, which is never overwritten.
-pub(crate) fn load_or_make(certificate: &Path, key: &Path, hostname: &str) -> Result<Made, Error> {
+pub(crate) fn load_or_make(certificate: &Path, key: &Path, hostname: &str, clients: Clients) -> Result<Made, Error> {
     let exists = |path: &Path| path.try_exists().map_err(|error| Error::File(path.to_owned(), error));
     let new = !exists(certificate)?;
     if new {
@@ -51,7 +66,7 @@ pub(crate) fn load_or_make(certificate: &Path, key: &Path, hostname: &str) -> Re
     } else if !exists(key)? {
         return Err(Error::KeyMissing(certificate.to_owned(), key.to_owned()));
     }
-    Ok(Made { config: load(certificate, key)?, new })
+    Ok(Made { config: load(certificate, key, clients)?, new })
 }
 
 /// Makes a certificate that lives as long as the process.
@@ -59,11 +74,11 @@ pub(crate) fn load_or_make(certificate: &Path, key: &Path, hostname: &str) -> Re
 /// # Errors
 /// Where there is no randomness, or the name cannot stand in a certificate.
 #[allow(dead_code, reason = "not every program that includes this file wants all of it")]
-pub(crate) fn in_memory(hostname: &str) -> Result<Arc<ServerConfig>, Error> {
+pub(crate) fn in_memory(hostname: &str, clients: Clients) -> Result<Arc<ServerConfig>, Error> {
     let pair = KeyPair::generate()?;
     let certificate = parameters(hostname)?.self_signed(&pair)?;
     let key = PrivateKeyDer::try_from(pair.serialize_der()).map_err(Error::Key)?;
-    server_config(vec![certificate.der().clone()], key)
+    server_config(vec![certificate.der().clone()], key, clients)
 }
 
 /// What [`load_or_make`] found or made.
@@ -84,6 +99,7 @@ pub(crate) enum Error {
     /// The certificate is there, its key is not.
     KeyMissing(PathBuf, PathBuf),
     Key(&'static str),
+    ClientCa(PathBuf, String),
     Make(rcgen::Error),
     Tls(rustls::Error),
 }
@@ -101,6 +117,9 @@ impl fmt::Display for Error {
                 key.display()
             ),
             Self::Key(error) => write!(f, "cannot use the new key: {error}"),
+            Self::ClientCa(path, error) => {
+                write!(f, "{}: cannot verify clients' certificates by it: {error}", path.display())
+            }
             Self::Make(error) => write!(f, "cannot make a certificate: {error}"),
             Self::Tls(error) => write!(f, "cannot use the certificate with its key: {error}"),
         }
@@ -115,12 +134,28 @@ impl From<rcgen::Error> for Error {
     }
 }
 
-fn server_config(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Arc<ServerConfig>, Error> {
-    // The provider is named because another dependency may have turned a second one on.
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+/// Reads the certificates in a PEM file, of which there is at least one.
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let chain = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| Error::Pem(path.to_owned(), error))?;
+    if chain.is_empty() { Err(Error::NoCertificate(path.to_owned())) } else { Ok(chain) }
+}
+
+/// The provider is named because another dependency may have turned a second one on.
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    clients: Clients,
+) -> Result<Arc<ServerConfig>, Error> {
+    let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(Error::Tls)?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(chain, key)
         .map_err(Error::Tls)?;
     Ok(Arc::new(config))
@@ -173,13 +208,17 @@ mod tests {
         (directory.join("mail-cert.pem"), directory.join("mail-key.pem"))
     }
 
+    fn nobody() -> Clients {
+        clients(None).unwrap()
+    }
+
     #[test]
     fn made_once_and_used_again() {
         let directory = tempfile::tempdir().unwrap();
         let (certificate, key) = files(directory.path());
-        assert!(load_or_make(&certificate, &key, "mx.example.org").unwrap().new);
+        assert!(load_or_make(&certificate, &key, "mx.example.org", nobody()).unwrap().new);
         let before = std::fs::read(&certificate).unwrap();
-        assert!(!load_or_make(&certificate, &key, "mx.example.org").unwrap().new);
+        assert!(!load_or_make(&certificate, &key, "mx.example.org", nobody()).unwrap().new);
         assert_eq!(std::fs::read(&certificate).unwrap(), before);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
         #[cfg(unix)]
@@ -194,30 +233,41 @@ mod tests {
     fn a_start_cut_short_is_repaired_and_a_lost_key_is_not_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let (certificate, key) = files(directory.path());
-        load_or_make(&certificate, &key, "localhost").unwrap();
+        load_or_make(&certificate, &key, "localhost", nobody()).unwrap();
         std::fs::remove_file(&certificate).unwrap();
-        assert!(load_or_make(&certificate, &key, "localhost").unwrap().new);
+        assert!(load_or_make(&certificate, &key, "localhost", nobody()).unwrap().new);
         std::fs::remove_file(&key).unwrap();
-        assert!(matches!(load_or_make(&certificate, &key, "localhost"), Err(Error::KeyMissing(..))));
+        assert!(matches!(load_or_make(&certificate, &key, "localhost", nobody()), Err(Error::KeyMissing(..))));
     }
 
     #[test]
     fn mistakes_name_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let (certificate, key) = files(directory.path());
-        assert!(load(&certificate, &key).unwrap_err().to_string().contains("mail-cert.pem"));
+        assert!(load(&certificate, &key, nobody()).unwrap_err().to_string().contains("mail-cert.pem"));
         std::fs::write(&certificate, "nothing").unwrap();
-        assert!(matches!(load(&certificate, &key), Err(Error::NoCertificate(_) | Error::Pem(..))));
+        assert!(matches!(load(&certificate, &key, nobody()), Err(Error::NoCertificate(_) | Error::Pem(..))));
         std::fs::remove_file(&certificate).unwrap();
-        load_or_make(&certificate, &key, "localhost").unwrap();
+        load_or_make(&certificate, &key, "localhost", nobody()).unwrap();
         std::fs::write(&key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
-        assert!(matches!(load(&certificate, &key), Err(Error::Tls(_))));
+        assert!(matches!(load(&certificate, &key, nobody()), Err(Error::Tls(_))));
     }
 
     #[test]
     fn address_literals_are_names_too() {
         for name in ["mx.example", "[192.0.2.1]", "[IPv6:2001:db8::1]", "localhost"] {
-            in_memory(name).unwrap();
+            in_memory(name, nobody()).unwrap();
         }
+    }
+
+    #[test]
+    fn a_client_ca_is_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, key) = files(directory.path());
+        load_or_make(&certificate, &key, "localhost", nobody()).unwrap();
+        assert!(clients(Some(&certificate)).unwrap().offer_client_auth());
+        assert!(!clients(Some(&certificate)).unwrap().client_auth_mandatory());
+        assert!(clients(Some(&key)).unwrap_err().to_string().contains("mail-key.pem"));
+        assert!(clients(Some(Path::new("none.pem"))).unwrap_err().to_string().contains("none.pem"));
     }
 }

@@ -1,17 +1,23 @@
-//! The `sink` program: what it saves, and its limits.
+//! The `sink` program: what it saves, its limits, and the mechanisms that it offers.
 
 mod support;
 
 use std::path::Path;
 use std::process::Command;
 
-use support::{Awkward, Client, Program, assert_absent, run, tool};
+use support::{Authority, Awkward, Client, Program, assert_absent, example, run, tool};
 use tempfile::TempDir;
 
 #[test]
 fn a_message_is_saved_octet_for_octet() {
+    for runtime in ["smol", "tokio", "threads"] {
+        saves_octet_for_octet(runtime);
+    }
+}
+
+fn saves_octet_for_octet(runtime: &str) {
     let directory = TempDir::new().expect("there is room for a directory");
-    let sink = sink(directory.path(), &["--save", "saved"]);
+    let sink = sink(directory.path(), &["--save", "saved", "--runtime", runtime]);
     let mut client = Client::log_in(sink.address(0), USER, PASSWORD).expect("the server talks");
     for number in 1..=2 {
         let reply =
@@ -94,6 +100,126 @@ fn curl_sends_over_tls() {
     }
 }
 
+#[test]
+fn every_mechanism_is_offered_where_it_can_be_used() {
+    let (directory, authority) = authority();
+    let sink = sink(directory.path(), &[&["--token", TOKEN], TLS_AND_CA].concat());
+    let mut client = Client::greet(sink.address(0)).expect("the server talks");
+    let in_clear = ["SCRAM-SHA-256", "SCRAM-SHA-512", "SCRAM-SHA-1", "PLAIN", "LOGIN", "CRAM-MD5", "OAUTHBEARER"];
+    let in_clear = [&in_clear[..], &["XOAUTH2", "ANONYMOUS"]].concat();
+    assert_eq!(client.mechanisms().expect("the server talks"), in_clear);
+
+    let mut client = Client::greet_tls(sink.address(1), authority.client()).expect("the server talks");
+    let plus = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-512-PLUS", "SCRAM-SHA-1-PLUS"];
+    let listed = client.mechanisms().expect("the server talks");
+    assert_eq!(listed.len(), in_clear.len() + plus.len());
+    assert!(in_clear.iter().chain(&plus).all(|name| listed.iter().any(|listed| listed == name)), "{listed:?}");
+
+    let certified = authority.client_with_certificate(&authority, USER, &[]);
+    let mut client = Client::greet_tls(sink.address(1), certified).expect("the server talks");
+    assert_eq!(client.mechanisms().expect("the server talks").len(), in_clear.len() + plus.len() + 1);
+
+    let reply = client.auth("ANONYMOUS", "somebody").expect("the server talks");
+    assert!(reply.starts_with("235 "), "{reply}");
+}
+
+#[test]
+fn without_a_token_and_a_ca_the_mechanisms_that_need_them_are_left_out() {
+    let directory = TempDir::new().expect("there is room for a directory");
+    let sink = sink(directory.path(), &[]);
+    let mut client = Client::greet(sink.address(0)).expect("the server talks");
+    let expected = ["SCRAM-SHA-256", "SCRAM-SHA-512", "SCRAM-SHA-1", "PLAIN", "LOGIN", "CRAM-MD5", "ANONYMOUS"];
+    assert_eq!(client.mechanisms().expect("the server talks"), expected);
+    // SCRAM asks with a salt, CRAM-MD5 with a challenge.
+    let reply = client.auth("SCRAM-SHA-256", &format!("n,,n={USER},r=nonce")).expect("the server talks");
+    assert!(reply.starts_with("334 cj1ub25jZ"), "{reply}");
+    client.command("*").expect("the server talks");
+    let reply = client.command("AUTH CRAM-MD5").expect("the server talks");
+    assert!(reply.starts_with("334 P"), "{reply}");
+}
+
+#[test]
+fn the_list_and_its_order_can_be_chosen() {
+    let directory = TempDir::new().expect("there is room for a directory");
+    let sink = sink(directory.path(), &["--mechanisms", "login,SCRAM-SHA-1,PLAIN"]);
+    let mut client = Client::greet(sink.address(0)).expect("the server talks");
+    assert_eq!(client.mechanisms().expect("the server talks"), ["LOGIN", "SCRAM-SHA-1", "PLAIN"]);
+    let reply = client.auth("SCRAM-SHA-256", "n,,n=tim,r=nonce").expect("the server talks");
+    assert!(reply.starts_with("504 5.5.4 "), "{reply}");
+}
+
+#[test]
+fn what_cannot_be_offered_is_an_error() {
+    for (arguments, message) in [
+        (&["--mechanisms", "PLAIN,NTLM"][..], "SCRAM-SHA-512-PLUS"),
+        (&["--mechanisms", "PLAIN,XOAUTH2"], "--token"),
+        (&["--mechanisms", "EXTERNAL"], "--client-ca"),
+        (&["--client-ca", "no-such-ca.pem"], "no-such-ca.pem"),
+        (&["--user", "\u{7}"], "--user"),
+        (&["--token", "two tokens"], "--token"),
+    ] {
+        let (done, printed) = run(Command::new(example("sink")).args(["--listen", "127.0.0.1:0"]).args(arguments));
+        assert!(!done && printed.contains(message) && !printed.contains("two tokens"), "{printed}");
+    }
+}
+
+#[test]
+fn the_token_is_the_users() {
+    let directory = TempDir::new().expect("there is room for a directory");
+    let sink = sink(directory.path(), &["--token", TOKEN]);
+    let oauthbearer = |token: &str| format!("n,,\u{1}auth=Bearer {token}\u{1}\u{1}");
+    let xoauth2 = |user: &str, token: &str| format!("user={user}\u{1}auth=Bearer {token}\u{1}\u{1}");
+    let accepted = [("OAUTHBEARER", oauthbearer(TOKEN)), ("XOAUTH2", xoauth2(USER, TOKEN))];
+    for (mechanism, response) in &accepted {
+        let mut client = Client::greet(sink.address(0)).expect("the server talks");
+        let reply = client.auth(mechanism, response).expect("the server talks");
+        assert!(reply.starts_with("235 "), "{reply}");
+    }
+    let mut client = Client::greet(sink.address(0)).expect("the server talks");
+    let refused = [
+        ("OAUTHBEARER", oauthbearer("anotherBearerToken")),
+        ("XOAUTH2", xoauth2(USER, "anotherBearerToken")),
+        ("XOAUTH2", xoauth2("tom", TOKEN)),
+    ];
+    for (mechanism, response) in &refused {
+        let reply = client.auth(mechanism, response).expect("the server talks");
+        assert!(reply.starts_with("334 "), "{reply}");
+        let reply = client.command("AQ==").expect("the server talks");
+        assert!(reply.starts_with("535 5.7.8 "), "{reply}");
+    }
+    let (_, stderr) = stop(sink);
+    assert_absent(TOKEN, &stderr);
+    assert_absent("anotherBearerToken", &stderr);
+}
+
+#[test]
+fn a_certificate_names_the_user() {
+    let (directory, authority) = authority();
+    let sink = sink(directory.path(), TLS_AND_CA);
+    let external = |tls, authzid: &str| {
+        let mut client = Client::greet_tls(sink.address(1), tls).expect("the server talks");
+        client.auth("EXTERNAL", authzid).expect("the server talks")
+    };
+    let certified = |name: &str, emails: &[&str]| authority.client_with_certificate(&authority, name, emails);
+    assert!(external(certified(USER, &[]), "").starts_with("235 "));
+    assert!(external(certified("Tim", &["other@example.org", USER]), USER).starts_with("235 "));
+    assert!(external(certified(USER, &["tom@example.org"]), "").starts_with("535 5.7.8 "));
+    assert!(external(certified("tom", &[]), USER).starts_with("535 5.7.8 "));
+    assert!(external(certified(USER, &[]), "tom").starts_with("535 5.7.8 "));
+    assert!(external(authority.client(), "").starts_with("504 5.5.4 "));
+    // Nobody gets as far as SMTP with a certificate that some other authority has signed.
+    let foreign = authority.client_with_certificate(&Authority::new(), USER, &[]);
+    assert!(Client::greet_tls(sink.address(1), foreign).is_err());
+}
+
+/// A directory with the files of an authority: [`TLS_AND_CA`] names them.
+fn authority() -> (TempDir, Authority) {
+    let directory = TempDir::new().expect("there is room for a directory");
+    let authority = Authority::new();
+    authority.write(directory.path());
+    (directory, authority)
+}
+
 fn sink(directory: &Path, arguments: &[&str]) -> Program {
     let login = ["--user", USER, "--password", PASSWORD, "--plaintext-auth", "--no-auth-delay"];
     Program::start("sink", directory, "trace", &[&["--listen", "127.0.0.1:0"], &login[..], arguments].concat())
@@ -108,3 +234,7 @@ fn stop(sink: Program) -> (String, String) {
 
 const USER: &str = "tim";
 const PASSWORD: &str = "tanstaaftanstaaf";
+const TOKEN: &str = "ya29.vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg";
+/// A listener with TLS from the first octet, a certificate for it, and one to verify clients' by.
+const TLS_AND_CA: &[&str] =
+    &["--listen-tls", "127.0.0.1:0", "--tls-cert", "cert.pem", "--tls-key", "key.pem", "--client-ca", "ca.pem"];

@@ -12,6 +12,8 @@ pub(crate) mod credentials;
 mod known_password;
 pub mod mechanism;
 mod name;
+#[cfg(feature = "std")]
+mod normalize;
 mod policy;
 mod prepare;
 pub(crate) mod request;

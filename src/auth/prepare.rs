@@ -16,22 +16,52 @@ pub(crate) fn is_prepared(text: &[u8]) -> bool {
 }
 
 /// Prepares a string that is not [prepared](is_prepared) as it is.
+///
+/// What grows past some thousand octets is prohibited, too: a character of three octets may become
+/// eighteen of thirty-three.
 #[cfg(feature = "std")]
 pub(crate) fn prepare(text: &str) -> Result<Secret, Prohibited> {
     use stringprep::tables;
-    use unicode_normalization::UnicodeNormalization as _;
 
     // Section 2.1: spaces become SPACE, and what is "commonly mapped to nothing" goes.
     let mapped = text
         .chars()
         .map(|character| if tables::non_ascii_space_character(character) { ' ' } else { character })
         .filter(|&character| !tables::commonly_mapped_to_nothing(character));
-    let mut prepared = Secret::with_capacity(text.len());
-    // Section 2.4, which is RFC 3454, section 6.
-    let (mut left, mut right, mut first_is_right, mut last_is_right) = (false, false, None, false);
-    for character in mapped.nfkc() {
+    let most = text.len().max(MOST_GROWN_OCTETS);
+    let mut checked = Checked { prepared: Secret::with_capacity(text.len()), most, ..Checked::default() };
+    let mut normalizer = super::normalize::Normalizer::default();
+    for character in mapped {
+        normalizer.push(character, |character| checked.push(character)).map_err(|_| Prohibited)?;
+        if checked.prohibited {
+            return Err(Prohibited);
+        }
+    }
+    normalizer.finish(|character| checked.push(character));
+    checked.finish()
+}
+
+/// What is allowed in the output.
+#[cfg(feature = "std")]
+#[derive(Default)]
+struct Checked {
+    prepared: Secret,
+    /// How long it may become.
+    most: usize,
+    prohibited: bool,
+    left: bool,
+    right: bool,
+    first_is_right: Option<bool>,
+    last_is_right: bool,
+}
+
+#[cfg(feature = "std")]
+impl Checked {
+    fn push(&mut self, character: char) {
+        use stringprep::tables;
+
         // Section 2.3, in the order of the tables of RFC 3454, appendix C.
-        let prohibited = tables::non_ascii_space_character(character)
+        self.prohibited |= tables::non_ascii_space_character(character)
             || tables::ascii_control_character(character)
             || tables::non_ascii_control_character(character)
             || tables::private_use(character)
@@ -40,21 +70,28 @@ pub(crate) fn prepare(text: &str) -> Result<Secret, Prohibited> {
             || tables::inappropriate_for_plain_text(character)
             || tables::inappropriate_for_canonical_representation(character)
             || tables::change_display_properties_or_deprecated(character)
-            || tables::tagging_character(character);
-        if prohibited {
-            return Err(Prohibited);
+            || tables::tagging_character(character)
+            || self.prepared.len() + character.len_utf8() > self.most;
+        if self.prohibited {
+            return;
         }
-        last_is_right = tables::bidi_r_or_al(character);
-        first_is_right.get_or_insert(last_is_right);
-        right |= last_is_right;
-        left |= tables::bidi_l(character);
-        prepared.extend(character.encode_utf8(&mut [0; 4]).as_bytes());
+        // Section 2.4, which is RFC 3454, section 6.
+        self.last_is_right = tables::bidi_r_or_al(character);
+        self.first_is_right.get_or_insert(self.last_is_right);
+        self.right |= self.last_is_right;
+        self.left |= tables::bidi_l(character);
+        self.prepared.extend(character.encode_utf8(&mut [0; 4]).as_bytes());
     }
-    if right && (left || !last_is_right || first_is_right != Some(true)) {
-        return Err(Prohibited);
+
+    fn finish(self) -> Result<Secret, Prohibited> {
+        let mixed = self.right && (self.left || !self.last_is_right || self.first_is_right != Some(true));
+        if self.prohibited || mixed { Err(Prohibited) } else { Ok(self.prepared) }
     }
-    Ok(prepared)
 }
+
+/// No password that somebody types comes near it; one that is longer to begin with may stay as long.
+#[cfg(feature = "std")]
+const MOST_GROWN_OCTETS: usize = 4_096;
 
 /// Without `std` there are no tables: nothing but ASCII is allowed.
 #[cfg(not(feature = "std"))]
@@ -97,5 +134,13 @@ mod tests {
         assert_eq!(prepared("\u{E000}"), Err(Prohibited));
         assert_eq!(prepared("\u{AD}").unwrap(), "");
         assert_eq!(prepared("e\u{301}").unwrap(), "\u{E9}");
+    }
+
+    #[test]
+    fn what_grows_too_much_is_prohibited() {
+        assert_eq!(prepare(&"\u{FDFA}".repeat(124)).unwrap().len(), 124 * 33);
+        assert_eq!(prepare(&"\u{FDFA}".repeat(125)).map(|_| ()), Err(Prohibited));
+        assert_eq!(prepare(&"\u{E9}".repeat(4_600)).unwrap().len(), 9_200);
+        assert_eq!(prepare(&["q", &"\u{301}".repeat(40)].concat()).map(|_| ()), Err(Prohibited));
     }
 }

@@ -231,7 +231,15 @@ impl AuthResult {
         if let Outcome::Found { authzid_granted } = self.outcome {
             self.outcome = Outcome::Accepted { authzid_granted };
         }
-        self.attach().keys = None;
+        if let Some(attached) = &mut self.attached {
+            attached.keys = None;
+        }
+        self
+    }
+
+    /// The outcome and the message alone.
+    pub(crate) fn without_attached(mut self) -> Self {
+        self.attached = None;
         self
     }
 

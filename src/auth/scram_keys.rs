@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 use zeroize::Zeroizing;
 
 use super::prepare;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretRef};
 
 /// The hash function of a SCRAM mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,13 +42,13 @@ pub enum ScramHash {
 /// assert_eq!(read.iterations(), 4096);
 /// # Ok::<(), sansmtp::auth::InvalidScramKeys>(())
 /// ```
-#[derive(Clone)]
 pub struct ScramKeys {
     hash: ScramHash,
     iterations: u32,
     salt: Vec<u8>,
-    stored_key: Digest,
-    server_key: Digest,
+    /// StoredKey and ServerKey, one behind the other. On the heap: a value that is moved, in a vector that
+    /// grows or out of a box, would leave them where it was.
+    keys: Secret,
 }
 
 /// Text that is no [`ScramKeys`], or parameters that none can have.
@@ -68,7 +68,6 @@ pub enum InvalidScramKeys {
 }
 
 /// The output of a hash, overwritten with zeros when dropped.
-#[derive(Clone)]
 pub(crate) struct Digest {
     octets: Zeroizing<[u8; MAX_DIGEST_OCTETS]>,
     length: usize,
@@ -165,26 +164,24 @@ impl ScramKeys {
         let password = prepared.as_ref().map_or(password, |prepared| prepared.expose_secret());
         let salted = hash.salted_password(password, salt, iterations);
         let client_key = hash.hmac(salted.as_ref(), &[b"Client Key"]);
-        Ok(Self {
-            hash,
-            iterations,
-            salt: salt.into(),
-            stored_key: hash.digest(client_key.as_ref()),
-            server_key: hash.hmac(salted.as_ref(), &[b"Server Key"]),
-        })
+        let (stored_key, server_key) = (hash.digest(client_key.as_ref()), hash.hmac(salted.as_ref(), &[b"Server Key"]));
+        Ok(Self::new(hash, iterations, salt, &stored_key, &server_key))
     }
 
-    /// Keys that no password has, which look like `name`'s for as long as `secret` stays the same.
+    fn new(hash: ScramHash, iterations: u32, salt: &[u8], stored_key: &Digest, server_key: &Digest) -> Self {
+        let mut keys = Secret::with_capacity(hash.octets() * 2);
+        keys.extend(stored_key.as_ref());
+        keys.extend(server_key.as_ref());
+        Self { hash, iterations, salt: salt.into(), keys }
+    }
+
+    /// Keys that no password has, with a salt that is `name`'s for as long as `secret` stays the same.
     pub(crate) fn of_nobody(hash: ScramHash, name: &str, secret: &[u8], iterations: u32) -> Self {
-        let derive = |what: &[u8]| hash.hmac(secret, &[what, hash.mechanism().as_bytes(), b"\0", name.as_bytes()]);
-        let salt = derive(b"salt\0");
-        Self {
-            hash,
-            iterations,
-            salt: salt.as_ref().get(..FAKE_SALT_OCTETS).unwrap_or_default().into(),
-            stored_key: derive(b"stored\0"),
-            server_key: derive(b"server\0"),
-        }
+        let salt = hash.hmac(secret, &[b"salt\0", hash.mechanism().as_bytes(), b"\0", name.as_bytes()]);
+        let salt = salt.as_ref().get(..FAKE_SALT_OCTETS).unwrap_or_default();
+        // What hashes to zeros nobody knows, and whoever did would still be refused.
+        let zeros = Digest { octets: Zeroizing::new([0; MAX_DIGEST_OCTETS]), length: hash.octets() };
+        Self::new(hash, iterations, salt, &zeros, &zeros)
     }
 
     /// The hash function.
@@ -210,7 +207,7 @@ impl ScramKeys {
     #[must_use]
     pub fn verify(&self, password: &[u8]) -> bool {
         Self::derive(self.hash, password, &self.salt, self.iterations)
-            .is_ok_and(|derived| derived.stored_key.ct_eq(&self.stored_key))
+            .is_ok_and(|derived| SecretRef::new(derived.stored_key()).ct_eq(self.stored_key()))
     }
 
     /// The text form, to be stored. Whoever reads it can try passwords against it: keep it as you keep
@@ -224,18 +221,25 @@ impl ScramKeys {
         text.push_str(&alloc::format!("{}:", self.iterations));
         STANDARD.encode_string(&self.salt, &mut text);
         text.push('$');
-        STANDARD.encode_string(self.stored_key.as_ref(), &mut text);
+        STANDARD.encode_string(self.stored_key(), &mut text);
         text.push(':');
-        STANDARD.encode_string(self.server_key.as_ref(), &mut text);
+        STANDARD.encode_string(self.server_key(), &mut text);
         text
     }
 
-    pub(crate) fn stored_key(&self) -> &Digest {
-        &self.stored_key
+    pub(crate) fn stored_key(&self) -> &[u8] {
+        self.keys.expose_secret().get(..self.hash.octets()).unwrap_or_default()
     }
 
-    pub(crate) fn server_key(&self) -> &Digest {
-        &self.server_key
+    pub(crate) fn server_key(&self) -> &[u8] {
+        self.keys.expose_secret().get(self.hash.octets()..).unwrap_or_default()
+    }
+}
+
+impl Clone for ScramKeys {
+    fn clone(&self) -> Self {
+        let keys = self.keys.expose_secret().into();
+        Self { hash: self.hash, iterations: self.iterations, salt: self.salt.clone(), keys }
     }
 }
 
@@ -264,7 +268,7 @@ impl FromStr for ScramKeys {
             let key = octets.get_mut(..length).filter(|key| key.len() == hash.octets());
             key.map(Digest::new).ok_or(InvalidScramKeys::Key)
         };
-        Ok(Self { hash, iterations, salt, stored_key: key(stored_key)?, server_key: key(server_key)? })
+        Ok(Self::new(hash, iterations, &salt, &key(stored_key)?, &key(server_key)?))
     }
 }
 
@@ -310,8 +314,8 @@ impl Digest {
     }
 
     /// Compares in constant time.
-    pub(crate) fn ct_eq(&self, other: &Self) -> bool {
-        crate::secret::SecretRef::new(self.as_ref()).ct_eq(other.as_ref())
+    pub(crate) fn ct_eq(&self, other: &[u8]) -> bool {
+        SecretRef::new(self.as_ref()).ct_eq(other)
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) enum Verb {
     Quit,
     StartTls,
     Auth,
+    XClient,
     Unknown,
 }
 
@@ -37,7 +38,11 @@ pub(crate) fn split(line: &[u8]) -> (Verb, &[u8]) {
 
 fn verb(word: &[u8]) -> Verb {
     let Ok(mut upper) = <[u8; 4]>::try_from(word) else {
-        return if word.eq_ignore_ascii_case(b"STARTTLS") { Verb::StartTls } else { Verb::Unknown };
+        return match word.len() {
+            7 if word.eq_ignore_ascii_case(b"XCLIENT") => Verb::XClient,
+            8 if word.eq_ignore_ascii_case(b"STARTTLS") => Verb::StartTls,
+            _ => Verb::Unknown,
+        };
     };
     upper.make_ascii_uppercase();
     match &upper {
@@ -99,6 +104,7 @@ mod tests {
         assert_eq!(split(b"mAiL FROM:<>"), (Verb::Mail, &b"FROM:<>"[..]));
         assert_eq!(split(b"QUIT \t "), (Verb::Quit, &b""[..]));
         assert_eq!(split(b"starttls"), (Verb::StartTls, &b""[..]));
+        assert_eq!(split(b"xClient ADDR=192.0.2.1"), (Verb::XClient, &b"ADDR=192.0.2.1"[..]));
         assert_eq!(split(b"STARTTLSX").0, Verb::Unknown);
         assert_eq!(split(b"AUTH\x0bPLAIN").0, Verb::Unknown);
         assert_eq!(split(b"").0, Verb::Unknown);

@@ -17,6 +17,12 @@ impl Connection {
     /// Carries a command line out. `nothing_follows` says whether the input ends with it.
     pub(super) fn execute(&mut self, now: Duration, line: &[u8], nothing_follows: bool) {
         let (verb, arguments) = command::split(line);
+        let verb = self.spoken(verb);
+        self.counts.commands = self.counts.commands.saturating_add(1);
+        if self.config.limits.max_commands.is_some_and(|most| self.counts.commands > most) {
+            self.give_up(AbortReason::Reset);
+            return self.say(canned::TOO_MANY_COMMANDS);
+        }
         if let Some(reply) = self.bad_octets(verb, line) {
             if verb == Verb::Auth {
                 self.malformed_auth_command(reply);
@@ -24,12 +30,6 @@ impl Connection {
                 self.say(reply);
             }
             return;
-        }
-        let verb = self.spoken(verb);
-        self.counts.commands = self.counts.commands.saturating_add(1);
-        if self.config.limits.max_commands.is_some_and(|most| self.counts.commands > most) {
-            self.give_up(AbortReason::Reset);
-            return self.say(canned::TOO_MANY_COMMANDS);
         }
         if verb != Verb::Unknown {
             self.unrecognized = 0;
@@ -61,6 +61,7 @@ impl Connection {
             Verb::Auth => self.auth(now, arguments),
             // Taken above, whatever stands in its way.
             Verb::Bdat => {}
+            Verb::XClient => self.xclient(arguments),
             Verb::Unknown if command::is_http(line) => self.say_and_close(canned::NOT_SMTP),
             Verb::Unknown => self.ask(Asked::Unknown, line),
         }
@@ -73,6 +74,7 @@ impl Connection {
             Verb::Helo | Verb::Ehlo => !self.config.lmtp,
             Verb::Lhlo => self.config.lmtp,
             Verb::Bdat => self.config.extensions.chunking,
+            Verb::XClient => self.config.xclient.is_some(),
             Verb::Mail
             | Verb::Rcpt
             | Verb::Data
@@ -132,6 +134,7 @@ impl Connection {
                 | Verb::Quit
                 | Verb::StartTls
                 | Verb::Auth
+                | Verb::XClient
                 | Verb::Unknown
         );
         if needs_tls && !allowed_before_tls {
@@ -169,6 +172,7 @@ impl Connection {
         let listed = Listed {
             starttls: self.config.starttls && !self.session.is_under_tls(),
             under_tls: self.session.is_under_tls(),
+            xclient: self.xclient_listed(),
             mechanisms: match &self.config.auth {
                 Some(auth) if self.session.auth_hidden(&self.config).is_none() => auth.listed(&self.session),
                 Some(_) | None => 0,

@@ -11,6 +11,7 @@
 //! something is still to be said.
 //!
 //! ```text
+//! Header ─► Opening
 //! Opening ─► Ready ─┬─► Asking ──► Ready, Content, Closing
 //!                   ├─► Exchange ─► Asking (authenticator) ─► Pausing ─► Ready, Closing
 //!                   ├─► Content ──► Asking (message) ─► Ready
@@ -23,6 +24,7 @@ mod chunks;
 mod commands;
 mod hooks;
 mod lmtp;
+mod relayed;
 mod view;
 
 use alloc::boxed::Box;
@@ -41,6 +43,7 @@ use crate::ehlo::Usual;
 use crate::envelope::{Body, Envelope};
 use crate::framing::content::{Content, Fault, Form, Rules, Unit};
 use crate::framing::lines::{Framed, Lines, is_auth};
+use crate::proxy::{Proxy, ProxyRefusal, Reader};
 use crate::question::{Answer, AnswerKind, NotAsked, Slot, Verdict};
 use crate::reply::Reply;
 use crate::secret::Secret;
@@ -115,6 +118,8 @@ struct Counts {
 /// What the connection is waiting for.
 #[derive(Debug)]
 enum Stage {
+    /// The header of the PROXY protocol, from a peer that is trusted.
+    Header(Box<Reader>),
     /// Nothing has been said yet.
     Opening,
     /// The next command.
@@ -174,6 +179,7 @@ pub(crate) enum Next {
     Inserted(&'static [u8]),
     Aborted(Aborted),
     Event(AuthEvent),
+    ProxyRefused(ProxyRefusal),
     StartTls,
     NeedInput { deadline: Duration },
     AwaitAnswer { deadline: Duration },
@@ -183,20 +189,23 @@ pub(crate) enum Next {
 
 impl Connection {
     /// A connection that has just been accepted. For implicit TLS, call
-    /// [`tls_established`](Self::tls_established) before the first poll.
+    /// [`tls_established`](Self::tls_established) before the first poll, and, where the configuration knows
+    /// proxies, [`poll_proxy_header`](Self::poll_proxy_header) before that.
     #[must_use]
     pub fn new(config: Arc<Config>, peer: impl Into<Peer>) -> Self {
         let credentials = match config.auth {
             Some(_) => Credentials::with_capacity(USUAL_CREDENTIALS_OCTETS),
             None => Credentials::default(),
         };
+        let peer = peer.into();
+        let proxy = config.proxy.as_ref().filter(|proxy| proxy.expects_header_from(peer));
         Self {
+            stage: proxy.map_or(Stage::Opening, |proxy| Stage::Header(Box::new(Proxy::reader(proxy, peer)))),
             hooks: config.hooks,
             config,
-            session: Session::new(peer.into()),
+            session: Session::new(peer),
             envelope: Envelope::default(),
             lines: Lines::default(),
-            stage: Stage::Opening,
             slot: Slot::default(),
             answer: None,
             held: Secret::default(),
@@ -267,12 +276,14 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`NotAsked`] at any other time; the connection is as it was.
+    /// [`NotAsked`] at any other time, as before the header that a proxy owes
+    /// ([`poll_proxy_header`](Self::poll_proxy_header)); the connection is as it was.
     pub fn tls_established(&mut self, tls: TlsInfo) -> Result<(), NotAsked> {
         match self.stage {
-            Stage::Opening if !self.session.is_under_tls() => {}
+            Stage::Opening if !self.session.is_under_tls() || self.session.is_tls_offloaded() => {}
             Stage::Upgrading { begun_until: Some(_) } => self.stage = Stage::Ready,
-            Stage::Opening
+            Stage::Header(_)
+            | Stage::Opening
             | Stage::Upgrading { .. }
             | Stage::Ready
             | Stage::Exchange
@@ -354,6 +365,7 @@ impl Connection {
             }
             let before = whole - input.len();
             let next = match &self.stage {
+                Stage::Header(_) => self.advance_header(now, input),
                 Stage::Opening => {
                     self.ask(Asked::Connect, &[]);
                     None
@@ -645,4 +657,4 @@ const MAX_AUTH_LINE_OCTETS: usize = 12_288;
 static_assertions::assert_impl_all!(Connection: Send);
 static_assertions::assert_impl_all!(Config: Send, Sync);
 // With what it owns, an idle connection stays under a KiB: tests/allocations.rs.
-static_assertions::const_assert!(size_of::<Connection>() <= 720);
+static_assertions::const_assert!(size_of::<Connection>() <= 728);

@@ -41,6 +41,7 @@ impl Connection {
             Next::Inserted(inserted) => Action::Content(inserted),
             Next::Aborted(aborted) => Action::Aborted(aborted),
             Next::Event(event) => Action::Event(self.event(event)),
+            Next::ProxyRefused(reason) => Action::Event(Event::ProxyRefused { peer: self.session.peer(), reason }),
             Next::StartTls => Action::StartTls,
             Next::NeedInput { deadline } => Action::NeedInput { deadline },
             Next::AwaitAnswer { deadline } => Action::AwaitAnswer { deadline },

@@ -39,7 +39,7 @@
 //! | `S*: code` | the next reply, of any number of lines, has this code |
 //! | `S: <closed>` | the connection closes |
 //! | `?: question -> answer` | the connection asks, and this is the answer |
-//! | `!: event` | an event; a transcript without any does not look at events |
+//! | `!: event` | an event: `auth-ok MECHANISM LOGIN`, `auth-failed MECHANISM REASON`, `proxy-refused REASON`; a transcript without any does not look at events |
 //! | `=: octets` | the content handed on since the last such line |
 //! | `A: reason` | the content is void |
 //! | `T: seconds` | the clock moves on |
@@ -49,7 +49,7 @@
 //!
 //! In octets, `\r \n \t \0 \\ \xHH` stand for what they do in Rust.
 //!
-//! Questions are `connect`, `helo NAME`, `ehlo NAME`, `lhlo NAME`, `mail <PATH>`, `rcpt <PATH>`, `data`,
+//! Questions are `connect [from PEER]`, `helo NAME`, `ehlo NAME`, `lhlo NAME`, `mail <PATH>`, `rcpt <PATH>`, `data`,
 //! `message OCTETS`, `rset`, `noop`, `vrfy ARGUMENT`, `expn ARGUMENT`, `unknown`, `quit`,
 //! `authenticate MECHANISM authcid=NAME [authzid=NAME] [password=WORD]` (or `token=`, `trace=`), and for the
 //! AUTH handler hook `auth MECHANISM [response=WORD]`. A secret may be left out of a question.

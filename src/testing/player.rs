@@ -89,13 +89,10 @@ impl Play {
         if let Some(handler) = &handler {
             connection.set_hooks(handler.hooks());
         }
-        if self.implicit_tls {
-            // Before the first poll it cannot be refused.
-            let _ = connection.tls_established(self.tls.clone());
-        }
         Player {
             connection,
             handler,
+            tls_from_start: self.implicit_tls,
             tls: self.tls,
             cut: self.cut,
             now: Duration::ZERO,
@@ -142,6 +139,8 @@ impl Handler for Nobody {}
 struct Player<'h, H> {
     connection: Connection,
     handler: Option<&'h mut H>,
+    /// TLS begins as soon as the connection is ready for it.
+    tls_from_start: bool,
     tls: TlsInfo,
     cut: usize,
     now: Duration,
@@ -298,7 +297,19 @@ impl<H: Handler> Player<'_, H> {
         let mut pieces = unsent.chunks(self.cut.min(unsent.len().max(1)));
         let mut rest_at = 0;
         while !self.closed && !self.blocked {
-            let action = self.connection.poll(self.now, &mut input);
+            // Only the header of the PROXY protocol is in front of TLS.
+            let before_tls =
+                if self.tls_from_start { self.connection.poll_proxy_header(self.now, &mut input) } else { None };
+            let action = match before_tls {
+                Some(action) => action,
+                None => {
+                    if core::mem::take(&mut self.tls_from_start) {
+                        // Before the greeting it cannot be refused.
+                        let _ = self.connection.tls_established(self.tls.clone());
+                    }
+                    self.connection.poll(self.now, &mut input)
+                }
+            };
             match action {
                 Action::Reply(reply) => self.found.extend(reply_lines(reply.as_bytes())),
                 Action::Challenge(challenge) => self.found.extend(reply_lines(challenge.as_bytes())),
@@ -331,9 +342,9 @@ impl<H: Handler> Player<'_, H> {
                         continue;
                     }
                     let is_message = matches!(call.hook(), Hook::Message { .. });
-                    let description = describe_hook(&call);
+                    let (short, full) = describe_hook(&call);
                     let asked = Asked::Hook(call.into_question());
-                    self.found.push_back(Found::Question { short: description.clone(), full: description, asked });
+                    self.found.push_back(Found::Question { short, full, asked });
                     self.blocked = true;
                     if answer_messages && is_message {
                         self.accept_unmentioned_message();

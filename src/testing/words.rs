@@ -92,11 +92,11 @@ fn parse_keys(text: &str, asked_for: ScramHash) -> Option<ScramKeys> {
     ScramKeys::derive(hash, &unescape(words.next()?)?, &salt, iterations).ok()
 }
 
-pub(super) fn describe_hook(call: &HookCall<'_>) -> String {
+pub(super) fn describe_hook(call: &HookCall<'_>) -> (String, String) {
     let last_path = |path: Option<crate::envelope::Path<'_>>| {
         escape(path.map(|path| path.to_string()).unwrap_or_default().as_bytes())
     };
-    match call.hook() {
+    let short: String = match call.hook() {
         Hook::Connect => "connect".into(),
         Hook::Hello(Greeting::Helo, name) => format!("helo {}", escape(name.as_bytes())),
         Hook::Hello(Greeting::Ehlo, name) => format!("ehlo {}", escape(name.as_bytes())),
@@ -111,7 +111,10 @@ pub(super) fn describe_hook(call: &HookCall<'_>) -> String {
         Hook::Expand(argument) => format!("expn {}", escape(argument.as_bytes())),
         Hook::Unknown(_) => "unknown".into(),
         Hook::Quit => "quit".into(),
-    }
+    };
+    let full =
+        if call.hook() == Hook::Connect { format!("connect from {}", call.session().peer()) } else { short.clone() };
+    (short, full)
 }
 
 pub(super) fn describe_request(request: &AuthRequest) -> (String, String) {
@@ -147,6 +150,7 @@ pub(super) fn describe_event(event: Event<'_>) -> String {
         Event::AuthSucceeded { mechanism, login, .. } => format!("auth-ok {mechanism} {}", escape(login.as_bytes())),
         Event::AuthFailed { mechanism: Some(mechanism), reason, .. } => format!("auth-failed {mechanism} {reason}"),
         Event::AuthFailed { mechanism: None, reason, .. } => format!("auth-failed - {reason}"),
+        Event::ProxyRefused { reason, .. } => format!("proxy-refused {reason}"),
     }
 }
 

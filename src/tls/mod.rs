@@ -98,7 +98,8 @@ impl Session {
         }
     }
 
-    /// A session that is under TLS from its first octet (RFC 8314, section 3).
+    /// A session that is under TLS from its first octet (RFC 8314, section 3), or, from a trusted proxy, from
+    /// the first behind the header of the PROXY protocol.
     ///
     /// # Errors
     ///
@@ -200,6 +201,14 @@ impl Session {
     }
 
     fn advance_handshake(&mut self, now: Duration, input: &mut &[u8]) -> Option<Layered> {
+        match self.connection.advance_header(now, input) {
+            Some(Next::NeedInput { .. }) if self.input_ended => {
+                self.connection.end_of_input();
+                return None;
+            }
+            Some(next) => return Some(Layered::Below(next)),
+            None => {}
+        }
         let deadline = *self.deadline.get_or_insert(now.saturating_add(self.connection.config().timeouts().command));
         let Stage::Handshake(tls, shown) = &mut self.stage else { return None };
         if tls.wants_write() {
@@ -295,6 +304,7 @@ impl Session {
             | Next::Inserted(_)
             | Next::Aborted(_)
             | Next::Event(_)
+            | Next::ProxyRefused(_)
             | Next::StartTls
             | Next::AwaitAnswer { .. }
             | Next::Pause { .. } => return Some(Layered::Below(next)),

@@ -1,10 +1,13 @@
 //! Drives a connection and writes down what it wants, in a form that does not depend on how its input
 //! was cut.
 
+#![allow(dead_code, reason = "each test uses its part")]
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sansmtp::auth::{AuthQuestion, ScramKeys};
 use sansmtp::{
     Action, Auth, AuthRequest, AuthResult, AuthTurn, Config, Connection, HookCall, Hooks, Limits, Newlines, Peer,
     Quirks, Refusal, Reply, TlsInfo, TlsVersion, Verdict,
@@ -38,6 +41,11 @@ impl Setting {
             .tls_required(self.tls_required && tls)
             .auth_required(self.auth_required && self.auth)
             .smtputf8(self.smtputf8)
+            // Nonces that change make actions that change.
+            .entropy(|room| {
+                room.fill(0);
+                true
+            })
             .newlines(if self.convert { Newlines::Convert } else { Newlines::Refuse })
             .hooks(if self.hooks { Hooks::ALL } else { Hooks::MESSAGE });
         if self.quirks {
@@ -68,22 +76,11 @@ impl Setting {
     /// where something succeeds that nobody has allowed.
     pub(crate) fn check(&self, octets: &[u8], cut: impl FnMut(usize) -> usize) -> Result<(), String> {
         let (config, flights) = (self.config(), flights(octets));
-        let (tls_from_start, answers, ends) = (self.tls_from_start, &self.answers[..], self.ends);
-        let session = Session { config: &config, tls_from_start, answers, flights: &flights, ends };
-        let whole = session.run(|left| left);
-        for (way, ran) in [("octet by octet", session.run(|_| 1)), ("cut", session.run(cut))] {
-            if ran.items != whole.items {
-                let octets = octets.escape_ascii();
-                return Err(format!("{octets}\n{way}: {:#?}\nwhole: {:#?}", ran.items, whole.items));
-            }
-        }
-
-        let succeeded = |item: &Item| matches!(item, Item::Event(event) if event.starts_with("AuthSucceeded"));
-        let logged_in = whole.items.iter().any(succeeded);
-        let believed = whole.connection.session().is_authenticated();
-        if whole.replies(b"235") > whole.yeses || (believed && !logged_in) {
-            return Err(format!("235 without a yes: {:#?}", whole.items));
-        }
+        let tls = self.tls_from_start.then(|| TlsInfo::new(TlsVersion::Tls1_3, "TLS_AES_128_GCM_SHA256"));
+        let (answers, ends) = (&self.answers[..], self.ends);
+        let session =
+            Session { config: &config, tls, answers, flights: &flights, ends, keys: &[], proof_is_right: false };
+        let (whole, logged_in) = session.check(cut)?;
         if self.auth && self.auth_required && !logged_in {
             let has_content = whole.items.iter().any(|item| matches!(item, Item::Content(_)));
             if has_content || whole.connection.envelope().reverse_path().is_some() {
@@ -126,13 +123,18 @@ impl fmt::Debug for Item {
 #[derive(Debug)]
 pub(crate) struct Session<'s> {
     pub(crate) config: &'s Arc<Config>,
-    pub(crate) tls_from_start: bool,
+    /// TLS from the start.
+    pub(crate) tls: Option<TlsInfo>,
     /// What the embedder answers, question by question, over and over.
     pub(crate) answers: &'s [u8],
     /// What comes in a group. Behind a STARTTLS in the clear, a new one begins: what an engine does with
     /// octets there depends on when they come.
     pub(crate) flights: &'s [&'s [u8]],
     pub(crate) ends: bool,
+    /// What a yes to a look-up of SCRAM keys finds.
+    pub(crate) keys: &'s [ScramKeys],
+    /// Those keys are a yes: the client proves that it has them.
+    pub(crate) proof_is_right: bool,
 }
 
 /// What a run has shown beside its items.
@@ -162,15 +164,32 @@ impl Ran {
 }
 
 impl Session<'_> {
+    /// Runs the session whole, octet by octet, and cut by `cut`; says where that makes a difference, and
+    /// where AUTH succeeds that nobody has allowed. Gives the run, and whether AUTH has succeeded in it.
+    pub(crate) fn check(&self, cut: impl FnMut(usize) -> usize) -> Result<(Ran, bool), String> {
+        let whole = self.run(|left| left);
+        for (way, ran) in [("octet by octet", self.run(|_| 1)), ("cut", self.run(cut))] {
+            if ran.items != whole.items {
+                let octets = self.flights.concat().escape_ascii().to_string();
+                return Err(format!("{octets}\n{way}: {:#?}\nwhole: {:#?}", ran.items, whole.items));
+            }
+        }
+        let succeeded = |item: &Item| matches!(item, Item::Event(event) if event.starts_with("AuthSucceeded"));
+        let logged_in = whole.items.iter().any(succeeded);
+        let believed = whole.connection.session().is_authenticated();
+        if whole.replies(b"235") > whole.yeses || (believed && !logged_in) {
+            return Err(format!("235 without a yes: {:#?}", whole.items));
+        }
+        Ok((whole, logged_in))
+    }
+
     /// Runs the session with its flights cut by `cut`, which says how much of what is left comes next.
     ///
     /// Panics if the engine makes no progress, or contradicts what is promised of `poll`.
     pub(crate) fn run(&self, mut cut: impl FnMut(usize) -> usize) -> Ran {
         let mut connection = Connection::new(Arc::clone(self.config), Peer::local());
-        if self.tls_from_start {
-            connection
-                .tls_established(TlsInfo::new(TlsVersion::Tls1_3, "TLS_AES_128_GCM_SHA256"))
-                .expect("TLS from the start");
+        if let Some(tls) = &self.tls {
+            connection.tls_established(tls.clone()).expect("TLS from the start");
         }
         let (mut items, mut now, mut questions, mut yeses) = (Vec::new(), Duration::ZERO, 0, 0);
         let mut flights = self.flights.iter().copied();
@@ -194,8 +213,7 @@ impl Session<'_> {
                 Action::Event(event) => items.push(Item::Event(format!("{event:?}"))),
                 Action::CallAuthenticator(request) => {
                     items.push(Item::Question(describe_request(&request)));
-                    let acts_as_another = request.credentials().authzid().is_some();
-                    if let Some(result) = result(self.answer(&mut questions), acts_as_another, &mut yeses) {
+                    if let Some(result) = self.result(self.answer(&mut questions), Some(&request), &mut yeses) {
                         connection.answer(request.answer(result)).expect("it was asked");
                     }
                 }
@@ -203,7 +221,7 @@ impl Session<'_> {
                     items.push(Item::Question(describe_turn(&turn)));
                     let answer = match self.answer(&mut questions) {
                         answer @ 0..128 => turn.challenge([answer]),
-                        answer => match result(answer, false, &mut yeses) {
+                        answer => match self.result(answer, None, &mut yeses) {
                             Some(result) => turn.result(result),
                             None => continue,
                         },
@@ -260,6 +278,45 @@ impl Session<'_> {
         *questions += 1;
         answer
     }
+
+    /// What an answer is to a request, or to a turn.
+    fn result(&self, answer: u8, request: Option<&AuthRequest>, yeses: &mut usize) -> Option<AuthResult> {
+        // To act as another takes more than the right password (RFC 4422, section 3.4.1).
+        let acts_as_another = request.is_some_and(|request| request.credentials().authzid().is_some());
+        let keys = match request.map(AuthRequest::question) {
+            Some(AuthQuestion::ScramKeys(hash)) => self.keys.iter().find(|keys| keys.hash() == hash),
+            _ => None,
+        };
+        let yes = match keys {
+            Some(keys) => AuthResult::scram_keys(keys.clone()),
+            None => AuthResult::accept(),
+        };
+        let is_yes = keys.is_none() || self.proof_is_right;
+        Some(match answer % 10 {
+            0 => {
+                *yeses += usize::from(is_yes && !acts_as_another);
+                yes
+            }
+            1..3 => {
+                *yeses += usize::from(is_yes);
+                yes.granting_authzid()
+            }
+            3 => AuthResult::refuse(),
+            4 => AuthResult::refuse_because(Refusal::MechanismTooWeak),
+            5 => AuthResult::cannot_tell(),
+            6 => AuthResult::handled_with(reply("454 4.7.0 Later")).expect("a refusal"),
+            // Not what was asked for: keys of another hash, or keys at all.
+            7 => AuthResult::scram_keys(
+                self.keys.iter().find(|other| Some(other.hash()) != keys.map(ScramKeys::hash))?.clone(),
+            ),
+            // An account that is disabled looks like any other.
+            8 => keys
+                .into_iter()
+                .cloned()
+                .fold(AuthResult::refuse_because(Refusal::Disabled), AuthResult::with_scram_keys),
+            _ => return None,
+        })
+    }
 }
 
 /// Cuts octets into flights: behind each line that begins as STARTTLS does, a new one.
@@ -285,25 +342,6 @@ fn write(items: &mut Vec<Item>, octets: &[u8]) {
         Some(Item::Written(written)) => written.extend_from_slice(octets),
         _ => items.push(Item::Written(octets.to_vec())),
     }
-}
-
-fn result(answer: u8, acts_as_another: bool, yeses: &mut usize) -> Option<AuthResult> {
-    Some(match answer % 8 {
-        // To act as another takes more than the right password (RFC 4422, section 3.4.1).
-        0 => {
-            *yeses += usize::from(!acts_as_another);
-            AuthResult::accept()
-        }
-        1..3 => {
-            *yeses += 1;
-            AuthResult::accept().granting_authzid()
-        }
-        3 => AuthResult::refuse(),
-        4 => AuthResult::refuse_because(Refusal::MechanismTooWeak),
-        5 => AuthResult::cannot_tell(),
-        6 => AuthResult::handled_with(reply("454 4.7.0 Later")).expect("a refusal"),
-        _ => return None,
-    })
 }
 
 fn verdict(answer: u8) -> Option<Verdict> {

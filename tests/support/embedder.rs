@@ -46,7 +46,7 @@ impl Handler for Embedder {
                 let mechanism = mechanism.map(|mechanism| mechanism.to_string()).unwrap_or_default();
                 format!("{mechanism} {reason} {failures}")
             }
-            other => format!("{other:?}"),
+            other @ (Event::ProxyRefused { .. } | _) => format!("{other:?}"),
         });
     }
 }

@@ -86,7 +86,12 @@ fn envelope(reverse_path: &str, recipients: &[&str]) -> Envelope {
 
 fn self_signed(directory: &Path) -> (Arc<rustls::ServerConfig>, PathBuf) {
     let path = directory.join("cert.pem");
-    (certificate::load_or_make(&path, &directory.join("key.pem"), "localhost").unwrap().config, path)
+    (
+        certificate::load_or_make(&path, &directory.join("key.pem"), "localhost", certificate::clients(None).unwrap())
+            .unwrap()
+            .config,
+        path,
+    )
 }
 
 const QUICK: Schedule = Schedule {

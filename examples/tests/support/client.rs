@@ -1,24 +1,40 @@
-//! A client that says what it is told to, in the clear.
+//! A client that says what it is told to, in the clear or under TLS.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::PATIENCE;
 
 /// One session. An error means that the server has gone.
 pub(crate) struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Stream>>,
 }
+
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
 
 impl Client {
     /// Connects and says EHLO.
     pub(crate) fn greet(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        Self::begin_session(Box::new(connect(address)?))
+    }
+
+    /// Connects to a listener that is under TLS from the first octet, whose certificate is for `localhost`, and says
+    /// EHLO.
+    pub(crate) fn greet_tls(address: SocketAddr, tls: Arc<ClientConfig>) -> io::Result<Self> {
+        let name = ServerName::try_from("localhost").expect("it is a name");
+        let tls = ClientConnection::new(tls, name).map_err(io::Error::other)?;
+        Self::begin_session(Box::new(StreamOwned::new(tls, connect(address)?)))
+    }
+
+    fn begin_session(stream: Box<dyn Stream>) -> io::Result<Self> {
         let mut client = Self { stream: BufReader::new(stream) };
         client.reply()?;
         client.command("EHLO client.example")?;
@@ -32,9 +48,23 @@ impl Client {
         if reply.starts_with("235 ") { Ok(client) } else { Err(io::Error::other(reply)) }
     }
 
+    /// Says EHLO again, and returns the mechanisms that it lists.
+    pub(crate) fn mechanisms(&mut self) -> io::Result<Vec<String>> {
+        let reply = self.command("EHLO client.example")?;
+        let list = reply.lines().find_map(|line| line.get(4..)?.strip_prefix("AUTH ")).unwrap_or_default();
+        Ok(list.split(' ').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// Sends an AUTH command with an initial response, and returns the reply.
+    pub(crate) fn auth(&mut self, mechanism: &str, initial_response: &str) -> io::Result<String> {
+        // RFC 4954, section 4: nothing is written as "=".
+        let encoded = STANDARD.encode(initial_response);
+        self.command(&format!("AUTH {mechanism} {}", if encoded.is_empty() { "=" } else { &encoded }))
+    }
+
     /// Sends AUTH PLAIN with an initial response.
     pub(crate) fn auth_plain(&mut self, user: &str, password: &str) -> io::Result<String> {
-        self.command(&format!("AUTH PLAIN {}", STANDARD.encode(format!("\0{user}\0{password}"))))
+        self.auth("PLAIN", &format!("\0{user}\0{password}"))
     }
 
     /// Sends a line, and returns the reply.
@@ -72,7 +102,8 @@ impl Client {
 
     /// Sends octets as they are.
     pub(crate) fn write(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.stream.get_mut().write_all(octets)
+        self.stream.get_mut().write_all(octets)?;
+        self.stream.get_mut().flush()
     }
 
     /// Reads a whole reply; its lines end in LF.
@@ -95,6 +126,13 @@ impl Client {
     pub(crate) fn is_closed(&mut self) -> bool {
         matches!(self.stream.fill_buf(), Ok([]))
     }
+}
+
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 /// Doubles the leading dots (RFC 5321, section 4.5.2).

@@ -32,6 +32,13 @@ impl Awkward {
         content
     }
 
+    /// The same for clients that add a line end.
+    pub(crate) fn content_without_last_line_end() -> Vec<u8> {
+        let mut content = Self::content();
+        content.truncate(content.len() - 2);
+        content
+    }
+
     /// Checks that a file of a Maildir holds the message to the octet, and above it nothing but trace headers: of
     /// ESMTP, under TLS, authenticated (RFC 3848).
     pub(crate) fn assert_delivered(file: &[u8]) {

@@ -1,26 +1,32 @@
 //! What the tests of the example programs share: the programs as child processes, the tools that talk to them, a
-//! client and a next hop that do exactly as they are told.
+//! relayer where every kind of login is possible, a client and a next hop that do exactly as they are told.
 //!
 //! Nothing here waits for a time: every wait is for a condition, and fails the test after [`PATIENCE`].
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(unused_imports, reason = "each test binary uses its own part")]
 
+mod authority;
 mod client;
 mod messages;
 mod next_hop;
 mod program;
+mod relayer;
 mod secrets;
+mod tunnel;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+pub(crate) use authority::Authority;
 pub(crate) use client::{Client, stuffed};
 pub(crate) use messages::{Awkward, maildir, number_of, numbered, spooled};
 pub(crate) use next_hop::{Gate, Mail, NextHop};
 pub(crate) use program::{Program, add_user, example, user};
+pub(crate) use relayer::{ANY, FAILED, Kind, Login, MESSAGE, RIGHT, SUCCEEDED, Server, USER, WRONG};
 pub(crate) use secrets::assert_absent;
+pub(crate) use tunnel::Tunnel;
 
 /// How long a test waits for what must come. Only a failing test waits that long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -33,6 +33,8 @@ impl Program {
             .args(arguments)
             .current_dir(directory)
             .env("RUST_LOG", log)
+            // Colours would stand between the words.
+            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

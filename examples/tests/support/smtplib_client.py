@@ -1,6 +1,6 @@
 """Sends a message with smtplib, and shows the session.
 
-Arguments: PORT starttls|tls|clear CERTIFICATE PLAIN|LOGIN|any USER PASSWORD FILE
+Arguments: PORT starttls|tls|clear CERTIFICATE PLAIN|LOGIN|CRAM-MD5|any USER PASSWORD FILE
 """
 
 import smtplib
@@ -22,6 +22,6 @@ with smtp:
         smtp.login(user, password)
     else:
         smtp.user, smtp.password = user, password
-        smtp.auth(mechanism, getattr(smtp, "auth_" + mechanism.lower()))
+        smtp.auth(mechanism, getattr(smtp, "auth_" + mechanism.lower().replace("-", "_")))
     with open(path, "rb") as message:
         smtp.sendmail("tim@example.org", "friend@example.org", message.read(), mail_options=["BODY=8BITMIME"])

@@ -9,7 +9,7 @@ use sansmtp::{
 };
 use sansmtp_driver::Signal;
 
-use crate::PATIENCE;
+use crate::{LONG, PATIENCE};
 
 /// What the handlers of a server have seen, and what lets them go on.
 #[derive(Debug, Default)]
@@ -78,7 +78,7 @@ impl Play {
     }
 
     fn block(&self) {
-        self.seen.released.wait_timeout(PATIENCE);
+        self.seen.released.wait_timeout(LONG);
     }
 }
 

@@ -23,6 +23,7 @@
 mod certificate;
 mod client;
 pub mod clients;
+pub mod descriptors;
 mod handler;
 pub mod handlers;
 mod server;
@@ -84,6 +85,12 @@ macro_rules! conformance {
             tls_that_is_offered_needs_a_configuration,
             an_address_in_use_is_an_error,
         );
+
+        #[test]
+        fn accepting_goes_on_when_there_are_descriptors_again() {
+            let name = concat!(module_path!(), "::accepting_goes_on_when_there_are_descriptors_again");
+            $crate::descriptors::accepting_goes_on_when_there_are_descriptors_again::<$kind>(name);
+        }
     };
 }
 

@@ -342,6 +342,7 @@ fn trace(event: Event<'_>) {
             let tls = tls.map(|tls| tls.version.to_string()).unwrap_or_default();
             tracing::warn!(%peer, %mechanism, %reason, failures, %tls, "authentication failed");
         }
+        Event::ProxyRefused { peer, reason } => tracing::warn!(%peer, %reason, "no header of a proxy"),
         _ => {}
     }
 }

@@ -198,7 +198,8 @@ impl<H: Handler> Turn<H> {
             }
         };
         let mut line = self.come_back()?;
-        if ready {
+        // The shutdown comes before what came meanwhile.
+        if ready && !line.conversation.heed_shutdown() {
             line.conversation.read(|room| (&mut &*stream).read(room));
         }
         Some(line)

@@ -20,7 +20,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::{Exchange, First, Mechanism, Start, Step};
 use crate::auth::scram_keys::prepare_password;
 use crate::auth::{AuthResult, Credentials, Needs};
-use crate::secret::SecretRef;
+use crate::secret::{Secret, SecretRef};
 
 /// CRAM-MD5: the server's challenge, and the client's name with a keyed digest of it.
 ///
@@ -120,10 +120,9 @@ impl fmt::Debug for CramMd5Response {
 /// steals it look for at the speed of MD5.
 ///
 /// The text form, 64 hexadecimal digits in lower case, is that of Dovecot's `{CRAM-MD5}` scheme.
-#[derive(Clone)]
 pub struct CramMd5Key {
-    outer: Zeroizing<[u8; 16]>,
-    inner: Zeroizing<[u8; 16]>,
+    /// The states after the outer padding and after the inner. On the heap, as SCRAM's keys are.
+    states: Secret,
 }
 
 impl CramMd5Key {
@@ -152,14 +151,21 @@ impl CramMd5Key {
             state.iter_mut().zip(&serialized).for_each(|(octet, from)| *octet = *from);
             state
         };
-        Self { inner: state(0x36), outer: state(0x5C) }
+        Self::new(&*state(0x5C), &*state(0x36))
+    }
+
+    fn new(outer: &[u8], inner: &[u8]) -> Self {
+        let mut states = Secret::with_capacity(KEY_OCTETS);
+        states.extend(outer);
+        states.extend(inner);
+        Self { states }
     }
 
     /// The text form, to be stored.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(64));
-        for octet in self.outer.iter().chain(&*self.inner) {
+        for octet in self.states.expose_secret() {
             for digit in [octet >> 4, octet & 15] {
                 text.push(char::from_digit(digit.into(), 16).unwrap_or_default());
             }
@@ -168,13 +174,19 @@ impl CramMd5Key {
     }
 
     fn hmac(&self, message: &[u8]) -> Zeroizing<[u8; 16]> {
-        let inner = finish(&self.inner, message);
-        finish(&self.outer, &*inner)
+        let (outer, inner) = self.states.expose_secret().split_at_checked(KEY_OCTETS / 2).unwrap_or_default();
+        finish(outer, &*finish(inner, message))
+    }
+}
+
+impl Clone for CramMd5Key {
+    fn clone(&self) -> Self {
+        Self { states: self.states.expose_secret().into() }
     }
 }
 
 /// MD5 of a block that led to `state`, and `message` behind it.
-fn finish(state: &[u8; 16], message: &[u8]) -> Zeroizing<[u8; 16]> {
+fn finish(state: &[u8], message: &[u8]) -> Zeroizing<[u8; 16]> {
     // The state, and how many blocks have gone in: one.
     let mut serialized: SerializedState<Md5Core> = Default::default();
     serialized.iter_mut().zip(state.iter().chain(&1_u64.to_le_bytes())).for_each(|(octet, from)| *octet = *from);
@@ -191,11 +203,8 @@ impl FromStr for CramMd5Key {
     type Err = InvalidCramMd5Key;
 
     fn from_str(text: &str) -> Result<Self, InvalidCramMd5Key> {
-        let octets = read_hex::<32>(text.as_bytes()).ok_or(InvalidCramMd5Key)?;
-        let mut key = Self { outer: Zeroizing::new([0; 16]), inner: Zeroizing::new([0; 16]) };
-        let to = key.outer.iter_mut().chain(key.inner.iter_mut());
-        to.zip(&*octets).for_each(|(octet, from)| *octet = *from);
-        Ok(key)
+        let octets = read_hex::<KEY_OCTETS>(text.as_bytes()).ok_or(InvalidCramMd5Key)?;
+        Ok(Self::new(&*octets, &[]))
     }
 }
 
@@ -237,6 +246,9 @@ fn read_hex<const OCTETS: usize>(digits: &[u8]) -> Option<Zeroizing<[u8; OCTETS]
 }
 
 const BLOCK_OCTETS: usize = 64;
+
+/// Two states of MD5.
+const KEY_OCTETS: usize = 32;
 
 #[cfg(test)]
 mod tests {

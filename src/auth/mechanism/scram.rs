@@ -148,14 +148,13 @@ struct Opening {
     binding: Vec<u8>,
     /// Both sides' nonces.
     nonce: String,
-    /// What both sides sign, as far as it has come.
-    auth_message: Vec<u8>,
+    /// What both sides sign, as far as it has come. What a client puts into it is not known beforehand.
+    auth_message: Secret,
 }
 
 struct Challenged {
     opening: Opening,
-    keys: ScramKeys,
-    /// What becomes of it if the proof is right.
+    /// What becomes of it if the proof is right, and the keys.
     result: AuthResult,
 }
 
@@ -180,27 +179,31 @@ impl Exchange for Running {
             Outcome::Refused(refusal) => refusal.is_uniform(),
             Outcome::Accepted { .. } | Outcome::CannotTell | Outcome::Handled => false,
         };
-        // A look-up cannot accept anybody.
         if result.success() {
+            // A look-up cannot accept anybody.
             return Step::Finish(AuthResult::cannot_tell());
         }
         if !looks_like_any {
             return Step::Finish(result);
         }
-        // Made for users who exist, too, so that it takes as long.
-        let secret = self.salt_key.expose_secret();
-        let nobody = ScramKeys::of_nobody(self.hash, credentials.authcid(), secret, self.iterations);
-        let keys = match result.keys().filter(|keys| keys.hash() == self.hash) {
-            Some(keys) => keys.clone(),
-            None if result.refusal().is_some() => nobody,
-            // Keys of another hash: they prove nothing here.
-            None => return Step::Finish(AuthResult::cannot_tell()),
+        // Made for everybody: who there is would show in the time, too.
+        let nobody =
+            ScramKeys::of_nobody(self.hash, credentials.authcid(), self.salt_key.expose_secret(), self.iterations);
+        let has_keys = result.keys().is_some_and(|keys| keys.hash() == self.hash);
+        let result = match result.outcome {
+            _ if has_keys => result,
+            Outcome::Refused(_) => result.with_scram_keys(nobody),
+            // The wrong kind of keys: whoever answered so did not mean to accept.
+            Outcome::Found { .. } | Outcome::Accepted { .. } | Outcome::CannotTell | Outcome::Handled => {
+                return Step::Finish(AuthResult::cannot_tell());
+            }
         };
+        let Some(keys) = result.keys() else { return Step::Finish(AuthResult::cannot_tell()) };
         let salt = STANDARD.encode(keys.salt());
         let server_first = format!("r={},s={salt},i={}", opening.nonce, keys.iterations());
-        opening.auth_message.push(b',');
-        opening.auth_message.extend_from_slice(server_first.as_bytes());
-        self.state = State::Final(Box::new(Challenged { opening, keys, result }));
+        opening.auth_message.extend(b",");
+        opening.auth_message.extend(server_first.as_bytes());
+        self.state = State::Final(Box::new(Challenged { opening, result }));
         Step::Challenge(server_first.into_bytes().into())
     }
 }
@@ -250,31 +253,33 @@ impl Running {
         self.state = State::Lookup(Opening {
             binding,
             nonce: [client_nonce, server_nonce].concat(),
-            auth_message: first.bare.to_vec(),
+            auth_message: first.bare.into(),
         });
         Step::Consult(Box::new(ScramLookup { hash: self.hash }))
     }
 
     fn last(&mut self, message: &[u8], challenged: Challenged, credentials: &Credentials) -> Step {
-        let Challenged { opening: Opening { binding, nonce, mut auth_message }, keys, result } = challenged;
+        let Challenged { opening: Opening { binding, nonce, mut auth_message }, result } = challenged;
+        let Some(keys) = result.keys() else { return Step::Finish(AuthResult::cannot_tell()) };
         let last = match ClientFinal::parse(message) {
             Ok(last) => last,
             Err(error) => return error.into(),
         };
-        if last.binding != binding {
+        if !last.binding.ct_eq(&binding) {
             return refuse(Refusal::ChannelBinding, "channel-bindings-dont-match");
         }
         if last.nonce != nonce.as_bytes() {
             return refuse(Refusal::NonceChanged, "other-error");
         }
-        auth_message.push(b',');
-        auth_message.extend_from_slice(last.without_proof);
+        auth_message.extend(b",");
+        auth_message.extend(last.without_proof);
+        let auth_message = auth_message.expose_secret();
 
         // The same work whether or not there is such a user.
-        let client_signature = self.hash.hmac(keys.stored_key().as_ref(), &[&auth_message]);
-        let server_signature = self.hash.hmac(keys.server_key().as_ref(), &[&auth_message]);
+        let client_signature = self.hash.hmac(keys.stored_key(), &[auth_message]);
+        let server_signature = self.hash.hmac(keys.server_key(), &[auth_message]);
         let whole = last.proof.len() == client_signature.as_ref().len();
-        let client_key = client_signature.xor(&last.proof);
+        let client_key = client_signature.xor(last.proof.expose_secret());
         let right = self.hash.digest(client_key.as_ref()).ct_eq(keys.stored_key()) & whole;
         match result.outcome {
             // The server proves itself to nobody whom it refuses.
@@ -285,7 +290,8 @@ impl Running {
                 self.state = State::Proved(result.found_right());
                 Step::Challenge(format!("v={}", STANDARD.encode(&server_signature)).into_bytes().into())
             }
-            Outcome::Refused(_) => Step::ErrorChallenge(error("invalid-proof").into(), result),
+            // The keys go now, as everybody's do, and not with the client's next line.
+            Outcome::Refused(_) => Step::ErrorChallenge(error("invalid-proof").into(), result.without_attached()),
             Outcome::Found { .. } | Outcome::Accepted { .. } | Outcome::CannotTell | Outcome::Handled => {
                 refuse(Refusal::BadCredentials, "invalid-proof")
             }

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use zeroize::Zeroizing;
+
+use crate::secret::Secret;
 
 /// What is wrong with a message: the value of the server's `e` attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,15 +44,16 @@ pub(super) enum Binding<'m> {
 #[derive(Debug)]
 pub(super) struct ClientFinal<'m> {
     /// Decoded.
-    pub(super) binding: Vec<u8>,
+    pub(super) binding: Secret,
     pub(super) nonce: &'m [u8],
     pub(super) without_proof: &'m [u8],
     /// Decoded; any length.
-    pub(super) proof: Zeroizing<Vec<u8>>,
+    pub(super) proof: Secret,
 }
 
 impl<'m> ClientFirst<'m> {
     pub(super) fn parse(message: &'m [u8]) -> Result<Self, MessageError> {
+        check_length(message)?;
         let (flag, rest) = until_comma(message).ok_or(MessageError::InvalidEncoding)?;
         let binding = match flag {
             b"n" => Binding::NotSupported,
@@ -83,6 +85,7 @@ impl<'m> ClientFirst<'m> {
 
 impl<'m> ClientFinal<'m> {
     pub(super) fn parse(message: &'m [u8]) -> Result<Self, MessageError> {
+        check_length(message)?;
         let invalid = MessageError::InvalidEncoding;
         // The proof is the last attribute, and base64 has no comma.
         let comma = message.iter().rposition(|&octet| octet == b',').ok_or(invalid)?;
@@ -97,9 +100,21 @@ impl<'m> ClientFinal<'m> {
         let nonce = next().strip_prefix(b"r=").filter(|nonce| is_nonce(nonce)).ok_or(invalid)?;
         attributes.try_for_each(check_extension)?;
         let proof = proof.strip_prefix(b"p=").ok_or(invalid)?;
-        let decode = |encoded: &[u8]| STANDARD.decode(encoded).map_err(|_| invalid);
-        Ok(Self { binding: decode(binding)?, nonce, without_proof, proof: decode(proof)?.into() })
+        Ok(Self { binding: decode(binding)?, nonce, without_proof, proof: decode(proof)? })
     }
+}
+
+fn check_length(message: &[u8]) -> Result<(), MessageError> {
+    if message.len() <= MAX_MESSAGE_OCTETS { Ok(()) } else { Err(MessageError::InvalidEncoding) }
+}
+
+/// Decodes base64, of which a part may be right.
+fn decode(encoded: &[u8]) -> Result<Secret, MessageError> {
+    let mut octets = Secret::default();
+    let room = octets.refill(encoded.len() / 4 * 3 + 3);
+    let length = STANDARD.decode_slice(encoded, room).map_err(|_| MessageError::InvalidEncoding)?;
+    octets.truncate(length);
+    Ok(octets)
 }
 
 /// An extension that is not mandatory is passed over.
@@ -159,6 +174,10 @@ fn is_value(value: &[u8]) -> bool {
     !value.contains(&0) && core::str::from_utf8(value).is_ok()
 }
 
+/// Room for the longest names, both nonces and some extensions. What both sides sign is kept from one
+/// message to the next, for a client that has proved nothing yet.
+const MAX_MESSAGE_OCTETS: usize = 4_096;
+
 /// Far more than any client's; what the server's own nonce comes behind has to fit into a line.
 const MAX_NONCE_OCTETS: usize = 1_024;
 
@@ -179,6 +198,13 @@ mod tests {
         let first = ClientFirst::parse(b"p=tls-exporter,a=a=2Cb,n=x=3Dy,r=n,x=1").unwrap();
         assert_eq!(first.binding, Binding::Required(b"tls-exporter"));
         assert_eq!((first.authzid.as_deref(), &*first.name), (Some(&b"a,b"[..]), &b"x=y"[..]));
+    }
+
+    #[test]
+    fn a_message_has_a_length() {
+        let message = |octets: usize| [&b"n,,n=u,r=x,y="[..], &[b'z'; 4_096]].concat().get(..octets).unwrap().to_vec();
+        assert!(ClientFirst::parse(&message(4_096)).is_ok());
+        assert_eq!(ClientFirst::parse(&message(4_097)).map(|_| ()), Err(MessageError::InvalidEncoding));
     }
 
     #[test]

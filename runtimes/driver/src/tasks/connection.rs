@@ -37,8 +37,12 @@ pub(super) async fn run<R: Runtime>(
         let done = match step {
             Step::Write { until } => write::<R>(stream, &mut out, until).await,
             Step::Ask(question) => {
-                let answer = question.put_to(handler);
-                match ask::<R, _>(stream, &mut out, answer_timeout, answer).await {
+                let outcome = {
+                    // Pinned here: what is moved into a future takes its room twice.
+                    let answer = pin!(question.put_to(handler));
+                    ask::<R, _>(stream, &mut out, answer_timeout, answer).await
+                };
+                match outcome {
                     Ok(outcome) => {
                         conversation.settle(outcome);
                         Ok(())
@@ -88,9 +92,8 @@ async fn ask<R: Runtime, T>(
     stream: &R::Stream,
     out: &mut Out,
     timeout: Duration,
-    answer: impl Future<Output = T>,
+    answer: Pin<&mut impl Future<Output = T>>,
 ) -> io::Result<Result<T, Unanswered>> {
-    let answer = pin!(answer);
     let mut answer = pin!(caught(answer));
     let in_time = match at_once(answer.as_mut()).await {
         Some(caught) => Some(caught),

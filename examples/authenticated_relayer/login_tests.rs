@@ -1,0 +1,344 @@
+//! Whole exchanges, of a client that knows the mechanisms, with the engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use md5::Md5;
+use rcgen::{CertificateParams, DnType, KeyPair};
+use sansmtp::auth::ScramHash;
+use sansmtp::{Action, Auth, AuthFailure, Config, Connection, Event, Peer, TlsInfo, TlsVersion};
+use sha2::{Digest, Sha256};
+
+use super::*;
+use crate::mechanisms::Mechanism;
+use crate::users::SCRAM_ITERATIONS;
+use crate::users::testing::{self, version_1};
+
+struct Server {
+    _directory: tempfile::TempDir,
+    users: Users,
+    keep: Keep,
+    config: Arc<Config>,
+    /// What the clients' TLS knows of them.
+    tls: Option<TlsInfo>,
+}
+
+/// How a login ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    LoggedIn(String),
+    /// With this reply, for this reason.
+    Refused(String, Option<Refusal>),
+}
+
+impl Server {
+    fn new(keep: Keep) -> Self {
+        let (directory, users) = testing::users();
+        Self::over(directory, users, keep)
+    }
+
+    fn over(directory: tempfile::TempDir, users: Users, keep: Keep) -> Self {
+        let salt_key = users.salt_key().unwrap();
+        let auth =
+            Auth::without_mechanisms().require_tls(false).salt_key(salt_key).pause(Duration::ZERO, Duration::ZERO);
+        let auth = [
+            Mechanism::ScramSha256,
+            Mechanism::ScramSha1,
+            Mechanism::Plain,
+            Mechanism::Login,
+            Mechanism::CramMd5,
+            Mechanism::OAuthBearer,
+            Mechanism::XOAuth2,
+            Mechanism::External,
+        ]
+        .into_iter()
+        .fold(auth, |auth, mechanism| mechanism.offer(auth, SCRAM_ITERATIONS));
+        let config = Config::builder("mx.example").auth(auth).implicit_tls(true).build().unwrap();
+        Self { _directory: directory, users, keep, config, tls: None }
+    }
+
+    /// Sends AUTH, answers each challenge as `client` says, and hears how it ends.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other actions are not for logins")]
+    fn auth(&self, mechanism: &str, initial: Option<&str>, mut client: impl FnMut(&str) -> String) -> End {
+        let mut connection = Connection::new(Arc::clone(&self.config), Peer::local());
+        if let Some(tls) = &self.tls {
+            connection.tls_established(tls.clone()).unwrap();
+        }
+        let initial = match initial {
+            None => String::new(),
+            // RFC 4954, section 4.
+            Some("") => " =".to_owned(),
+            Some(initial) => format!(" {}", STANDARD.encode(initial)),
+        };
+        let mut pending = format!("EHLO c.example\r\nAUTH {mechanism}{initial}\r\n").into_bytes();
+        let (mut reply, mut refusal) = (String::new(), None);
+        loop {
+            let octets = std::mem::take(&mut pending);
+            let mut input = octets.as_slice();
+            loop {
+                match connection.poll(Duration::ZERO, &mut input) {
+                    Action::Reply(line) => reply = line.to_string(),
+                    Action::Challenge(challenge) => {
+                        let challenge = challenge.to_string();
+                        let text = STANDARD.decode(challenge.trim_start_matches("334 ").trim_end()).unwrap();
+                        let response = client(std::str::from_utf8(&text).unwrap());
+                        pending = format!("{}\r\n", STANDARD.encode(response)).into_bytes();
+                    }
+                    Action::CallAuthenticator(request) => {
+                        let result = authenticate(&self.users, self.keep, &request);
+                        assert!(!format!("{result:?} {request:?}").contains("tanstaaf"));
+                        connection.answer(request.answer(result)).unwrap();
+                    }
+                    Action::Event(Event::AuthFailed { reason: AuthFailure::Refused(reason), .. }) => {
+                        refusal = Some(reason);
+                    }
+                    Action::NeedInput { .. } => break,
+                    _ => {}
+                }
+            }
+            if pending.is_empty() {
+                break;
+            }
+        }
+        match connection.session().login() {
+            Some(login) if connection.session().is_authenticated() => End::LoggedIn(login.to_owned()),
+            _ => End::Refused(reply.chars().take(9).collect(), refusal),
+        }
+    }
+
+    fn plain(&self, user: &str, password: &str) -> End {
+        self.auth("PLAIN", Some(&format!("\0{user}\0{password}")), |_| unreachable!())
+    }
+
+    fn cram_md5(&self, user: &str, password: &str) -> End {
+        self.auth("CRAM-MD5", None, |challenge| {
+            let mut hmac = Hmac::<Md5>::new_from_slice(password.as_bytes()).unwrap();
+            hmac.update(challenge.as_bytes());
+            let digest: String = hmac.finalize().into_bytes().iter().map(|octet| format!("{octet:02x}")).collect();
+            format!("{user} {digest}")
+        })
+    }
+
+    fn scram_sha_256(&self, user: &str, password: &str) -> End {
+        self.scram_sha_256_with_salt(user, password).0
+    }
+
+    /// Also says which salt and how many iterations the server asked for.
+    fn scram_sha_256_with_salt(&self, user: &str, password: &str) -> (End, String) {
+        let hmac = |key: &[u8], message: &[u8]| -> [u8; 32] {
+            let mut hmac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+            hmac.update(message);
+            hmac.finalize().into_bytes().into()
+        };
+        let bare = format!("n={user},r=nonce");
+        let mut asked = String::new();
+        let end = self.auth("SCRAM-SHA-256", Some(&format!("n,,{bare}")), |challenge| {
+            if !challenge.starts_with("r=") {
+                // The server's signature, or its error.
+                return String::new();
+            }
+            let (nonce, rest) = challenge.split_once(",s=").unwrap();
+            let (salt, iterations) = rest.split_once(",i=").unwrap();
+            asked = rest.to_owned();
+            let mut salted = [0; 32];
+            let (salt, iterations) = (STANDARD.decode(salt).unwrap(), iterations.parse().unwrap());
+            pbkdf2::pbkdf2_hmac::<Sha256>(password.as_bytes(), &salt, iterations, &mut salted);
+            let client_key = hmac(&salted, b"Client Key");
+            let unproved = format!("c=biws,{nonce}");
+            let signed = format!("{bare},{challenge},{unproved}");
+            let signature = hmac(&Sha256::digest(client_key), signed.as_bytes());
+            let proof: Vec<u8> = client_key.iter().zip(signature).map(|(key, octet)| key ^ octet).collect();
+            format!("{unproved},p={}", STANDARD.encode(proof))
+        });
+        (end, asked)
+    }
+
+    fn oauthbearer(&self, token: &str) -> End {
+        self.auth("OAUTHBEARER", Some(&format!("n,,\u{1}auth=Bearer {token}\u{1}\u{1}")), |_| "\u{1}".to_owned())
+    }
+
+    fn xoauth2(&self, user: &str, token: &str) -> End {
+        let response = format!("user={user}\u{1}auth=Bearer {token}\u{1}\u{1}");
+        self.auth("XOAUTH2", Some(&response), |_| String::new())
+    }
+}
+
+fn logged_in(user: &str) -> End {
+    End::LoggedIn(user.to_owned())
+}
+
+fn refused(refusal: Refusal) -> End {
+    End::Refused("535 5.7.8".to_owned(), Some(refusal))
+}
+
+fn transition_needed() -> End {
+    End::Refused("432 4.7.1".to_owned(), Some(Refusal::PasswordTransitionNeeded))
+}
+
+#[test]
+fn one_password_opens_every_mechanism_for_passwords() {
+    let server = Server::new(Keep::ScramAndCramMd5);
+    server.users.add("tim", PASSWORD.as_bytes(), Keep::ScramAndCramMd5).unwrap();
+    type Login = fn(&Server, &str, &str) -> End;
+    for login in [Server::plain as Login, Server::scram_sha_256, Server::cram_md5] {
+        assert_eq!(login(&server, "tim", PASSWORD), logged_in("tim"));
+        assert_eq!(login(&server, "tim", "wrong"), refused(Refusal::BadCredentials));
+        assert_eq!(login(&server, "tom", PASSWORD), refused(Refusal::UnknownUser));
+        server.users.set_disabled("tim", true).unwrap();
+        assert_eq!(login(&server, "tim", PASSWORD), refused(Refusal::Disabled));
+        server.users.set_disabled("tim", false).unwrap();
+    }
+}
+
+#[test]
+fn unknown_and_disabled_users_are_asked_as_before() {
+    let server = Server::new(Keep::Scram);
+    server.users.add("tim", PASSWORD.as_bytes(), Keep::Scram).unwrap();
+    let known = server.scram_sha_256_with_salt("tim", "wrong").1;
+    server.users.set_disabled("tim", true).unwrap();
+    assert_eq!(server.scram_sha_256_with_salt("tim", "wrong").1, known);
+    let unknown = server.scram_sha_256_with_salt("tom", "wrong").1;
+    assert_eq!(server.scram_sha_256_with_salt("tom", "wrong").1, unknown);
+    assert_eq!(unknown.len(), known.len());
+    let iterations = format!(",i={SCRAM_ITERATIONS}");
+    assert!(unknown.ends_with(&iterations) && known.ends_with(&iterations) && unknown != known);
+}
+
+#[test]
+fn the_first_login_with_an_old_password_makes_its_keys() {
+    let (directory, path) = version_1(PASSWORD);
+    let server = Server::over(directory, Users::open(&path).unwrap(), Keep::ScramAndCramMd5);
+    assert_eq!(server.scram_sha_256("tim", PASSWORD), transition_needed());
+    assert_eq!(server.cram_md5("tim", PASSWORD), transition_needed());
+    assert_eq!(server.plain("tim", "wrong"), refused(Refusal::BadCredentials));
+    assert_eq!(server.scram_sha_256("tim", PASSWORD), transition_needed());
+
+    assert_eq!(server.plain("tim", PASSWORD), logged_in("tim"));
+    assert_eq!(server.scram_sha_256("tim", PASSWORD), logged_in("tim"));
+    assert_eq!(server.cram_md5("tim", PASSWORD), logged_in("tim"));
+    assert_eq!(server.scram_sha_256("tim", "wrong"), refused(Refusal::BadCredentials));
+    // A user who may not log in is like any whose password is wrong.
+    server.users.set_disabled("old", true).unwrap();
+    assert_eq!(server.scram_sha_256("old", PASSWORD), refused(Refusal::Disabled));
+    assert_eq!(server.plain("old", PASSWORD), refused(Refusal::Disabled));
+    server.users.set_disabled("old", false).unwrap();
+    assert_eq!(server.scram_sha_256("old", PASSWORD), transition_needed());
+}
+
+#[test]
+fn a_cram_md5_key_is_made_only_when_asked_for() {
+    let mut server = Server::new(Keep::Scram);
+    server.users.add("tim", PASSWORD.as_bytes(), Keep::Scram).unwrap();
+    assert_eq!(server.plain("tim", PASSWORD), logged_in("tim"));
+    assert_eq!(server.cram_md5("tim", PASSWORD), transition_needed());
+    // The server offers CRAM-MD5 from now on.
+    server.keep = Keep::ScramAndCramMd5;
+    assert_eq!(server.cram_md5("tim", PASSWORD), transition_needed());
+    assert_eq!(server.plain("tim", PASSWORD), logged_in("tim"));
+    assert_eq!(server.cram_md5("tim", PASSWORD), logged_in("tim"));
+}
+
+#[test]
+fn a_new_password_replaces_all_keys_and_leaves_tokens() {
+    let server = Server::new(Keep::Scram);
+    server.users.add("tim", b"old password", Keep::ScramAndCramMd5).unwrap();
+    let token = server.users.add_token("tim").unwrap();
+    server.users.set_password("tim", PASSWORD.as_bytes(), Keep::Scram).unwrap();
+    assert_eq!(server.scram_sha_256("tim", "old password"), refused(Refusal::BadCredentials));
+    assert_eq!(server.scram_sha_256("tim", PASSWORD), logged_in("tim"));
+    assert_eq!(server.cram_md5("tim", "old password"), transition_needed());
+    assert_eq!(server.oauthbearer(&token), logged_in("tim"));
+    server.users.set_password("tim", PASSWORD.as_bytes(), Keep::ScramAndCramMd5).unwrap();
+    assert_eq!(server.cram_md5("tim", PASSWORD), logged_in("tim"));
+}
+
+#[test]
+fn names_and_passwords_are_prepared_when_they_are_stored() {
+    let server = Server::new(Keep::ScramAndCramMd5);
+    server.users.add("Jose\u{301}", "pa\u{308}ss\u{ad}word\u{a0}1".as_bytes(), Keep::ScramAndCramMd5).unwrap();
+    for password in ["pässword 1", "pa\u{308}ss\u{ad}word\u{a0}1"] {
+        assert_eq!(server.plain("José", password), logged_in("José"));
+    }
+    assert_eq!(server.plain("Jose\u{301}", "pässword 1"), logged_in("José"));
+    assert_eq!(server.scram_sha_256("José", "pässword 1"), logged_in("José"));
+    assert_eq!(server.cram_md5("José", "pässword 1"), logged_in("José"));
+    server.users.delete("Jose\u{301}").unwrap();
+}
+
+#[test]
+fn a_token_is_its_users_until_it_is_revoked() {
+    let server = Server::new(Keep::Scram);
+    server.users.add("tim", PASSWORD.as_bytes(), Keep::Scram).unwrap();
+    server.users.add("tom", PASSWORD.as_bytes(), Keep::Scram).unwrap();
+    let (first, second) = (server.users.add_token("tim").unwrap(), server.users.add_token("tim").unwrap());
+    let of_tom = server.users.add_token("tom").unwrap();
+    assert_ne!(*first, *second);
+    for token in [&first, &second] {
+        assert_eq!(server.oauthbearer(token), logged_in("tim"));
+        assert_eq!(server.xoauth2("tim", token), logged_in("tim"));
+        assert_eq!(server.xoauth2("tom", token), refused(Refusal::BadCredentials));
+    }
+    assert_eq!(server.oauthbearer("noToken"), refused(Refusal::BadCredentials));
+    // A token is no password, and a password no token.
+    assert_eq!(server.plain("tim", &first), refused(Refusal::BadCredentials));
+    assert_eq!(server.oauthbearer(PASSWORD), refused(Refusal::BadCredentials));
+
+    server.users.set_disabled("tim", true).unwrap();
+    assert_eq!(server.oauthbearer(&first), refused(Refusal::Disabled));
+    assert_eq!(server.xoauth2("tim", &first), refused(Refusal::Disabled));
+    server.users.set_disabled("tim", false).unwrap();
+
+    assert_eq!(server.users.drop_tokens("tim").unwrap(), 2);
+    assert_eq!(server.users.drop_tokens("tim").unwrap(), 0);
+    assert_eq!(server.oauthbearer(&first), refused(Refusal::BadCredentials));
+    assert_eq!(server.xoauth2("tim", &second), refused(Refusal::BadCredentials));
+    assert_eq!(server.oauthbearer(&of_tom), logged_in("tom"));
+    server.users.delete("tom").unwrap();
+    server.users.add("tom", PASSWORD.as_bytes(), Keep::Scram).unwrap();
+    assert_eq!(server.oauthbearer(&of_tom), refused(Refusal::BadCredentials));
+}
+
+#[test]
+fn a_certificate_names_a_user_who_may_log_in() {
+    let mut server = Server::new(Keep::Scram);
+    server.users.add("tim", PASSWORD.as_bytes(), Keep::Scram).unwrap();
+    server.users.add("tom", PASSWORD.as_bytes(), Keep::Scram).unwrap();
+    server.users.set_disabled("tom", true).unwrap();
+    let mut external = |name: &str, authzid: &str| {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        let certificate = parameters.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let mut tls = TlsInfo::new(TlsVersion::Tls1_3, "TLS13_AES_256_GCM_SHA384");
+        tls.peer_certificates = vec![certificate.der().to_vec()];
+        server.tls = Some(tls);
+        server.auth("EXTERNAL", Some(authzid), |_| unreachable!())
+    };
+    assert_eq!(external("tim", ""), logged_in("tim"));
+    assert_eq!(external("tim", "tim"), logged_in("tim"));
+    assert_eq!(external("tim", "tom"), refused(Refusal::AuthzidNotGranted));
+    assert_eq!(external("tom", ""), refused(Refusal::Disabled));
+    assert_eq!(external("somebody", ""), refused(Refusal::UnknownUser));
+}
+
+#[test]
+fn keys_that_cannot_be_read_are_the_servers_fault() {
+    let server = Server::new(Keep::ScramAndCramMd5);
+    server.users.add("tim", PASSWORD.as_bytes(), Keep::ScramAndCramMd5).unwrap();
+    server.users.spoil("tim", "tanstaaf");
+    let later = End::Refused("454 4.7.0".to_owned(), None);
+    assert_eq!(server.plain("tim", PASSWORD), later);
+    assert_eq!(server.scram_sha_256("tim", PASSWORD), later);
+    assert_eq!(server.cram_md5("tim", PASSWORD), later);
+    let errors = [
+        server.users.check_password("tim", b"x", Keep::Scram).unwrap_err(),
+        server.users.scram_keys("tim", ScramHash::Sha512).unwrap_err(),
+    ];
+    for error in errors {
+        assert!(!format!("{error} {error:?}").contains("tanstaaf"), "{error:?}");
+    }
+}
+
+const PASSWORD: &str = "tanstaaftanstaaf";

@@ -1,0 +1,73 @@
+//! What drives the connections: three servers with the same surface.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+
+use clap::ValueEnum;
+use sansmtp::{AsyncHandler, Handler, Peer};
+use sansmtp_smol::Shutdown;
+
+/// What drives the connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Runtime {
+    /// Tasks on smol.
+    Smol,
+    /// A thread for each connection.
+    Threads,
+    /// Tasks on tokio.
+    Tokio,
+}
+
+/// A server on one of them, once the choice has been made.
+pub(crate) trait Serve: Sized {
+    fn bind(self, address: SocketAddr, implicit_tls: bool) -> io::Result<Self>;
+    fn addresses(&self) -> Vec<SocketAddr>;
+    fn shutdown(&self) -> Shutdown;
+    /// Serves until it is told to shut down.
+    fn serve(self) -> io::Result<()>;
+}
+
+macro_rules! surface {
+    () => {
+        fn bind(self, address: SocketAddr, implicit_tls: bool) -> io::Result<Self> {
+            if implicit_tls { self.listen_tls(address) } else { self.listen(address) }
+        }
+
+        fn addresses(&self) -> Vec<SocketAddr> {
+            self.local_addresses()
+        }
+
+        fn shutdown(&self) -> Shutdown {
+            self.shutdown_handle()
+        }
+    };
+}
+
+impl<F: Fn(Peer) -> H, H: AsyncHandler + 'static> Serve for sansmtp_smol::Server<F> {
+    surface!();
+
+    fn serve(self) -> io::Result<()> {
+        smol::block_on(self.run())
+    }
+}
+
+impl<F: Fn(Peer) -> H, H: AsyncHandler + 'static> Serve for sansmtp_tokio::Server<F> {
+    surface!();
+
+    fn serve(self) -> io::Result<()> {
+        block_on_tokio(self.run())
+    }
+}
+
+impl<F: Fn(Peer) -> H + Send + 'static, H: Handler + 'static> Serve for sansmtp_threads::Server<F> {
+    surface!();
+
+    fn serve(self) -> io::Result<()> {
+        self.run()
+    }
+}
+
+fn block_on_tokio(served: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(served)
+}
