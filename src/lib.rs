@@ -115,6 +115,7 @@
 //! | TLS (feature `rustls`) | `tls::Session` |
 //! | whom a proxy or filter speaks for | [`proxy`], [`xclient`] |
 //! | tests without sockets (feature `testing`) | `testing` |
+//! | aiosmtpd's names for all that | [`coming_from_aiosmtpd`] |
 //!
 //! Features: `std` (on; without it the engine needs `alloc` only, but takes its randomness from
 //! [`ConfigBuilder::entropy`] and refuses identities and passwords beyond ASCII, having no tables for
@@ -127,6 +128,9 @@ extern crate alloc;
 mod action;
 pub mod auth;
 mod canned;
+// Its code is compiled and run with an adapter at hand: the documentation tests of sansmtp-smol.
+#[cfg_attr(not(doctest), doc = include_str!("coming_from_aiosmtpd.md"))]
+pub mod coming_from_aiosmtpd {}
 mod command;
 mod config;
 mod connection;

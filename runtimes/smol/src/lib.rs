@@ -20,3 +20,9 @@ pub use server::{Blocking, Server};
 #[doc = include_str!("../../../README.md")]
 #[derive(Debug)]
 pub struct Readme;
+
+/// The code of the engine's page for those who come from aiosmtpd, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../src/coming_from_aiosmtpd.md")]
+#[derive(Debug)]
+pub struct ComingFromAiosmtpd;
