@@ -16,7 +16,7 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sansmtp::auth::{AuthQuestion, ScramHash, ScramKeys, mechanism::CramMd5Key};
-use sansmtp::{Action, AuthRequest, AuthResult, Config, Connection, Peer, Refusal, SecretRef};
+use sansmtp::{Action, AuthRequest, AuthResult, Config, Connection, Limits, Peer, Refusal, SecretRef};
 use sha2::{Digest as _, Sha256};
 
 #[path = "../tests/support/mechanisms.rs"]
@@ -124,6 +124,8 @@ fn bench(
 ) {
     let auth = mechanisms::every_mechanism().pause(Duration::ZERO, Duration::ZERO);
     let builder = Config::builder("mx.example.org").auth(auth).implicit_tls(true).entropy(mechanisms::zeros);
+    // One connection serves all of them.
+    let builder = builder.limits(Limits { max_errors: None, ..Limits::default() });
     let (config, store) = (builder.build().expect("a configuration"), Store::new());
     let lines = lines(mechanism, password);
     let greeted = || {

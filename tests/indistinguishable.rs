@@ -19,7 +19,7 @@ use allocation_counter::measure;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sansmtp::auth::AuthQuestion;
-use sansmtp::{Action, AuthRequest, AuthResult, Config, Connection, Peer, Refusal};
+use sansmtp::{Action, AuthRequest, AuthResult, Config, Connection, Limits, Peer, Refusal};
 
 #[path = "support/mechanisms.rs"]
 mod mechanisms;
@@ -53,6 +53,8 @@ fn answer(account: Account, request: &AuthRequest) -> AuthResult {
 fn config() -> Arc<Config> {
     let auth = mechanisms::every_mechanism().pause(Duration::ZERO, Duration::ZERO).max_failures(u32::MAX);
     let builder = Config::builder("mx.example.org").auth(auth).implicit_tls(true).entropy(mechanisms::zeros);
+    // One connection serves all of them.
+    let builder = builder.limits(Limits { max_errors: None, ..Limits::default() });
     builder.build().expect("a sound configuration")
 }
 

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use rustls::ServerConfig;
-use sansmtp::auth::{AttemptLimits, MemoryAttemptLog};
-use sansmtp::{Auth, Config, Limits, Secret};
+
+use sansmtp::auth::{AttemptLimits, MemoryAttemptLog, Policy};
+use sansmtp::{Auth, Config, Limits, Secret, TlsVersion};
 use sansmtp_smol::Shutdown;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -90,6 +92,10 @@ fn configure(options: &Serve, salt_key: Secret) -> Result<Arc<Config>, Failure> 
     let mut auth = Auth::without_mechanisms().require_tls(!options.allow_plaintext_auth).salt_key(salt_key);
     for mechanism in &options.mechanisms {
         auth = mechanism.offer(auth, SCRAM_ITERATIONS);
+        if let Some(name) = mechanism.to_possible_value().filter(|_| mechanism.binds()) {
+            // On TLS 1.2 GNU SASL would choose it, and fail: it knows no binding there that could be had.
+            auth = auth.policy(name.get_name(), Policy::new().min_tls(TlsVersion::Tls1_3));
+        }
     }
     if let Some(failures) = options.max_failures_per_address {
         let limits = AttemptLimits { by_address: failures.get(), ..AttemptLimits::default() };

@@ -38,9 +38,11 @@ pub(crate) enum Mechanism {
 }
 
 impl Mechanism {
-    /// Offers the mechanism, behind those that `auth` offers already. SCRAM shows `iterations` for unknown users.
+    /// Offers the mechanism, behind those that `auth` offers already. SCRAM shows `iterations` for unknown users, and
+    /// answers a wrong password as every other mechanism does, which clients know best.
     pub(crate) fn offer(self, auth: Auth, iterations: u32) -> Auth {
-        let scram = |auth: Auth, mechanism: Scram| auth.mechanism(mechanism.iterations(iterations));
+        let scram =
+            |auth: Auth, mechanism: Scram| auth.mechanism(mechanism.iterations(iterations).tell_invalid_proof(false));
         match self {
             Self::ScramSha256Plus => scram(auth, Scram::plus(ScramHash::Sha256)),
             Self::ScramSha256 => scram(auth, Scram::new(ScramHash::Sha256)),
@@ -56,6 +58,12 @@ impl Mechanism {
             Self::External => auth.mechanism(External::new()),
             Self::Anonymous => auth.mechanism(Anonymous::new()),
         }
+    }
+
+    /// Whether the mechanism binds itself to the TLS connection.
+    #[allow(dead_code, reason = "not every program that includes this file wants all of it")]
+    pub(crate) fn binds(self) -> bool {
+        matches!(self, Self::ScramSha256Plus | Self::ScramSha512Plus | Self::ScramSha1Plus)
     }
 
     /// Reads a mechanism's name, in any case; one that is not `allowed` is an error that lists those that are.

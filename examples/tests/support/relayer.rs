@@ -119,8 +119,6 @@ impl Server {
 /// What a client may see last: the error of the exchange, where it hangs up then instead of awaiting the reply.
 fn refusals(mechanism: &str) -> &'static [&'static str] {
     match mechanism {
-        // `e=invalid-proof` (RFC 5802, section 7). No client tried here awaits more.
-        _ if mechanism.starts_with("SCRAM-") => &["334 ZT1pbnZhbGlkLXByb29m"],
         // A JSON with the status 401, at which curl hangs up, and lettre, which says only this of it.
         "XOAUTH2" => &["535 5.7.8", "334 eyJzdGF0dXMiOiI0MDEi", "This mechanism does not expect a challenge"],
         _ => &["535 5.7.8"],

@@ -37,6 +37,7 @@ pub struct Scram {
     plus: bool,
     iterations: u32,
     nonce_octets: usize,
+    tells_invalid_proof: bool,
 }
 
 /// Asks the authenticator for the keys of the credentials' authcid: an [`AuthRequest`](crate::AuthRequest)'s
@@ -51,11 +52,21 @@ impl Scram {
     /// The mechanism without channel binding.
     #[must_use]
     pub fn new(hash: ScramHash) -> Self {
-        Self { hash, plus: false, iterations: USUAL_ITERATIONS, nonce_octets: USUAL_NONCE_OCTETS }
+        Self {
+            hash,
+            plus: false,
+            iterations: USUAL_ITERATIONS,
+            nonce_octets: USUAL_NONCE_OCTETS,
+            tells_invalid_proof: true,
+        }
     }
 
     /// The mechanism with channel binding, `tls-exporter` and `tls-server-end-point`, by which the client
     /// proves that its TLS connection ends here.
+    ///
+    /// Earlier versions of TLS than 1.3 have `tls-server-end-point` only, and `tls-unique`, which GNU SASL
+    /// takes there, is not to be had: `.policy(name, Policy::new().min_tls(TlsVersion::Tls1_3))` spares its
+    /// users the attempt.
     ///
     /// It is listed only where the TLS layer gives binding data. Some clients choose it because it is
     /// listed, find that they cannot do it, and give up: mutt with GNU SASL is one. Therefore it is not
@@ -70,6 +81,16 @@ impl Scram {
     #[must_use]
     pub fn iterations(mut self, iterations: u32) -> Self {
         self.iterations = iterations.max(1);
+        self
+    }
+
+    /// Whether a client whose proof is wrong is told so by SCRAM's own `e=invalid-proof`, before the 535. RFC
+    /// 5802, section 5.1 leaves it to the server. It is told unless changed; but GNU SASL, in msmtp for one,
+    /// takes the message for a broken exchange and never reads the reply by which it would know that the
+    /// password is wrong.
+    #[must_use]
+    pub fn tell_invalid_proof(mut self, told: bool) -> Self {
+        self.tells_invalid_proof = told;
         self
     }
 
@@ -100,6 +121,7 @@ impl Mechanism for Scram {
                 }
                 _ => Offered::Unbound { plus_elsewhere: start.is_offered(self.hash.plus_mechanism()) },
             },
+            tells_invalid_proof: self.tells_invalid_proof,
             iterations: self.iterations,
             salt_key: start.salt_key().into(),
             server_nonce: random_nonce(start, self.nonce_octets),
@@ -112,6 +134,7 @@ struct Running {
     hash: ScramHash,
     binding: Offered,
     iterations: u32,
+    tells_invalid_proof: bool,
     salt_key: Secret,
     /// `None` if there was no entropy for it.
     server_nonce: Option<String>,
@@ -291,10 +314,18 @@ impl Running {
                 Step::Challenge(format!("v={}", STANDARD.encode(&server_signature)).into_bytes().into())
             }
             // The keys go now, as everybody's do, and not with the client's next line.
-            Outcome::Refused(_) => Step::ErrorChallenge(error("invalid-proof").into(), result.without_attached()),
+            Outcome::Refused(_) => self.refuse_proof(result.without_attached()),
             Outcome::Found { .. } | Outcome::Accepted { .. } | Outcome::CannotTell | Outcome::Handled => {
-                refuse(Refusal::BadCredentials, "invalid-proof")
+                self.refuse_proof(AuthResult::refuse())
             }
+        }
+    }
+
+    fn refuse_proof(&self, result: AuthResult) -> Step {
+        if self.tells_invalid_proof {
+            Step::ErrorChallenge(error("invalid-proof").into(), result)
+        } else {
+            Step::Finish(result)
         }
     }
 }
