@@ -12,6 +12,8 @@ fn curl() {
     let Some(curl) = tool("curl") else { return };
     let server = Server::offering(EVERY_MECHANISM);
     server.sends(&["PLAIN", "LOGIN", "CRAM-MD5", "OAUTHBEARER", "EXTERNAL"], |login| by_curl(&curl, login));
+    // Without a name, curl says "=" behind the empty challenge.
+    server.sends(&["EXTERNAL"], |login| by_curl_as("", &curl, login));
     server.stop_without_secrets();
     // With a token, curl 7 takes OAUTHBEARER where that is offered, whatever the login options say.
     let server = Server::offering("XOAUTH2,PLAIN");
@@ -81,6 +83,10 @@ fn by_the_client_s_own_choice() {
 type Send = fn(&Path, &Login<'_>) -> (bool, String);
 
 fn by_curl(curl: &Path, login: &Login<'_>) -> (bool, String) {
+    by_curl_as(USER, curl, login)
+}
+
+fn by_curl_as(name: &str, curl: &Path, login: &Login<'_>) -> (bool, String) {
     let scheme = if login.implicit_tls { "smtps" } else { "smtp" };
     let mechanism = if login.mechanism == ANY { "*" } else { login.mechanism };
     let mut command = Command::new(curl);
@@ -88,7 +94,7 @@ fn by_curl(curl: &Path, login: &Login<'_>) -> (bool, String) {
         .current_dir(login.directory)
         .args(["--verbose", "--silent", "--show-error", "--max-time", "60", "--ssl-reqd", "--cacert"])
         .args(["mail-cert.pem", "--url", &format!("{scheme}://localhost:{}", login.port)])
-        .args(["--user", &format!("{USER}:{}", login.password())])
+        .args(["--user", &format!("{name}:{}", login.password())])
         .args(["--login-options", &format!("AUTH={mechanism}")])
         .args(["--mail-from", Awkward::REVERSE_PATH, "--mail-rcpt", Awkward::RECIPIENT])
         .args(["--upload-file", MESSAGE]);

@@ -67,22 +67,31 @@ fn the_mechanism_that_binds_is_chosen_where_it_is_offered() {
 }
 
 /// On TLS 1.2 gsasl 2.2 takes tls-unique, which this server does not do: it is not unique without the extended master
-/// secret (RFC 7627, section 1). tls-server-end-point would do, and gsasl does not know it.
+/// secret (RFC 7627, section 1). tls-server-end-point would do, and gsasl does not know it. So the relayer offers the
+/// mechanisms that bind from TLS 1.3 on; where somebody offers them all the same, the error says what is the matter.
 #[test]
 fn tls_unique_is_refused_by_its_name() {
     let Some(_) = tool("gsasl") else { return };
-    let server = Server::offering(EVERY_MECHANISM);
-    let port = server.program.address(0).port();
     let tls_1_2 = ["--priority", "NORMAL:-VERS-TLS1.3", "--authentication-id", USER, "--password", RIGHT];
-    let login = |mechanism, further: &[&str]| {
-        converse(server.directory.path(), port, &[&["--mechanism", mechanism], &tls_1_2[..], further].concat())
+    let login = |directory: &Path, port, mechanism, further: &[&str]| {
+        converse(directory, port, &[&["--mechanism", mechanism], &tls_1_2[..], further].concat())
     };
-    let (accepted, transcript) = login("SCRAM-SHA-256-PLUS", &[]);
+
+    let server = Server::offering(EVERY_MECHANISM);
+    let (directory, port) = (server.directory.path(), server.program.address(0).port());
+    let (accepted, transcript) = login(directory, port, "SCRAM-SHA-256-PLUS", &[]);
+    assert!(!accepted && !transcript.contains(" SCRAM-SHA-256-PLUS "), "{transcript}");
+    let (accepted, transcript) = login(directory, port, "SCRAM-SHA-256", &[UNBOUND]);
+    assert!(accepted, "{transcript}");
+
+    let arguments = ["--listen", "127.0.0.1:0", "--user", USER, "--password", RIGHT];
+    let certificate = ["--tls-cert", "mail-cert.pem", "--tls-key", "mail-key.pem"];
+    let sink = Program::start("sink", directory, "trace", &[&arguments[..], &certificate].concat());
+    let (accepted, transcript) = login(directory, sink.address(0).port(), "SCRAM-SHA-256-PLUS", &[]);
     assert!(!accepted, "{transcript}");
     assert_eq!(client_first(&transcript), format!("p=tls-unique,,n={USER},"), "{transcript}");
     assert!(transcript.contains(&server_error("unsupported-channel-binding-type")), "{transcript}");
-    let (accepted, transcript) = login("SCRAM-SHA-256", &[UNBOUND]);
-    assert!(accepted, "{transcript}");
+    drop(sink);
     server.stop_without_secrets();
 }
 
