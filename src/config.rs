@@ -13,6 +13,7 @@ use crate::ehlo::{EhloReplies, Listing};
 use crate::extensions::Extensions;
 use crate::framing::content::DotFinder;
 use crate::proxy::Proxy;
+use crate::session::Peer;
 use crate::xclient::XClient;
 
 /// What a listener's connections have in common.
@@ -104,6 +105,13 @@ impl Config {
     #[must_use]
     pub fn offers_starttls(&self) -> bool {
         self.starttls
+    }
+
+    /// Whether a connection from `peer` begins with a header of the PROXY protocol, for whoever counts or
+    /// filters connections by their address: this one is not the client's.
+    #[must_use]
+    pub fn expects_proxy_header(&self, peer: Peer) -> bool {
+        self.proxy.as_ref().is_some_and(|proxy| proxy.expects_header_from(peer))
     }
 }
 

@@ -58,8 +58,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Expects a header from exactly those peers for which `trusts` holds. It is asked once for each
-    /// connection, with the address from which it comes.
+    /// Expects a header from exactly those peers for which `trusts` holds. It is asked when a
+    /// connection begins, with the address from which it comes.
     ///
     /// Whoever is trusted can claim any address, so a peer must not be trusted that a client can be.
     pub fn from_trusted(trusts: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {

@@ -1,7 +1,11 @@
 //! The engine with or without its TLS layer: the same surface.
 
 use std::io;
+#[cfg(feature = "rustls")]
+use std::sync::{Arc, PoisonError, RwLock};
 
+#[cfg(feature = "rustls")]
+use rustls::ServerConfig;
 use sansmtp::{Config, Connection};
 
 #[cfg(feature = "rustls")]
@@ -57,18 +61,57 @@ pub enum Security {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tls {
     #[cfg(feature = "rustls")]
-    pub(crate) config: Option<std::sync::Arc<rustls::ServerConfig>>,
+    pub(crate) certificates: Certificates,
+}
+
+/// The TLS configuration of a server, to be replaced while it runs. Clones are for the same server.
+///
+/// A connection keeps the configuration with which it was accepted; what was replaced is gone with the last
+/// such connection. So certificates are renewed without anybody noticing. On SIGHUP, for instance: in a thread
+/// of its own, with what `server.tls_handle()` gives, and `Signals::new([SIGHUP])?.forever()` of the crate
+/// `signal-hook`:
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use sansmtp_driver::{Certificates, rustls};
+/// # fn load(_: &str) -> std::io::Result<Arc<rustls::ServerConfig>> { Err(std::io::ErrorKind::NotFound.into()) }
+/// fn reload_on(signals: impl Iterator<Item = i32>, certificates: Certificates) {
+///     for _ in signals {
+///         match load("/etc/ssl/private/mx.example.org.pem") {
+///             Ok(config) => certificates.replace(config),
+///             // What was there stays.
+///             Err(error) => eprintln!("cannot load the certificate: {error}"),
+///         }
+///     }
+/// }
+/// # reload_on([1].into_iter(), Certificates::default());
+/// ```
+#[cfg(feature = "rustls")]
+#[derive(Clone, Debug, Default)]
+pub struct Certificates {
+    current: Arc<RwLock<Option<Arc<ServerConfig>>>>,
+}
+
+#[cfg(feature = "rustls")]
+impl Certificates {
+    /// Uses `config` for the connections that are accepted from now on.
+    pub fn replace(&self, config: Arc<ServerConfig>) {
+        let last = self.current.write().unwrap_or_else(PoisonError::into_inner).replace(config);
+        // Its certificate resolver may have a `drop` of its own: not under the lock.
+        drop(last);
+    }
+
+    /// The configuration for the next connection, if there is any.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<ServerConfig>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Tls {
-    /// Finds what is offered and cannot be done.
-    pub(crate) fn check<'l>(
-        &self,
-        config: &Config,
-        mut listeners: impl Iterator<Item = &'l Security>,
-    ) -> io::Result<()> {
-        let implicit = listeners.any(|security| *security != Security::Clear);
-        if self.is_configured() || !(implicit || config.offers_starttls()) {
+    /// Whether a listener offers what cannot be done.
+    pub(crate) fn check(&self, config: &Config, security: Security) -> io::Result<()> {
+        if self.is_configured() || (security == Security::Clear && !config.offers_starttls()) {
             return Ok(());
         }
         Err(io::Error::new(io::ErrorKind::InvalidInput, "TLS is offered without a TLS configuration"))
@@ -76,7 +119,7 @@ impl Tls {
 
     #[cfg(feature = "rustls")]
     fn is_configured(&self) -> bool {
-        self.config.is_some()
+        self.certificates.current().is_some()
     }
 
     #[cfg(not(feature = "rustls"))]
@@ -87,11 +130,9 @@ impl Tls {
 
     #[cfg(feature = "rustls")]
     pub(crate) fn engine(&self, connection: Connection, security: Security) -> io::Result<Engine> {
-        match (security, &self.config) {
-            (Security::Clear, config) => Ok(Engine::new(connection, config.clone())),
-            (Security::Implicit, Some(config)) => {
-                Engine::implicit(connection, config.clone()).map_err(io::Error::other)
-            }
+        match (security, self.certificates.current()) {
+            (Security::Clear, config) => Ok(Engine::new(connection, config)),
+            (Security::Implicit, Some(config)) => Engine::implicit(connection, config).map_err(io::Error::other),
             (Security::Implicit, None) => Err(io::Error::other("no TLS configuration")),
         }
     }

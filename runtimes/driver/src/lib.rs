@@ -3,7 +3,8 @@
 //! An adapter accepts connections, moves octets, and keeps time. Everything else that a server needs around
 //! the engine is here, once:
 //!
-//! * [`Setup`] and [`setup_methods`]: a server's configuration and surface;
+//! * [`Setup`] and [`setup_methods`]: a server's configuration and surface, its listeners (TCP, unix sockets,
+//!   sockets handed over), its limits on connections, its certificates;
 //! * [`Conversation`]: one connection between engine and handler. It reduces the engine's actions to a few
 //!   [`Step`]s, and knows what becomes of a connection whose handler breaks or whose peer is gone;
 //! * [`Desk`]: a blocking handler, with the content that is gathered for it;
@@ -47,19 +48,32 @@
 mod buffers;
 mod conversation;
 mod engine;
+#[cfg(unix)]
+mod inherited;
+mod limits;
+mod listening;
 mod out;
 mod question;
 mod setup;
 mod signal;
+mod sockets;
+mod surface;
 pub mod tasks;
 mod time;
 
 pub use conversation::{Conversation, LINGER, Step, Unanswered, report};
+#[cfg(feature = "rustls")]
+pub use engine::Certificates;
 pub use engine::Security;
+#[cfg(unix)]
+pub use inherited::{Inherited, inherited_listeners};
+pub use limits::{Place, Refused};
+pub use listening::Service;
 pub use out::{Out, is_nothing_yet};
 pub use question::{Desk, OwnedQuestion, Question};
-pub use setup::{ACCEPT_PAUSE, Setup};
+pub use setup::{Setup, accept_failed};
 pub use signal::{Alive, Shutdown, Signal, Stages, Wait};
+pub use sockets::{Listener, Stream};
 pub use time::{after, at};
 
 #[cfg(feature = "rustls")]

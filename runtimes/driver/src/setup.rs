@@ -1,8 +1,10 @@
-//! What a server is set up with, and its surface.
+//! What a server is set up with.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(unix)]
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +12,22 @@ use sansmtp::{Config, Connection, Hooks, Peer};
 
 use crate::buffers::Buffers;
 use crate::conversation::Conversation;
+#[cfg(feature = "rustls")]
+use crate::engine::Certificates;
 use crate::engine::{Security, Tls};
+use crate::limits::{Limits, Place, Refused};
+use crate::listening::{self, Service};
 use crate::signal::{Shutdown, Stages};
+use crate::sockets::Listener;
 
-/// A server's configuration, listeners and end, whatever runs it.
+/// A server's configuration, listeners, limits and end, whatever runs it.
 #[derive(Debug)]
 pub struct Setup {
+    /// For the listeners that follow.
     config: Arc<Config>,
     tls: Tls,
-    listeners: Vec<(TcpListener, Security)>,
+    listeners: Vec<(Listener, Service)>,
+    limits: Limits,
     buffers: Arc<Buffers>,
     stages: Arc<Stages>,
 }
@@ -27,29 +36,76 @@ impl Setup {
     /// A server that listens nowhere yet.
     #[must_use]
     pub fn new(config: Arc<Config>) -> Self {
-        Self { config, tls: Tls::default(), listeners: Vec::new(), buffers: Arc::default(), stages: Arc::default() }
+        Self {
+            config,
+            tls: Tls::default(),
+            listeners: Vec::new(),
+            limits: Limits::default(),
+            buffers: Arc::default(),
+            stages: Arc::default(),
+        }
     }
 
-    /// Sets the TLS configuration.
+    /// Sets the configuration of the listeners that are added from now on.
+    pub fn set_config(&mut self, config: Arc<Config>) {
+        self.config = config;
+    }
+
+    /// The TLS configuration, to be set and replaced.
     #[cfg(feature = "rustls")]
-    pub fn set_tls(&mut self, config: Arc<rustls::ServerConfig>) {
-        self.tls.config = Some(config);
+    #[must_use]
+    pub fn certificates(&self) -> &Certificates {
+        &self.tls.certificates
     }
 
-    /// Adds a listener.
+    /// Adds a listener for TCP.
     ///
     /// # Errors
     ///
     /// What the operating system says; nothing is added then.
     pub fn listen(&mut self, address: impl ToSocketAddrs, security: Security) -> io::Result<()> {
-        self.listeners.push((TcpListener::bind(address)?, security));
+        self.add(listening::tcp(address)?, security);
         Ok(())
     }
 
-    /// The addresses that are listened on, in the order in which they were added.
+    /// Adds a listener on a unix socket.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says; nothing is added then.
+    #[cfg(unix)]
+    pub fn listen_unix(&mut self, path: &Path, security: Security) -> io::Result<()> {
+        let (listener, file) = listening::unix::listen(path)?;
+        let service = Service { config: self.config.clone(), security, _socket_file: Some(file) };
+        self.listeners.push((listener, service));
+        Ok(())
+    }
+
+    /// Adds a listener that is there already.
+    pub fn add(&mut self, listener: Listener, security: Security) {
+        let service = Service {
+            config: self.config.clone(),
+            security,
+            #[cfg(unix)]
+            _socket_file: None,
+        };
+        self.listeners.push((listener, service));
+    }
+
+    /// Sets how many connections there may be, over all listeners. At least one.
+    pub fn set_max_connections(&mut self, connections: usize) {
+        self.limits.max_connections = connections.max(1);
+    }
+
+    /// Sets how many connections there may be from one address, over all listeners. At least one.
+    pub fn set_max_connections_per_address(&mut self, connections: usize) {
+        self.limits.max_per_address = Some(connections.max(1));
+    }
+
+    /// The network addresses that are listened on, in the order in which they were added.
     #[must_use]
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect()
+        self.listeners.iter().filter_map(|(listener, _)| listener.address()).collect()
     }
 
     /// What stops the server.
@@ -58,116 +114,79 @@ impl Setup {
         Shutdown::new(self.stages.clone())
     }
 
-    /// The configuration.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
     /// How the server ends.
     #[must_use]
     pub fn stages(&self) -> &Arc<Stages> {
         &self.stages
     }
 
-    /// Gives out the listeners.
+    /// Gives out the listeners. The [`Service`] of each is to be kept for as long as it listens.
     ///
     /// # Errors
     ///
     /// A mistake that no connection could live with: STARTTLS offered, or a TLS listener, without a TLS
-    /// configuration.
-    pub fn start(&mut self) -> io::Result<Vec<(TcpListener, Security)>> {
-        self.tls.check(&self.config, self.listeners.iter().map(|(_, security)| security))?;
+    /// configuration. If nothing was added, STARTTLS in the server's configuration counts.
+    pub fn start(&mut self) -> io::Result<Vec<(Listener, Service)>> {
+        if self.listeners.is_empty() {
+            self.tls.check(&self.config, Security::Clear)?;
+        }
+        for (_, service) in &self.listeners {
+            self.tls.check(&service.config, service.security)?;
+        }
         Ok(std::mem::take(&mut self.listeners))
     }
 
-    /// Begins the conversation on a connection that has been accepted, with the handler that `make` makes,
-    /// and the hooks that it wants to be asked. `None` if that panics, or TLS fails; the connection is to be
-    /// dropped then.
+    /// Finds a place for a connection that has been accepted, before anything else is done with it.
+    ///
+    /// # Errors
+    ///
+    /// There are too many; [`Refused::tell`] is what is left to do.
+    pub fn admit(&self, service: &Service, peer: Peer) -> Result<Place, Refused> {
+        let is_counted_by_address = || !service.config.expects_proxy_header(peer);
+        self.limits.admit(peer, is_counted_by_address).map_err(|refused| match service.security {
+            Security::Clear => refused,
+            #[cfg(feature = "rustls")]
+            Security::Implicit => refused.silent(),
+        })
+    }
+
+    /// Begins the conversation on a connection that was [admitted](Self::admit), with the handler that `make`
+    /// makes, and the hooks that it wants to be asked. `None` if that panics, or TLS fails; the connection is
+    /// to be dropped then.
     pub fn open<H>(
         &self,
-        address: SocketAddr,
-        security: Security,
+        service: &Service,
+        peer: Peer,
         make: impl FnOnce(Peer) -> (Hooks, H),
     ) -> Option<(Box<Conversation>, H)> {
-        let Ok((hooks, handler)) = catch_unwind(AssertUnwindSafe(|| make(address.into()))) else {
-            tracing::error!(peer = %address, "the handler could not be made: it panicked");
+        let Ok((hooks, handler)) = catch_unwind(AssertUnwindSafe(|| make(peer))) else {
+            tracing::error!(%peer, "the handler could not be made: it panicked");
             return None;
         };
-        let mut connection = Connection::new(self.config.clone(), address);
+        let mut connection = Connection::new(service.config.clone(), peer);
         connection.set_hooks(hooks);
-        match self.tls.engine(connection, security) {
+        match self.tls.engine(connection, service.security) {
             Ok(engine) => {
                 Some((Box::new(Conversation::new(engine, self.stages.clone(), self.buffers.clone())), handler))
             }
             Err(error) => {
-                tracing::error!(peer = %address, %error, "cannot begin TLS");
+                tracing::error!(%peer, %error, "cannot begin TLS");
                 None
             }
         }
     }
 }
 
-/// The methods by which a server is set up, for an `impl` block of a type that has the fields `setup`,
-/// `make_handler` and `runtime`. The argument is the trait of its handlers.
-///
-/// They are a macro, because the type has to be the adapter's own for its `run`.
-#[macro_export]
-macro_rules! setup_methods {
-    ($handler:path) => {
-        /// A server whose connections are each given a handler by `make_handler`.
-        pub fn new<H>(config: ::std::sync::Arc<$crate::sansmtp::Config>, make_handler: F) -> Self
-        where
-            F: Fn($crate::sansmtp::Peer) -> H,
-            H: $handler + 'static,
-        {
-            Self { setup: $crate::Setup::new(config), make_handler, runtime: ::core::default::Default::default() }
-        }
-
-        /// Sets the TLS configuration, for STARTTLS and for [`listen_tls`](Self::listen_tls).
-        #[cfg(feature = "rustls")]
-        #[must_use]
-        pub fn tls(mut self, config: ::std::sync::Arc<$crate::rustls::ServerConfig>) -> Self {
-            self.setup.set_tls(config);
-            self
-        }
-
-        /// Listens on an address. Connections begin in the clear, with STARTTLS if the configuration offers
-        /// it.
-        ///
-        /// # Errors
-        ///
-        /// What the operating system says; nothing listens then.
-        pub fn listen(mut self, address: impl ::std::net::ToSocketAddrs) -> ::std::io::Result<Self> {
-            self.setup.listen(address, $crate::Security::Clear)?;
-            Ok(self)
-        }
-
-        /// Listens on an address. Connections are under TLS from their start (RFC 8314, section 3).
-        ///
-        /// # Errors
-        ///
-        /// What the operating system says; nothing listens then.
-        #[cfg(feature = "rustls")]
-        pub fn listen_tls(mut self, address: impl ::std::net::ToSocketAddrs) -> ::std::io::Result<Self> {
-            self.setup.listen(address, $crate::Security::Implicit)?;
-            Ok(self)
-        }
-
-        /// The addresses that are listened on, in the order of the calls.
-        #[must_use]
-        pub fn local_addresses(&self) -> ::std::vec::Vec<::std::net::SocketAddr> {
-            self.setup.local_addresses()
-        }
-
-        /// What stops the server.
-        #[must_use]
-        pub fn shutdown_handle(&self) -> $crate::Shutdown {
-            self.setup.shutdown_handle()
-        }
-    };
+/// Traces that no connection could be accepted. How long to wait before trying again, if it was not the
+/// connection's own fault: descriptors have run out, most likely, and they come back when connections end.
+#[must_use]
+pub fn accept_failed(error: &io::Error) -> Option<Duration> {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+        return None;
+    }
+    tracing::warn!(%error, "cannot accept");
+    Some(ACCEPT_PAUSE)
 }
 
-/// How long an accept that failed is not tried again. Descriptors have run out, most likely: they come back
-/// when connections end.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -12,7 +12,11 @@ mod runtime;
 mod server;
 
 pub use runtime::Smol;
-pub use sansmtp_driver::Shutdown;
+#[cfg(feature = "rustls")]
+pub use sansmtp_driver::Certificates;
+#[cfg(unix)]
+pub use sansmtp_driver::{Inherited, inherited_listeners};
+pub use sansmtp_driver::{Listener, Shutdown};
 pub use server::{Blocking, Server};
 
 /// The README's code, compiled and run.

@@ -2,12 +2,14 @@
 
 use std::future::Future;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Instant;
 
 use async_io::{Async, Timer};
+use sansmtp::Peer;
 use sansmtp_driver::tasks::Runtime;
+use sansmtp_driver::{Listener, Stream};
 use smol::Executor;
 
 /// smol: its global executor, or one of one's own.
@@ -23,19 +25,24 @@ impl Smol {
 }
 
 impl Runtime for Smol {
-    type Listener = Async<TcpListener>;
-    type Stream = Async<TcpStream>;
+    type Listener = Async<Listener>;
+    type Stream = Async<Stream>;
 
-    fn listener(listener: TcpListener) -> io::Result<Self::Listener> {
+    fn listener(listener: Listener) -> io::Result<Self::Listener> {
         Async::new(listener)
     }
 
-    async fn accept(listener: &Self::Listener) -> io::Result<(Self::Stream, SocketAddr)> {
-        listener.accept().await
+    async fn accept(listener: &Self::Listener) -> io::Result<(Self::Stream, Peer)> {
+        let (stream, peer) = listener.read_with(Listener::accept).await?;
+        Ok((Async::new(stream)?, peer))
     }
 
     fn set_nodelay(stream: &Self::Stream, nodelay: bool) -> io::Result<()> {
         stream.get_ref().set_nodelay(nodelay)
+    }
+
+    fn into_std(stream: Self::Stream) -> io::Result<Stream> {
+        stream.into_inner()
     }
 
     fn try_read(stream: &Self::Stream, room: &mut [u8]) -> io::Result<usize> {

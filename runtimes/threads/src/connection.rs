@@ -1,21 +1,25 @@
 //! One connection: octets in, octets out, questions to the handler, and nothing of SMTP.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sansmtp::Handler;
+use sansmtp::{Handler, Peer};
 use sansmtp_driver::{
-    Alive, Conversation, Desk, LINGER, Out, OwnedQuestion, Stages, Step, Unanswered, after, is_nothing_yet, report,
+    Alive, Conversation, Desk, LINGER, Out, OwnedQuestion, Place, Stages, Step, Stream, Unanswered, after,
+    is_nothing_yet, report,
 };
 
 /// A connection's socket, and its [`Line`] while the thread that serves it is blocked.
 pub(crate) struct Seat<H> {
-    peer: SocketAddr,
-    stream: TcpStream,
+    peer: Peer,
+    stream: Stream,
     stages: Arc<Stages>,
     left: Mutex<Left<H>>,
+    /// Free again when no thread is left that has served the connection: a handler's method that does not
+    /// return has one for as long.
+    _place: Place,
 }
 
 /// What a blocked thread has left on its seat.
@@ -48,9 +52,9 @@ pub(crate) struct Turn<H> {
 }
 
 impl<H: Handler> Seat<H> {
-    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, stages: &Arc<Stages>) -> Arc<Self> {
+    pub(crate) fn new(stream: Stream, peer: Peer, place: Place, stages: &Arc<Stages>) -> Arc<Self> {
         let left = Mutex::new(Left { turn: 0, line: None, late_at: None });
-        Arc::new(Self { peer, stream, stages: stages.clone(), left })
+        Arc::new(Self { peer, stream, stages: stages.clone(), left, _place: place })
     }
 
     /// The first turn.
@@ -192,8 +196,8 @@ impl<H: Handler> Turn<H> {
         let ready = if self.seat.stages.ending.is_set() && !knows_of_shutdown {
             false
         } else {
-            match stream.peek(&mut [0]) {
-                Ok(_) => true,
+            match stream.wait_readable() {
+                Ok(()) => true,
                 Err(error) => !is_nothing_yet(&error) && error.kind() != ErrorKind::Interrupted,
             }
         };

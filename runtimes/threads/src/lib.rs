@@ -20,5 +20,9 @@ mod connection;
 mod listener;
 mod server;
 
-pub use sansmtp_driver::Shutdown;
+#[cfg(feature = "rustls")]
+pub use sansmtp_driver::Certificates;
+#[cfg(unix)]
+pub use sansmtp_driver::{Inherited, inherited_listeners};
+pub use sansmtp_driver::{Listener, Shutdown};
 pub use server::Server;

@@ -1,13 +1,12 @@
 //! Listeners, the threads of their connections, and the one that looks after them.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use sansmtp::{Handler, Peer};
-use sansmtp_driver::{Alive, Desk, Security, Setup, Signal, setup_methods};
+use sansmtp_driver::{Alive, Desk, Service, Setup, Signal, Stream, setup_methods};
 
 use crate::connection::{Line, Seat, Turn};
 use crate::listener::Accepting;
@@ -37,30 +36,20 @@ pub struct Server<F> {
     runtime: Threads,
 }
 
-/// How many threads there are, and how large.
+/// How large threads are.
 #[derive(Clone, Copy, Debug)]
 struct Threads {
-    max_connections: usize,
     stack_octets: usize,
 }
 
 impl Default for Threads {
     fn default() -> Self {
-        Self { max_connections: 1000, stack_octets: 256 * 1024 }
+        Self { stack_octets: 256 * 1024 }
     }
 }
 
 impl<F> Server<F> {
     setup_methods!(Handler);
-
-    /// Serves so many connections at a time, each with its thread: 1000 unless changed, at least one.
-    /// Further clients wait until one ends. A method of a handler that never returns keeps its thread for
-    /// good, though its connection ends when the handler's time is up.
-    #[must_use]
-    pub fn max_connections(mut self, connections: usize) -> Self {
-        self.runtime.max_connections = connections.max(1);
-        self
-    }
 
     /// Gives each thread a stack of so many octets: 256 KiB unless changed. The engine needs less than a
     /// tenth of that, TLS some more; the rest is for the handler's methods.
@@ -89,18 +78,20 @@ impl<F> Server<F> {
             return Ok(());
         }
         let stages = setup.stages().clone();
-        let house = Arc::new(House { setup, runtime, seats: Mutex::default(), changed: Condvar::new() });
+        let answer_timeout = listeners.iter().map(|(_, service)| service.config().timeouts().answer).min();
+        let round = (answer_timeout.unwrap_or(MAX_ROUND) / ROUNDS).clamp(MIN_ROUND, MAX_ROUND);
+        let house = Arc::new(House { setup, runtime, round, seats: Mutex::default() });
         let make_handler = Arc::new(Mutex::new(make_handler));
         let alive = Alive::new(&stages);
 
         let mut accepting = Vec::new();
         let mut failed = None;
-        for (listener, security) in listeners {
+        for (listener, service) in listeners {
             // Weak: a thread that cannot be stopped is not to be waited for.
             let (at, make_handler, alive) = (house.clone(), make_handler.clone(), Arc::downgrade(&alive));
             let take = move |stream, peer| {
                 if let Some(alive) = alive.upgrade() {
-                    at.receive(stream, peer, security, &make_handler, alive);
+                    at.receive(stream, peer, &service, &make_handler, alive);
                 }
             };
             match Accepting::start(listener, stages.clone(), take) {
@@ -113,7 +104,6 @@ impl<F> Server<F> {
         }
 
         let grace = house.watch(&stages.requested, Duration::MAX).unwrap_or_default();
-        house.seats_changed();
         accepting.into_iter().for_each(Accepting::stop);
         stages.ending.set(());
         drop(alive);
@@ -131,52 +121,55 @@ impl<F> Server<F> {
 struct House<H> {
     setup: Setup,
     runtime: Threads,
+    /// How often somebody looks after handlers that are late.
+    round: Duration,
     seats: Mutex<Vec<Weak<Seat<H>>>>,
-    /// A seat is free, or none will be any more.
-    changed: Condvar,
 }
 
 impl<H: Handler + 'static> House<H> {
-    /// Gives a connection its thread, when there is room for it.
+    /// Gives a connection its thread, if there is a place for it.
     fn receive<F: Fn(Peer) -> H>(
         self: &Arc<Self>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        security: Security,
+        stream: Stream,
+        peer: Peer,
+        service: &Service,
         make_handler: &Mutex<F>,
         alive: Arc<Alive>,
     ) {
-        let stages = self.setup.stages();
-        let is_full = |seats: &mut Vec<Weak<Seat<H>>>| {
-            seats.retain(|seat| seat.strong_count() > 0);
-            seats.len() >= self.runtime.max_connections && !stages.requested.is_set()
+        let place = match self.setup.admit(service, peer) {
+            Ok(place) => place,
+            Err(refused) => return refused.tell(Ok(stream)),
         };
-        let seat = Seat::new(stream, peer, stages);
-        let seats = self.changed.wait_while(self.seats(), is_full);
-        seats.unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&seat));
-        if stages.requested.is_set() {
-            return;
-        }
         let make = |peer| {
             // If it panicked for another connection, it may still be right for this one.
             let make_handler = make_handler.lock().unwrap_or_else(PoisonError::into_inner);
             let handler = make_handler(peer);
             (handler.hooks(), handler)
         };
-        if let Some((conversation, handler)) = self.setup.open(peer, security, make) {
+        if let Some((conversation, handler)) = self.setup.open(service, peer, make) {
+            let seat = Seat::new(stream, peer, place, self.setup.stages());
+            self.remember(&seat);
             self.serve(&seat, seat.turn(), Line::new(conversation, Desk::new(handler), alive));
         }
-        // It is free again if it got no thread.
-        drop(seat);
-        self.seats_changed();
+    }
+
+    /// Keeps a seat in view, until it is gone.
+    fn remember(&self, seat: &Arc<Seat<H>>) {
+        let mut seats = self.seats();
+        if seats.len() == seats.capacity() {
+            seats.retain(|seat| seat.strong_count() > 0);
+            // As many more come before anybody looks through them again.
+            let left = seats.len();
+            seats.reserve(left + MIN_SEATS);
+        }
+        seats.push(Arc::downgrade(seat));
     }
 
     /// Waits for the signal for so long, and meanwhile has connections go on whose handler is late.
     fn watch<T: Clone>(self: &Arc<Self>, signal: &Signal<T>, limit: Duration) -> Option<T> {
         let begun = Instant::now();
-        let round = (self.setup.config().timeouts().answer / ROUNDS).clamp(MIN_ROUND, MAX_ROUND);
         while let Some(left) = limit.checked_sub(begun.elapsed()) {
-            if let Some(value) = signal.wait_timeout(round.min(left)) {
+            if let Some(value) = signal.wait_timeout(self.round.min(left)) {
                 return Some(value);
             }
             self.go_on_where(|late_at| late_at.is_some_and(|late_at| late_at <= Instant::now()));
@@ -195,24 +188,11 @@ impl<H: Handler + 'static> House<H> {
     }
 
     fn serve(self: &Arc<Self>, seat: &Seat<H>, turn: Turn<H>, line: Box<Line<H>>) {
-        let house = self.clone();
-        let serve = move || {
-            turn.serve(line);
-            drop(turn);
-            house.seats_changed();
-        };
         let thread = thread::Builder::new().name("sansmtp".to_owned()).stack_size(self.runtime.stack_octets);
-        if let Err(error) = thread.spawn(serve) {
+        if let Err(error) = thread.spawn(move || turn.serve(line)) {
             tracing::error!(%error, "cannot start a thread");
             seat.cut_off();
         }
-    }
-
-    /// Has those look again who wait for a seat.
-    fn seats_changed(&self) {
-        // With the lock, nobody is between looking and waiting.
-        let _seats = self.seats();
-        self.changed.notify_all();
     }
 
     fn seats(&self) -> MutexGuard<'_, Vec<Weak<Seat<H>>>> {
@@ -225,3 +205,5 @@ impl<H: Handler + 'static> House<H> {
 const ROUNDS: u32 = 8;
 const MIN_ROUND: Duration = Duration::from_millis(1);
 const MAX_ROUND: Duration = Duration::from_secs(60);
+
+const MIN_SEATS: usize = 64;

@@ -11,6 +11,10 @@
 mod runtime;
 mod server;
 
-pub use runtime::Tokio;
-pub use sansmtp_driver::Shutdown;
+pub use runtime::{Tokio, TokioListener, TokioStream};
+#[cfg(feature = "rustls")]
+pub use sansmtp_driver::Certificates;
+#[cfg(unix)]
+pub use sansmtp_driver::{Inherited, inherited_listeners};
+pub use sansmtp_driver::{Listener, Shutdown};
 pub use server::{Blocking, Server};

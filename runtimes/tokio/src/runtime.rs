@@ -2,12 +2,13 @@
 
 use std::future::{Future, pending};
 use std::io;
-use std::net::SocketAddr;
 use std::time::Instant;
 
+use sansmtp::Peer;
 use sansmtp_driver::tasks::Runtime;
+use sansmtp_driver::{Listener, Stream};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net;
 use tokio::task::{AbortHandle, spawn_blocking};
 
 /// tokio: the runtime that the server is run on.
@@ -15,41 +16,93 @@ use tokio::task::{AbortHandle, spawn_blocking};
 #[non_exhaustive]
 pub struct Tokio;
 
-impl Runtime for Tokio {
-    type Listener = TcpListener;
-    type Stream = TcpStream;
+/// tokio's sockets, as [`Runtime::Listener`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TokioListener {
+    /// For TCP.
+    Tcp(net::TcpListener),
+    /// A unix socket.
+    #[cfg(unix)]
+    Unix(net::UnixListener),
+}
 
-    fn listener(listener: std::net::TcpListener) -> io::Result<Self::Listener> {
+/// tokio's sockets, as [`Runtime::Stream`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TokioStream {
+    /// Over TCP.
+    Tcp(net::TcpStream),
+    /// Over a unix socket.
+    #[cfg(unix)]
+    Unix(net::UnixStream),
+}
+
+/// Does the same with whichever socket it is.
+macro_rules! each {
+    ($stream:expr, $socket:ident => $what:expr) => {
+        match $stream {
+            TokioStream::Tcp($socket) => $what,
+            #[cfg(unix)]
+            TokioStream::Unix($socket) => $what,
+        }
+    };
+}
+
+impl Runtime for Tokio {
+    type Listener = TokioListener;
+    type Stream = TokioStream;
+
+    fn listener(listener: Listener) -> io::Result<Self::Listener> {
         listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener)
+        Ok(match listener {
+            Listener::Tcp(listener) => TokioListener::Tcp(net::TcpListener::from_std(listener)?),
+            #[cfg(unix)]
+            Listener::Unix(listener) => TokioListener::Unix(net::UnixListener::from_std(listener)?),
+        })
     }
 
-    async fn accept(listener: &Self::Listener) -> io::Result<(Self::Stream, SocketAddr)> {
-        listener.accept().await
+    async fn accept(listener: &Self::Listener) -> io::Result<(Self::Stream, Peer)> {
+        Ok(match listener {
+            TokioListener::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                (TokioStream::Tcp(stream), address.into())
+            }
+            #[cfg(unix)]
+            TokioListener::Unix(listener) => (TokioStream::Unix(listener.accept().await?.0), Peer::local()),
+        })
     }
 
     fn set_nodelay(stream: &Self::Stream, nodelay: bool) -> io::Result<()> {
-        stream.set_nodelay(nodelay)
+        match stream {
+            TokioStream::Tcp(stream) => stream.set_nodelay(nodelay),
+            #[cfg(unix)]
+            TokioStream::Unix(_) => Ok(()),
+        }
+    }
+
+    fn into_std(stream: Self::Stream) -> io::Result<Stream> {
+        each!(stream, socket => socket.into_std().map(Stream::from))
     }
 
     fn try_read(stream: &Self::Stream, room: &mut [u8]) -> io::Result<usize> {
-        stream.try_read(room)
+        each!(stream, socket => socket.try_read(room))
     }
 
     fn try_write(stream: &Self::Stream, octets: &[u8]) -> io::Result<usize> {
-        stream.try_write(octets)
+        each!(stream, socket => socket.try_write(octets))
     }
 
     async fn readable(stream: &Self::Stream) -> io::Result<()> {
-        stream.readable().await
+        each!(stream, socket => socket.readable().await)
     }
 
     async fn writable(stream: &Self::Stream) -> io::Result<()> {
-        stream.writable().await
+        each!(stream, socket => socket.writable().await)
     }
 
     async fn close_write(stream: &mut Self::Stream) -> io::Result<()> {
-        stream.shutdown().await
+        each!(stream, socket => socket.shutdown().await)
     }
 
     async fn sleep_until(instant: Instant) {

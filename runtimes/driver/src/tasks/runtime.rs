@@ -2,8 +2,11 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::time::Instant;
+
+use sansmtp::Peer;
+
+use crate::sockets;
 
 /// An asynchronous runtime: sockets, time, tasks, and a pool of threads for what blocks.
 ///
@@ -20,17 +23,25 @@ pub trait Runtime: Send + Sync + 'static {
     /// # Errors
     ///
     /// What the operating system, or the runtime, says.
-    fn listener(listener: TcpListener) -> io::Result<Self::Listener>;
+    fn listener(listener: sockets::Listener) -> io::Result<Self::Listener>;
 
-    /// Waits for the next connection.
-    fn accept(listener: &Self::Listener) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+    /// Waits for the next connection. Over a unix socket, the peer is [local](Peer::local).
+    fn accept(listener: &Self::Listener) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
 
-    /// Sends small segments at once, or waits for more to send (`TCP_NODELAY`).
+    /// Sends small segments at once, or waits for more to send (`TCP_NODELAY`). Unix sockets always do the
+    /// former.
     ///
     /// # Errors
     ///
     /// What the operating system says.
     fn set_nodelay(stream: &Self::Stream, nodelay: bool) -> io::Result<()>;
+
+    /// Gives a connection back to the standard library.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system, or the runtime, says.
+    fn into_std(stream: Self::Stream) -> io::Result<sockets::Stream>;
 
     /// Reads what has come.
     ///

@@ -1,7 +1,7 @@
 //! Listeners, and the tasks of their connections.
 
 use std::io;
-use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use std::time::Duration;
 use sansmtp::{AsyncHandler, Peer};
 
 use super::Runtime;
-use super::combine::{all, first};
+use super::combine::{all, first, yield_now};
 use super::connection;
-use crate::setup::{ACCEPT_PAUSE, Setup};
+use crate::setup::{Setup, accept_failed};
 use crate::signal::{Alive, Stages};
 use crate::time::after;
 
@@ -31,29 +31,45 @@ where
     let alive = Alive::new(&stages);
     let _ends_with_the_future = CutOff(stages.clone());
     let mut accepting = Vec::new();
-    for (listener, security) in listeners {
+    for (listener, service) in listeners {
         let listener = R::listener(listener)?;
         let (setup, make_handler, runtime, alive) = (&setup, &make_handler, &runtime, &alive);
         accepting.push(Box::pin(async move {
-            loop {
-                let (mut stream, address) = accept::<R>(&listener).await;
+            for accepted in 1_u64.. {
+                if accepted % ACCEPTED_IN_A_ROW == 0 {
+                    // A flood of clients would keep the executor to itself.
+                    yield_now().await;
+                }
+                let (mut stream, peer) = accept::<R>(&listener).await;
+                let place = match setup.admit(&service, peer) {
+                    Ok(place) => place,
+                    Err(refused) => {
+                        refused.tell(R::into_std(stream));
+                        continue;
+                    }
+                };
                 let make = |peer| {
                     let handler = make_handler(peer);
                     (handler.hooks(), handler)
                 };
-                let Some((mut conversation, mut handler)) = setup.open(address, security, make) else { continue };
+                let Some((mut conversation, mut handler)) = setup.open(&service, peer, make) else { continue };
                 let (stages, alive) = (setup.stages().clone(), alive.clone());
                 runtime.spawn(async move {
                     {
                         let run = pin!(async {
                             let run = connection::run::<R>(&mut stream, &mut conversation, &mut handler, &stages);
                             if let Err(error) = run.await {
-                                tracing::debug!(peer = %address, %error, "connection lost");
+                                tracing::debug!(%peer, %error, "connection lost");
                             }
                         });
                         first(run, pin!(stages.cut_off.wait())).await;
                     }
-                    drop((stream, conversation, handler));
+                    // A client that comes back at once finds its place free.
+                    drop(place);
+                    drop((stream, conversation));
+                    if catch_unwind(AssertUnwindSafe(|| drop(handler))).is_err() {
+                        tracing::error!(%peer, "the handler panicked");
+                    }
                     drop(alive);
                 });
             }
@@ -87,19 +103,23 @@ impl Drop for CutOff {
 }
 
 /// Accepts the next connection, whatever happens to others.
-async fn accept<R: Runtime>(listener: &R::Listener) -> (R::Stream, SocketAddr) {
+async fn accept<R: Runtime>(listener: &R::Listener) -> (R::Stream, Peer) {
     loop {
         match R::accept(listener).await {
-            Ok((stream, address)) => {
+            Ok((stream, peer)) => {
                 // Where it fails, the peer has gone already.
                 if R::set_nodelay(&stream, true).is_ok() {
-                    return (stream, address);
+                    return (stream, peer);
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept");
-                R::sleep_until(after(ACCEPT_PAUSE)).await;
+                if let Some(pause) = accept_failed(&error) {
+                    R::sleep_until(after(pause)).await;
+                }
             }
         }
     }
 }
+
+/// How many connections a listener accepts before others have their turn.
+const ACCEPTED_IN_A_ROW: u64 = 16;

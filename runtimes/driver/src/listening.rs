@@ -1,0 +1,101 @@
+//! Listeners: opened here, or handed over.
+
+use std::io;
+use std::net::{TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+
+use sansmtp::Config;
+use socket2::SockRef;
+
+use crate::engine::Security;
+use crate::sockets::Listener;
+
+/// What the connections of one listener get.
+#[derive(Debug)]
+pub struct Service {
+    pub(crate) config: Arc<Config>,
+    pub(crate) security: Security,
+    /// It goes when nobody listens any more.
+    #[cfg(unix)]
+    pub(crate) _socket_file: Option<unix::SocketFile>,
+}
+
+impl Service {
+    /// The engine's configuration.
+    #[must_use]
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+}
+
+pub(crate) fn tcp(address: impl ToSocketAddrs) -> io::Result<Listener> {
+    let listener = TcpListener::bind(address)?;
+    // The standard library lets 128 wait; what the system has less, it takes.
+    SockRef::from(&listener).listen(BACKLOG)?;
+    Ok(listener.into())
+}
+
+/// How many clients wait to be accepted. A client too many tries again after a second, then after two, and
+/// so on.
+const BACKLOG: i32 = 4096;
+
+#[cfg(unix)]
+pub(crate) mod unix {
+    //! Unix sockets, and the files by which they are reached.
+
+    use std::fs::{self, Metadata};
+    use std::io::{self, ErrorKind};
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    use std::os::unix::net::UnixListener;
+    use std::path::{Path, PathBuf};
+
+    use socket2::{Domain, SockAddr, Socket, Type};
+
+    use crate::sockets::Listener;
+
+    /// Listens at `path`, also if a server has left its socket's file there.
+    pub(crate) fn listen(path: &Path) -> io::Result<(Listener, SocketFile)> {
+        let listener = match UnixListener::bind(path) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path) => {
+                fs::remove_file(path)?;
+                UnixListener::bind(path)
+            }
+            bound => bound,
+        }?;
+        let file = SocketFile { path: std::path::absolute(path)?, id: id(&fs::symlink_metadata(path)?) };
+        Ok((listener.into(), file))
+    }
+
+    /// Whether there is a socket that nobody listens on.
+    fn is_stale(path: &Path) -> bool {
+        let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+        let connect = || {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            // If too many wait already, neither is this one to wait.
+            socket.set_nonblocking(true)?;
+            socket.connect(&SockAddr::unix(path)?)
+        };
+        is_socket && connect().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    }
+
+    /// The file of a socket, which goes with it.
+    #[derive(Debug)]
+    pub(crate) struct SocketFile {
+        path: PathBuf,
+        id: (u64, u64),
+    }
+
+    impl Drop for SocketFile {
+        fn drop(&mut self) {
+            // Unless somebody else listens there by now.
+            if fs::symlink_metadata(&self.path).is_ok_and(|metadata| id(&metadata) == self.id) {
+                // Where it fails, the next server finds that nobody listens.
+                let _ = fs::remove_file(&self.path);
+            }
+        }
+    }
+
+    fn id(metadata: &Metadata) -> (u64, u64) {
+        (metadata.dev(), metadata.ino())
+    }
+}
