@@ -5,7 +5,14 @@ use std::sync::{Arc, LazyLock};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-pub(crate) static TLS: LazyLock<(Arc<ServerConfig>, Arc<ClientConfig>)> = LazyLock::new(|| {
+pub(crate) static TLS: LazyLock<Ends> = LazyLock::new(make);
+
+/// The same with another certificate.
+pub(crate) static RENEWED: LazyLock<Ends> = LazyLock::new(make);
+
+type Ends = (Arc<ServerConfig>, Arc<ClientConfig>);
+
+fn make() -> Ends {
     let made = rcgen::generate_simple_self_signed(["mx.example.org".to_owned()]).unwrap();
     let certificate: CertificateDer<'static> = made.cert.der().clone();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -24,4 +31,4 @@ pub(crate) static TLS: LazyLock<(Arc<ServerConfig>, Arc<ClientConfig>)> = LazyLo
         .with_root_certificates(roots)
         .with_no_client_auth();
     (Arc::new(server), Arc::new(client))
-});
+}

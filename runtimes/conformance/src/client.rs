@@ -2,9 +2,13 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use sansmtp_driver as driver;
 
 use crate::PATIENCE;
 use crate::certificate::TLS;
@@ -16,9 +20,12 @@ pub(crate) struct Client {
 }
 
 pub(crate) enum Stream {
-    Clear(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Clear(Socket),
+    Tls(Box<StreamOwned<ClientConnection, Socket>>),
 }
+
+/// A socket of the standard library, TCP or unix.
+pub(crate) struct Socket(driver::Stream);
 
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
@@ -26,26 +33,43 @@ impl Client {
     }
 
     pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        Self::over(TcpStream::connect(address)?)
+    }
+
+    pub(crate) fn local(path: &Path) -> Self {
+        Self::over(UnixStream::connect(path).unwrap()).unwrap()
+    }
+
+    pub(crate) fn over(stream: impl Into<driver::Stream>) -> io::Result<Self> {
+        let stream = stream.into();
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream: Stream::Clear(stream), received: Vec::new() })
+        Ok(Self { stream: Stream::Clear(Socket(stream)), received: Vec::new() })
     }
 
     /// Begins a TLS handshake with the next read or write.
     pub(crate) fn under_tls(self) -> Self {
+        self.under_tls_trusting(&TLS.1)
+    }
+
+    pub(crate) fn under_tls_trusting(self, config: &Arc<ClientConfig>) -> Self {
         let Stream::Clear(stream) = self.stream else { panic!("under TLS already") };
         let name = ServerName::try_from("mx.example.org").unwrap();
-        let tls = ClientConnection::new(TLS.1.clone(), name).unwrap();
+        let tls = ClientConnection::new(Arc::clone(config), name).unwrap();
         Self { stream: Stream::Tls(Box::new(StreamOwned::new(tls, stream))), received: Vec::new() }
     }
 
-    pub(crate) fn socket(&self) -> &TcpStream {
+    pub(crate) fn transport(&self) -> &driver::Stream {
         match &self.stream {
-            Stream::Clear(stream) => stream,
-            Stream::Tls(tls) => &tls.sock,
+            Stream::Clear(socket) => &socket.0,
+            Stream::Tls(tls) => &tls.sock.0,
         }
+    }
+
+    pub(crate) fn socket(&self) -> &TcpStream {
+        let driver::Stream::Tcp(stream) = self.transport() else { panic!("not over TCP") };
+        stream
     }
 
     pub(crate) fn say(&mut self, text: impl AsRef<[u8]>) {
@@ -59,6 +83,14 @@ impl Client {
                 tls.write_all(text.as_ref())?;
                 tls.flush()
             }
+        }
+    }
+
+    /// Writes as much as the kernel takes. Under TLS, some is kept to be written with the next write.
+    pub(crate) fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        match &mut self.stream {
+            Stream::Clear(stream) => stream.write(text),
+            Stream::Tls(tls) => tls.write(text),
         }
     }
 
@@ -125,13 +157,29 @@ impl Client {
             tls.conn.send_close_notify();
             tls.flush().unwrap();
         }
-        self.socket().shutdown(Shutdown::Write).unwrap();
+        self.transport().shutdown(Shutdown::Write).unwrap();
     }
 
     /// Resets the connection: that is what closing a socket is when there is something unread in it.
     pub(crate) fn reset(self) {
         assert_ne!(self.socket().peek(&mut [0]).unwrap(), 0, "closed already");
         drop(self);
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        (&self.0).read(room)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        (&self.0).write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -106,6 +106,83 @@ pub fn silence_ends_in_421<K: Kind>() {
     assert_eq!(client.rest(), "");
 }
 
+/// One octet after the other, never so late that it is silent.
+fn drip(client: &mut Client, octets: &[u8]) -> String {
+    client.transport().set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+    let begun = Instant::now();
+    for octet in octets.iter().cycle() {
+        assert!(begun.elapsed() < PATIENCE);
+        // When it has been cut off, there may be nobody to say it to.
+        let _ = client.try_say([*octet]);
+        match client.read() {
+            Ok(0) => break,
+            Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+            _ => {}
+        }
+    }
+    String::from_utf8_lossy(&client.received).into_owned()
+}
+
+/// Nor does it help to go on without an end: a command, a message and a handshake have their time.
+pub fn a_client_that_drips_is_cut_off<K: Kind>() {
+    let timeouts =
+        Timeouts { command: Duration::from_millis(100), message: Duration::from_millis(100), ..Timeouts::default() };
+    let server = Running::start::<K>(|config| config.timeouts(timeouts));
+    for tls in [false, true] {
+        let mut client = server.connect_silently(tls);
+        client.reply();
+        assert!(drip(&mut client, b"x").starts_with("421 4.4.2 "));
+        let mut client = server.connect_silently(tls);
+        client.reply();
+        client.say("EHLO c\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n");
+        while !client.reply().starts_with("354 ") {}
+        assert!(drip(&mut client, b"xyz\r\n").starts_with("421 4.4.2 "));
+        server.seen.wait_for("Aborted { reason: Timeout");
+    }
+    // The head of a record of 64 octets, and what could be a ClientHello of them.
+    let mut client = Client::new(server.tls);
+    client.say([22, 3, 1, 0, 64, 1, 0, 0, 60]);
+    assert!(!drip(&mut client, &[0]).contains("421"));
+    server.seen.wait_until_all_have_gone();
+}
+
+/// What a handler has not taken stays with the client.
+pub fn a_slow_handler_closes_the_window<K: Kind>() {
+    let limits = Limits { max_message_octets: u64::MAX, ..Limits::default() };
+    for tls in [false, true] {
+        let server = Running::start::<K>(|config| config.limits(limits));
+        let mut client = server.connect_by(tls);
+        client.begin_message();
+        client.say("BLOCK\r\n");
+        let lines = "z".repeat(62) + "\r\n";
+        let (group, mut written) = (lines.repeat(1024), 0);
+        // Under TLS, a write that cannot go on reads.
+        let set_timeouts = |client: &Client, timeout| {
+            client.transport().set_write_timeout(timeout).and(client.transport().set_read_timeout(timeout)).unwrap();
+        };
+        set_timeouts(&client, Some(Duration::from_millis(500)));
+        let error = loop {
+            assert!(written < WINDOW, "{written} octets, and nobody has taken any");
+            match client.write(group.get(written % 64..).unwrap().as_bytes()) {
+                Ok(octets) => written += octets,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error:?}");
+        println!("TLS {tls}: {written} octets until the window is closed");
+        server.seen.wait_for("content blocks");
+        server.seen.release();
+        set_timeouts(&client, Some(PATIENCE));
+        client.say(lines.get(written % 64..).unwrap().to_owned() + ".\r\n");
+        assert!(client.reply().starts_with("250 2.0.0 "));
+        let message = server.seen.messages.lock().unwrap().pop().unwrap();
+        assert_eq!(message.len(), 7 + written + 64 - written % 64);
+    }
+}
+
+/// More than the kernel's buffers on both sides, and the connection's own.
+const WINDOW: usize = 64 << 20;
+
 /// It would keep what is to be written in memory.
 pub fn a_client_that_does_not_read_is_dropped<K: Kind>() {
     let timeouts = Timeouts { write: Duration::from_millis(100), ..Timeouts::default() };
@@ -130,7 +207,7 @@ pub fn a_client_that_does_not_read_is_dropped<K: Kind>() {
 
 /// Writes commands forever, and reads what comes, on two threads.
 fn pour(client: Client, what: &'static str) -> [JoinHandle<()>; 2] {
-    let Stream::Clear(mut reader) = client.stream else { panic!("in the clear") };
+    let mut reader = client.socket().try_clone().unwrap();
     let mut writer = reader.try_clone().unwrap();
     let reading = thread::spawn(move || {
         let mut buffer = [0; 64 * 1024];

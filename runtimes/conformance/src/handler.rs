@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, ThreadId};
 
 use sansmtp::{
-    Aborted, AsyncHandler, AuthRequest, AuthResult, Envelope, Event, Handler, Hooks, Path, Session, Verdict,
+    Aborted, AsyncHandler, AuthRequest, AuthResult, Envelope, Event, Handler, Hooks, Path, Peer, Session, Verdict,
 };
 use sansmtp_driver::Signal;
 
@@ -18,11 +18,17 @@ pub struct Seen {
     pub(crate) messages: Mutex<Vec<Vec<u8>>>,
     pub(crate) threads: Mutex<Vec<ThreadId>>,
     pub(crate) handlers: AtomicUsize,
+    /// For whom handlers were made.
+    pub(crate) peers: Mutex<Vec<Peer>>,
     released: Signal<()>,
     changed: Condvar,
 }
 
 impl Seen {
+    pub(crate) fn made(&self, peer: Peer) {
+        self.peers.lock().unwrap().push(peer);
+    }
+
     fn note(&self, what: impl Into<String>) {
         self.threads.lock().unwrap().push(thread::current().id());
         self.log.lock().unwrap().push(what.into());

@@ -23,8 +23,10 @@
 mod certificate;
 mod client;
 pub mod clients;
+pub mod connections;
 mod handler;
 pub mod handlers;
+pub mod listeners;
 mod server;
 pub mod sessions;
 pub mod shutdown;
@@ -32,7 +34,7 @@ pub mod shutdown;
 use std::time::Duration;
 
 pub use handler::{Scripted, Seen, Waits};
-pub use server::{AsyncRuntime, Blocking, Kind, Plan, Runtime, Started, Waiting};
+pub use server::{AsyncRuntime, Blocking, Kind, Plan, Runtime, Started, Waiting, another};
 
 /// How long a test waits for what should come at once.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -71,9 +73,29 @@ macro_rules! conformance {
             a_reset_at_any_step_harms_nobody_else,
             an_exchange_that_ends_in_a_reset_is_reported_too,
             silence_ends_in_421,
+            a_client_that_drips_is_cut_off,
+            a_slow_handler_closes_the_window,
             a_client_that_does_not_read_is_dropped,
             a_client_that_never_pauses_keeps_nobody_else_waiting,
             a_client_that_goes_on_after_the_end_is_not_listened_to_for_long,
+        );
+        $crate::tests!($kind, listeners:
+            each_listener_has_its_configuration,
+            every_listener_that_offers_tls_needs_a_tls_configuration,
+            a_unix_socket_is_a_listener_like_any_other,
+            a_stale_unix_socket_is_replaced,
+            listeners_are_handed_over,
+            certificates_are_renewed_while_the_server_runs,
+        );
+        $crate::tests!($kind, connections:
+            who_is_too_many_is_turned_away,
+            who_is_too_many_from_one_address_is_turned_away,
+            the_clients_of_a_proxy_are_not_counted_as_one,
+            a_place_is_free_again_after_a_panic,
+        );
+        $crate::tests_in_processes!($kind, connections:
+            descriptors_run_out_and_come_back,
+            ten_thousand_connects_at_once,
         );
         $crate::tests!($kind, shutdown:
             a_shutdown_lets_everybody_finish,
@@ -111,6 +133,23 @@ macro_rules! tests {
             #[test]
             fn $test() {
                 $crate::$module::$test::<$kind>();
+            }
+        )*
+    };
+}
+
+/// The same for cases that start themselves again in other processes, and so need to know what they are called.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! tests_in_processes {
+    ($kind:ty, $module:ident: $($test:ident,)*) => {
+        $(
+            #[test]
+            fn $test() {
+                let path = concat!(module_path!(), "::", stringify!($test));
+                // The harness names a test without its crate.
+                let (_, test) = path.split_once("::").unwrap();
+                $crate::$module::$test::<$kind>(test);
             }
         )*
     };

@@ -3,13 +3,14 @@
 use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use sansmtp::{AsyncHandler, Auth, Config, ConfigBuilder, Handler, Peer};
-use sansmtp_driver::Shutdown;
+use sansmtp_driver::{Certificates, Listener, Shutdown};
 
 use crate::certificate::TLS;
 use crate::client::Client;
@@ -26,6 +27,44 @@ pub struct Plan {
     pub clear: SocketAddr,
     /// Where it listens with TLS from the first octet, if it does.
     pub implicit: Option<SocketAddr>,
+    /// Where it listens for other processes of this machine, if it does.
+    pub unix: Option<PathBuf>,
+    /// Sockets that are handed over to it, and whether they are for TLS from the first octet.
+    pub handed_over: Vec<(Arc<Listener>, bool)>,
+    /// The configuration of one listener more, if there is one.
+    pub other: Option<Arc<Config>>,
+    /// How many connections there may be.
+    pub max_connections: Option<usize>,
+    /// How many there may be from one address.
+    pub max_connections_per_address: Option<usize>,
+}
+
+impl Plan {
+    pub(crate) fn new(config: Arc<Config>) -> Self {
+        Self {
+            config,
+            tls: None,
+            clear: ANY_PORT,
+            implicit: None,
+            unix: None,
+            handed_over: Vec::new(),
+            other: None,
+            max_connections: None,
+            max_connections_per_address: None,
+        }
+    }
+}
+
+/// Another descriptor of the same socket.
+///
+/// # Errors
+///
+/// What the operating system says.
+pub fn another(listener: &Listener) -> io::Result<Listener> {
+    Ok(match listener {
+        Listener::Tcp(listener) => listener.try_clone()?.into(),
+        Listener::Unix(listener) => listener.try_clone()?.into(),
+    })
 }
 
 /// Sets up a `Server` as a [`Plan`] says. An `io::Result`.
@@ -36,10 +75,30 @@ macro_rules! set_up {
         if let Some(tls) = &plan.tls {
             server = server.tls(tls.clone());
         }
-        server.listen(plan.clear).and_then(|server| match plan.implicit {
-            Some(address) => server.listen_tls(address),
-            None => Ok(server),
-        })
+        if let Some(connections) = plan.max_connections {
+            server = server.max_connections(connections);
+        }
+        if let Some(connections) = plan.max_connections_per_address {
+            server = server.max_connections_per_address(connections);
+        }
+        let set_up = || {
+            server = server.listen(plan.clear)?;
+            if let Some(address) = plan.implicit {
+                server = server.listen_tls(address)?;
+            }
+            if let Some(path) = &plan.unix {
+                server = server.listen_unix(path)?;
+            }
+            for (listener, tls) in &plan.handed_over {
+                let listener = $crate::another(listener)?;
+                server = if *tls { server.listener_tls(listener) } else { server.listener(listener) };
+            }
+            if let Some(config) = &plan.other {
+                server = server.config(config.clone()).listen("127.0.0.1:0")?;
+            }
+            ::std::io::Result::Ok(server)
+        };
+        set_up()
     }};
 }
 
@@ -48,6 +107,7 @@ macro_rules! set_up {
 pub struct Started {
     addresses: Vec<SocketAddr>,
     shutdown: Shutdown,
+    certificates: Certificates,
     thread: JoinHandle<io::Result<()>>,
 }
 
@@ -57,9 +117,10 @@ impl Started {
     pub fn new(
         addresses: Vec<SocketAddr>,
         shutdown: Shutdown,
+        certificates: Certificates,
         run: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> Self {
-        Self { addresses, shutdown, thread: thread::spawn(run) }
+        Self { addresses, shutdown, certificates, thread: thread::spawn(run) }
     }
 }
 
@@ -132,16 +193,32 @@ impl<R: AsyncRuntime> Kind for Waiting<R> {
 pub(crate) struct Running {
     pub(crate) clear: SocketAddr,
     pub(crate) tls: SocketAddr,
+    /// Of the listeners after these.
+    pub(crate) others: Vec<SocketAddr>,
     pub(crate) seen: Arc<Seen>,
+    pub(crate) certificates: Certificates,
     pub(crate) shutdown: Shutdown,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Running {
     pub(crate) fn start<K: Kind>(change: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Self {
+        Self::start_like::<K>(change, |_| {})
+    }
+
+    /// Not only with a configuration changed.
+    pub(crate) fn start_like<K: Kind>(
+        change: impl FnOnce(ConfigBuilder) -> ConfigBuilder,
+        change_plan: impl FnOnce(&mut Plan),
+    ) -> Self {
         let seen = Arc::new(Seen::default());
         let handlers = Arc::clone(&seen);
-        Self::start_with::<K, _>(change, seen, move |_| Play::new(&handlers))
+        let mut plan = usual_plan(change);
+        change_plan(&mut plan);
+        Self::start_plan::<K, _>(&plan, seen, move |peer| {
+            handlers.made(peer);
+            Play::new(&handlers)
+        })
     }
 
     pub(crate) fn start_with<K: Kind, H: Scripted + Sync + 'static>(
@@ -149,17 +226,18 @@ impl Running {
         seen: Arc<Seen>,
         make_handler: impl Fn(Peer) -> H + Send + Sync + 'static,
     ) -> Self {
-        let auth = Auth::new().require_tls(false).pause(Duration::from_millis(1), Duration::from_millis(1));
-        let builder = Config::builder("mx.example.org").auth(auth).starttls(true);
-        let plan = Plan {
-            config: change(builder).build().unwrap(),
-            tls: Some(TLS.0.clone()),
-            clear: ANY_PORT,
-            implicit: Some(ANY_PORT),
-        };
-        let started = K::start(&plan, make_handler).unwrap();
-        let &[clear, tls] = &started.addresses[..] else { panic!("two listeners") };
-        Self { clear, tls, seen, shutdown: started.shutdown, thread: Some(started.thread) }
+        Self::start_plan::<K, _>(&usual_plan(change), seen, make_handler)
+    }
+
+    pub(crate) fn start_plan<K: Kind, H: Scripted + Sync + 'static>(
+        plan: &Plan,
+        seen: Arc<Seen>,
+        make_handler: impl Fn(Peer) -> H + Send + Sync + 'static,
+    ) -> Self {
+        let Started { addresses, shutdown, certificates, thread } = K::start(plan, make_handler).unwrap();
+        let &[clear, tls, ref others @ ..] = &addresses[..] else { panic!("two listeners") };
+        let others = others.to_vec();
+        Self { clear, tls, others, seen, shutdown, certificates, thread: Some(thread) }
     }
 
     pub(crate) fn connect(&self) -> Client {
@@ -208,6 +286,13 @@ impl Drop for Running {
             self.join();
         }
     }
+}
+
+pub(crate) fn usual_plan(change: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Plan {
+    let auth = Auth::new().require_tls(false).pause(Duration::from_millis(1), Duration::from_millis(1));
+    let builder = Config::builder("mx.example.org").auth(auth).starttls(true);
+    let config = change(builder).build().unwrap();
+    Plan { tls: Some(TLS.0.clone()), implicit: Some(ANY_PORT), ..Plan::new(config) }
 }
 
 /// Starts a server of which only it is of interest how it fails.

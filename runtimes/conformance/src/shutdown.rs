@@ -141,7 +141,7 @@ pub fn cut_off_under_load_nothing_acknowledged_is_lost<K: Kind>() {
 
 fn plan(starttls: bool) -> Plan {
     let config = Config::builder("mx.example.org").starttls(starttls).build().unwrap();
-    Plan { config, tls: None, clear: ANY_PORT, implicit: None }
+    Plan::new(config)
 }
 
 /// The request is not lost.

@@ -28,7 +28,7 @@ impl AsyncRuntime for Smol {
     ) -> io::Result<Started> {
         let executor = Arc::new(Executor::new());
         let server = set_up!(Server::new(plan.config.clone(), make_handler).executor(executor.clone()), plan)?;
-        Ok(Started::new(server.local_addresses(), server.shutdown_handle(), move || {
+        Ok(Started::new(server.local_addresses(), server.shutdown_handle(), server.tls_handle(), move || {
             smol::block_on(executor.run(server.run()))
         }))
     }

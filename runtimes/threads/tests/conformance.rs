@@ -18,7 +18,7 @@ impl Runtime for Threads {
         make_handler: impl Fn(Peer) -> H + Send + Sync + 'static,
     ) -> io::Result<Started> {
         let server = set_up!(Server::new(plan.config.clone(), make_handler), plan)?;
-        Ok(Started::new(server.local_addresses(), server.shutdown_handle(), || server.run()))
+        Ok(Started::new(server.local_addresses(), server.shutdown_handle(), server.tls_handle(), || server.run()))
     }
 }
 

@@ -25,7 +25,7 @@ impl AsyncRuntime for Tokio {
         make_handler: impl Fn(Peer) -> H + Send + Sync + 'static,
     ) -> io::Result<Started> {
         let server = set_up!(Server::new(plan.config.clone(), make_handler), plan)?;
-        Ok(Started::new(server.local_addresses(), server.shutdown_handle(), || {
+        Ok(Started::new(server.local_addresses(), server.shutdown_handle(), server.tls_handle(), || {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let result = runtime.block_on(server.run());
             // A blocking handler that never returns is not waited for.
