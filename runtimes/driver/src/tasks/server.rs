@@ -1,7 +1,6 @@
 //! Listeners, and the tasks of their connections.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,10 +65,7 @@ where
                     }
                     // A client that comes back at once finds its place free.
                     drop(place);
-                    drop((stream, conversation));
-                    if catch_unwind(AssertUnwindSafe(|| drop(handler))).is_err() {
-                        tracing::error!(%peer, "the handler panicked");
-                    }
+                    drop((stream, conversation, handler));
                     drop(alive);
                 });
             }
