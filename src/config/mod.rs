@@ -1,13 +1,21 @@
 //! The configuration: built once, checked once, shared by every connection of a listener.
 
+mod entropy;
+mod error;
+mod hooks;
+mod limits;
+
+pub(crate) use entropy::Entropy;
+pub use entropy::NoEntropy;
+pub use error::ConfigError;
+pub use hooks::Hooks;
+pub use limits::{Limits, Newlines, Quirks, Timeouts};
+
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::fmt;
-use core::ops::BitOr;
-use core::time::Duration;
 
-use crate::auth::{Auth, MechanismName, Unusable};
+use crate::auth::{Auth, Unusable};
 use crate::command::path::is_domain_or_literal;
 use crate::ehlo::{EhloReplies, Listing};
 use crate::extensions::Extensions;
@@ -197,7 +205,7 @@ impl ConfigBuilder {
     ///
     /// A fixed one makes a whole exchange repeatable, in tests.
     pub fn entropy(mut self, fill: impl Fn(&mut [u8]) -> bool + Send + Sync + 'static) -> Self {
-        self.entropy = Entropy { fill: Arc::new(fill) };
+        self.entropy = Entropy::new(fill);
         self
     }
 
@@ -347,268 +355,6 @@ impl ConfigBuilder {
             proxy: self.proxy,
             xclient: self.xclient,
         }))
-    }
-}
-
-/// Where random octets come from.
-#[derive(Clone)]
-pub(crate) struct Entropy {
-    fill: Arc<Fill>,
-}
-
-type Fill = dyn Fn(&mut [u8]) -> bool + Send + Sync;
-
-impl Entropy {
-    pub(crate) fn fill(&self, octets: &mut [u8]) -> Result<(), NoEntropy> {
-        if (self.fill)(octets) { Ok(()) } else { Err(NoEntropy) }
-    }
-}
-
-impl Default for Entropy {
-    fn default() -> Self {
-        #[cfg(feature = "std")]
-        let fill = |octets: &mut [u8]| getrandom::fill(octets).is_ok();
-        #[cfg(not(feature = "std"))]
-        let fill = |_: &mut [u8]| false;
-        Self { fill: Arc::new(fill) }
-    }
-}
-
-impl fmt::Debug for Entropy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Entropy")
-    }
-}
-
-/// The entropy function gave nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoEntropy;
-
-impl fmt::Display for NoEntropy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no random octets are to be had")
-    }
-}
-
-impl core::error::Error for NoEntropy {}
-
-/// Why a configuration cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The host name is neither a domain nor an address literal.
-    Hostname,
-    /// The banner holds something other than printable ASCII, or makes the greeting too long.
-    Banner,
-    /// A mechanism has a name that RFC 4422 does not allow.
-    MechanismName(MechanismName),
-    /// A policy names a mechanism that is not offered.
-    PolicyForNothing(MechanismName),
-    /// There are more than 32 mechanisms.
-    TooManyMechanisms,
-    /// A mechanism needs random octets, and the entropy function gives none.
-    NoEntropy,
-    /// Every mechanism is excluded: AUTH could never be offered.
-    NoMechanism,
-    /// BINARYMIME is for BDAT, which CHUNKING offers.
-    BinaryMimeWithoutChunking,
-    /// FUTURERELEASE holds for 1 to 999,999,999 seconds, until a time in UTC.
-    FutureRelease,
-    /// AUTH requires TLS, and there is none: AUTH could never be offered.
-    AuthNeedsTls,
-    /// Authentication is required, and AUTH is not configured: no mail could ever be sent.
-    AuthRequiredButAbsent,
-    /// TLS is required, and there is none.
-    TlsRequiredButImpossible,
-    /// A limit or timeout of zero would refuse everything.
-    ZeroLimit(&'static str),
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hostname => f.write_str("hostname: neither a domain nor an address literal"),
-            Self::Banner => f.write_str("banner: not printable ASCII, or too long for a greeting of 512 octets"),
-            Self::MechanismName(name) => {
-                write!(f, "auth: {name:?} is no mechanism name (1 to 20 of A-Z, 0-9, hyphen, underscore)")
-            }
-            Self::PolicyForNothing(name) => {
-                write!(f, "auth: a policy is for {name:?}, which is not among the mechanisms")
-            }
-            Self::TooManyMechanisms => f.write_str("auth: there are more than 32 mechanisms"),
-            Self::NoEntropy => f.write_str("entropy: none is to be had, and a mechanism of auth needs it"),
-            Self::NoMechanism => f.write_str("auth: no mechanism is left, so AUTH could never be offered"),
-            Self::BinaryMimeWithoutChunking => f.write_str("extensions: binarymime needs chunking"),
-            Self::FutureRelease => f.write_str(
-                "extensions: future_release takes 1 to 999999999 seconds and a time such as 2030-01-01T00:00:00Z",
-            ),
-            Self::AuthNeedsTls => f.write_str(
-                "auth: require_tls holds, but neither starttls nor implicit_tls is set, so AUTH could never be offered",
-            ),
-            Self::AuthRequiredButAbsent => f.write_str("auth_required: needs auth to be configured"),
-            Self::TlsRequiredButImpossible => f.write_str("tls_required: needs starttls or implicit_tls"),
-            Self::ZeroLimit(name) => write!(f, "{name}: must not be zero"),
-        }
-    }
-}
-
-impl core::error::Error for ConfigError {}
-
-/// Sizes and counts that a connection cannot exceed.
-///
-/// Command lines have RFC 5321's 512 octets, and what extensions add to them: 26 for SIZE, 17 for
-/// 8BITMIME, 500 for AUTH, 10 for SMTPUTF8 on MAIL, and what each of [`Extensions`] adds; 12,288 for AUTH commands and SASL responses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// The size of a message in octets, after transparency (RFC 1870): 32 MiB unless changed.
-    pub max_message_octets: u64,
-    /// The length of a line of content in octets, CRLF included. RFC 5321, section 4.5.3.1.6 asks for at
-    /// least 1,000; much mail in the wild has longer ones, so it is 65,536 unless changed.
-    pub max_content_line_octets: usize,
-    /// Forward-paths in a transaction: 1,000 unless changed; RFC 5321, section 4.5.3.1.8 asks for at
-    /// least 100.
-    pub max_recipients: usize,
-    /// Commands in a row that are not recognised, after which the connection is closed: 10 unless
-    /// changed.
-    pub max_unrecognized_commands: u32,
-    /// Commands on a connection, SASL responses and chunks not counted, after which it is closed with
-    /// `421 4.7.0`: no limit unless changed.
-    pub max_commands: Option<u32>,
-    /// Replies with 4xx and 5xx on a connection, those to refused credentials not counted, after which it
-    /// is closed with `421 4.7.0`: 100 unless changed. Whoever tries out addresses gets no further.
-    pub max_errors: Option<u32>,
-    /// Mail transactions on a connection, of which one more is refused with `421 4.7.0`: no limit unless
-    /// changed.
-    pub max_transactions: Option<u32>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_message_octets: 32 << 20,
-            max_content_line_octets: 65_536,
-            max_recipients: 1_000,
-            max_unrecognized_commands: 10,
-            max_commands: None,
-            max_errors: Some(100),
-            max_transactions: None,
-        }
-    }
-}
-
-/// How long the engine waits (RFC 5321, section 4.5.3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// For a whole command line, SASL response or TLS handshake, however many reads it takes: five
-    /// minutes unless changed (section 4.5.3.2.7).
-    pub command: Duration,
-    /// For more content, from one piece to the next: five minutes unless changed.
-    pub content: Duration,
-    /// For the embedder's answer: five minutes unless changed.
-    pub answer: Duration,
-    /// For the peer to take what is written to it: five minutes unless changed.
-    pub write: Duration,
-    /// For the whole content of a message, however it trickles in: an hour unless changed. A message of
-    /// the largest size must be able to come in that time.
-    pub message: Duration,
-    /// For the whole connection: no limit unless changed. When it has passed, what is in progress ends as
-    /// by a timeout of its own.
-    pub session: Option<Duration>,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        let five_minutes = Duration::from_secs(300);
-        Self {
-            command: five_minutes,
-            content: five_minutes,
-            answer: five_minutes,
-            write: five_minutes,
-            message: Duration::from_secs(3600),
-            session: None,
-        }
-    }
-}
-
-/// What to do with line ends in the content that are not CRLF. In a command or a SASL response they are
-/// always refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Newlines {
-    /// Refuses content that holds one with `554 5.6.11`, once it has ended. What SMTP smuggling needs is
-    /// a server that does anything else.
-    #[default]
-    Refuse,
-    /// For old senders: a bare CR or LF is handed on as CRLF. It never ends the content, and a dot behind
-    /// it is no more than a dot.
-    Convert,
-}
-
-/// Bends of the RFCs for clients that need them. All off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "independent switches, each with its own name")]
-pub struct Quirks {
-    /// Lists the mechanisms a second time as `250-AUTH=…`, for Outlook Express and its age.
-    pub auth_equals_line: bool,
-    /// Takes AUTH after HELO, for printers and scanners that skip EHLO.
-    pub auth_after_helo: bool,
-    /// Takes `MAIL FROM: <path>` and `RCPT TO: <path>`, with spaces behind the colon.
-    pub space_after_colon: bool,
-    /// Takes paths without angle brackets.
-    pub bare_paths: bool,
-}
-
-/// The hooks that a connection asks. A hook that is not asked has its default answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hooks(u16);
-
-impl Hooks {
-    /// No hook.
-    pub const NONE: Self = Self(0);
-    /// Before the greeting; by default the client is greeted with 220.
-    pub const CONNECT: Self = Self(1);
-    /// HELO and EHLO; by default `250`.
-    pub const HELLO: Self = Self(1 << 1);
-    /// MAIL; by default `250 2.1.0`.
-    pub const MAIL: Self = Self(1 << 2);
-    /// RCPT; by default `250 2.1.5`.
-    pub const RCPT: Self = Self(1 << 3);
-    /// DATA, before the content; by default 354.
-    pub const DATA: Self = Self(1 << 4);
-    /// The end of a message; by default `451 4.3.5`, as the engine itself keeps no message.
-    pub const MESSAGE: Self = Self(1 << 5);
-    /// RSET; by default `250 2.0.0`. The transaction is gone whatever is answered.
-    pub const RSET: Self = Self(1 << 6);
-    /// NOOP; by default `250 2.0.0`.
-    pub const NOOP: Self = Self(1 << 7);
-    /// VRFY; by default `252 2.5.0`.
-    pub const VRFY: Self = Self(1 << 8);
-    /// EXPN; by default `502 5.5.1`.
-    pub const EXPN: Self = Self(1 << 9);
-    /// Commands that the engine does not know; by default `500 5.5.1`.
-    pub const UNKNOWN: Self = Self(1 << 10);
-    /// QUIT; by default `221 2.0.0`. The connection closes whatever is answered.
-    pub const QUIT: Self = Self(1 << 11);
-    /// Every hook.
-    pub const ALL: Self = Self((1 << 12) - 1);
-
-    /// Whether every hook of `other` is among these.
-    #[must_use]
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// These hooks and those of `other`, in constants.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-impl BitOr for Hooks {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        self.union(other)
     }
 }
 

@@ -1,0 +1,106 @@
+//! Limits and timeouts, and how far the RFCs are bent.
+
+use core::time::Duration;
+
+/// Sizes and counts that a connection cannot exceed.
+///
+/// Command lines have RFC 5321's 512 octets, and what extensions add to them: 26 for SIZE, 17 for
+/// 8BITMIME, 500 for AUTH, 10 for SMTPUTF8 on MAIL, and what each of [`Extensions`] adds; 12,288 for AUTH commands and SASL responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The size of a message in octets, after transparency (RFC 1870): 32 MiB unless changed.
+    pub max_message_octets: u64,
+    /// The length of a line of content in octets, CRLF included. RFC 5321, section 4.5.3.1.6 asks for at
+    /// least 1,000; much mail in the wild has longer ones, so it is 65,536 unless changed.
+    pub max_content_line_octets: usize,
+    /// Forward-paths in a transaction: 1,000 unless changed; RFC 5321, section 4.5.3.1.8 asks for at
+    /// least 100.
+    pub max_recipients: usize,
+    /// Commands in a row that are not recognised, after which the connection is closed: 10 unless
+    /// changed.
+    pub max_unrecognized_commands: u32,
+    /// Commands on a connection, SASL responses and chunks not counted, after which it is closed with
+    /// `421 4.7.0`: no limit unless changed.
+    pub max_commands: Option<u32>,
+    /// Replies with 4xx and 5xx on a connection, those to refused credentials not counted, after which it
+    /// is closed with `421 4.7.0`: 100 unless changed. Whoever tries out addresses gets no further.
+    pub max_errors: Option<u32>,
+    /// Mail transactions on a connection, of which one more is refused with `421 4.7.0`: no limit unless
+    /// changed.
+    pub max_transactions: Option<u32>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message_octets: 32 << 20,
+            max_content_line_octets: 65_536,
+            max_recipients: 1_000,
+            max_unrecognized_commands: 10,
+            max_commands: None,
+            max_errors: Some(100),
+            max_transactions: None,
+        }
+    }
+}
+
+/// How long the engine waits (RFC 5321, section 4.5.3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a whole command line, SASL response or TLS handshake, however many reads it takes: five
+    /// minutes unless changed (section 4.5.3.2.7).
+    pub command: Duration,
+    /// For more content, from one piece to the next: five minutes unless changed.
+    pub content: Duration,
+    /// For the embedder's answer: five minutes unless changed.
+    pub answer: Duration,
+    /// For the peer to take what is written to it: five minutes unless changed.
+    pub write: Duration,
+    /// For the whole content of a message, however it trickles in: an hour unless changed. A message of
+    /// the largest size must be able to come in that time.
+    pub message: Duration,
+    /// For the whole connection: no limit unless changed. When it has passed, what is in progress ends as
+    /// by a timeout of its own.
+    pub session: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let five_minutes = Duration::from_secs(300);
+        Self {
+            command: five_minutes,
+            content: five_minutes,
+            answer: five_minutes,
+            write: five_minutes,
+            message: Duration::from_secs(3600),
+            session: None,
+        }
+    }
+}
+
+/// What to do with line ends in the content that are not CRLF. In a command or a SASL response they are
+/// always refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Newlines {
+    /// Refuses content that holds one with `554 5.6.11`, once it has ended. What SMTP smuggling needs is
+    /// a server that does anything else.
+    #[default]
+    Refuse,
+    /// For old senders: a bare CR or LF is handed on as CRLF. It never ends the content, and a dot behind
+    /// it is no more than a dot.
+    Convert,
+}
+
+/// Bends of the RFCs for clients that need them. All off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, each with its own name")]
+pub struct Quirks {
+    /// Lists the mechanisms a second time as `250-AUTH=…`, for Outlook Express and its age.
+    pub auth_equals_line: bool,
+    /// Takes AUTH after HELO, for printers and scanners that skip EHLO.
+    pub auth_after_helo: bool,
+    /// Takes `MAIL FROM: <path>` and `RCPT TO: <path>`, with spaces behind the colon.
+    pub space_after_colon: bool,
+    /// Takes paths without angle brackets.
+    pub bare_paths: bool,
+}
