@@ -5,7 +5,8 @@ use core::time::Duration;
 /// Sizes and counts that a connection cannot exceed.
 ///
 /// Command lines have RFC 5321's 512 octets, and what extensions add to them: 26 for SIZE, 17 for
-/// 8BITMIME, 500 for AUTH, 10 for SMTPUTF8 on MAIL, and what each of [`Extensions`] adds; 12,288 for AUTH commands and SASL responses.
+/// 8BITMIME, 500 for AUTH, 10 for SMTPUTF8 on MAIL, and what each of [`Extensions`](crate::Extensions)
+/// adds; 12,288 for AUTH commands and SASL responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The size of a message in octets, after transparency (RFC 1870): 32 MiB unless changed.
