@@ -1,0 +1,53 @@
+//! What all authenticators are.
+
+use std::sync::Arc;
+
+use sansmtp::{AuthRequest, AuthResult};
+
+/// Answers what mechanisms want to know ([`AuthRequest::question`]), for all connections of a server.
+///
+/// What it answers does not tell an unknown user and a disabled one from a wrong password, nor does the time that
+/// it takes.
+pub trait Authenticator: Send + Sync {
+    /// Answers a request. May block, for a limited time.
+    ///
+    /// What cannot be answered, because of a fault or because there is nothing in store for the request's mechanism,
+    /// is [`AuthResult::cannot_tell`].
+    fn authenticate(&self, request: &AuthRequest) -> AuthResult;
+
+    /// Whether it is the one to [ask](Self::authenticate): whether it knows the user, or whoever a token or a
+    /// certificate stands for. May block, for a limited time. Does not cost a hash.
+    fn knows(&self, request: &AuthRequest) -> Knows;
+}
+
+/// Whether an [`Authenticator`] knows a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a chain of authenticators must know what to do with each")]
+pub enum Knows {
+    /// It does. Another one is not to be asked.
+    Yes,
+    /// It does not.
+    No,
+    /// It finds out by [`authenticate`](Authenticator::authenticate) only, of which
+    /// [`UnknownUser`](sansmtp::Refusal::UnknownUser) is the result if it does not.
+    WhenAsked,
+    /// It cannot tell at the moment, because of a fault: as good as [`Yes`](Self::Yes), lest somebody else's user of
+    /// the same name get in.
+    CannotTell,
+}
+
+macro_rules! passed_on {
+    ($($owner:ident),*) => {$(
+        impl<A: Authenticator + ?Sized> Authenticator for $owner<A> {
+            fn authenticate(&self, request: &AuthRequest) -> AuthResult {
+                (**self).authenticate(request)
+            }
+
+            fn knows(&self, request: &AuthRequest) -> Knows {
+                (**self).knows(request)
+            }
+        }
+    )*};
+}
+
+passed_on!(Arc, Box);

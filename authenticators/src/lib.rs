@@ -1,0 +1,32 @@
+//! Authenticators for [`sansmtp`], the SMTP server engine, over the user databases that people already have.
+//!
+//! An [`Authenticator`] is shared by all connections, and answers what a mechanism wants to know. A handler passes
+//! the engine's question on to it:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use sansmtp::{AuthRequest, AuthResult, Handler, Session};
+//! use sansmtp_authenticators::Authenticator;
+//!
+//! struct Submission {
+//!     users: Arc<dyn Authenticator>,
+//! }
+//!
+//! impl Handler for Submission {
+//!     fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
+//!         self.users.authenticate(request)
+//!     }
+//! }
+//! ```
+//!
+//! Authenticators block: they hash passwords, and wait for servers. The adapters call a
+//! [`Handler`](sansmtp::Handler) where it may block; none of them needs an asynchronous runtime of the embedder's.
+//! Each waits for a limited time only, and what it cannot find out by then is
+//! [`AuthResult::cannot_tell`](sansmtp::AuthResult::cannot_tell), `454 4.7.0`, never a refusal.
+//!
+//! Each is behind a feature of its own name.
+
+mod authenticator;
+
+pub use authenticator::{Authenticator, Knows};

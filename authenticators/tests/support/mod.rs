@@ -1,0 +1,8 @@
+//! What the tests of all authenticators share.
+
+#![allow(dead_code, reason = "each test takes what it needs")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+pub(crate) mod battery;
+pub(crate) mod login;
+pub(crate) mod stalled;
