@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sansmtp::{Action, Answer, AuthRequest, AuthTurn, Event, Hook, ReadBuffer};
+use sansmtp::{Action, Answer, AuthRequest, AuthTurn, Event, Hook, Peer, ReadBuffer};
 
 use crate::buffers::Buffers;
 use crate::engine::Engine;
@@ -27,9 +27,9 @@ pub struct Conversation {
     stages: Arc<Stages>,
     buffers: Arc<Buffers>,
     /// An idle connection has none: it takes one when there is something to read.
-    buffer: Option<ReadBuffer>,
+    buffer: Option<Box<ReadBuffer>>,
     /// A question whose session is still to be borrowed.
-    held: Option<Held>,
+    held: Option<Box<Held>>,
     /// What was asked last.
     asked: Asked,
     /// The engine knows of the shutdown.
@@ -121,7 +121,7 @@ impl Conversation {
         if let Some(held) = self.held.take() {
             self.asked = Asked::Other;
             let session = self.engine.connection().session();
-            return Some(Step::Ask(match held {
+            return Some(Step::Ask(match *held {
                 Held::Authenticator(request) => Question::Authenticator(session, request),
                 Held::AuthHandler(turn) => Question::AuthHandler(session, turn),
             }));
@@ -151,8 +151,8 @@ impl Conversation {
                     return Some(Step::Ask(Question::Hook(call)));
                 }
             }
-            Action::CallAuthenticator(request) => self.held = Some(Held::Authenticator(request)),
-            Action::CallAuthHandler(turn) => self.held = Some(Held::AuthHandler(turn)),
+            Action::CallAuthenticator(request) => self.held = Some(Box::new(Held::Authenticator(request))),
+            Action::CallAuthHandler(turn) => self.held = Some(Box::new(Held::AuthHandler(turn))),
             Action::Content(piece) => {
                 if !self.incomplete {
                     self.asked = Asked::Content;
@@ -307,6 +307,12 @@ impl Conversation {
         self.asked = Asked::Other;
         self.give_buffer_back();
         self.engine.end_of_input();
+    }
+
+    /// Where the connection comes from.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        self.engine.connection().session().peer()
     }
 
     /// How long the handler may take for an answer.
