@@ -185,7 +185,11 @@ impl Session {
         }
         let layer = self.layer.as_mut()?;
         let deadline = *layer.deadline.get_or_insert(now.saturating_add(self.connection.config().timeouts().command));
-        if layer.tls.wants_write() {
+        // The last that TLS 1.3 has to say, session tickets, goes out with the first reply, or before the first
+        // wait; the client waits for the last of TLS 1.2.
+        let is_done = !layer.tls.is_handshaking() && !layer.finished;
+        let can_wait = is_done && layer.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        if layer.tls.wants_write() && !can_wait {
             layer.drain();
             layer.then = Some(Then::Flush { deadline });
             return None;
@@ -195,7 +199,7 @@ impl Session {
             self.layer = None;
             return None;
         }
-        if !layer.tls.is_handshaking() {
+        if is_done {
             layer.established = true;
             if self.connection.tls_established(layer.describe()).is_err() {
                 // The connection gave up on the handshake.
@@ -221,6 +225,7 @@ impl Session {
 
     fn advance_established(&mut self, now: Duration, input: &mut &[u8]) -> Option<Layered> {
         let layer = self.layer.as_mut()?;
+        let write_deadline = now.saturating_add(self.connection.config().timeouts().write);
         let mut plaintext = layer.plaintext();
         let available = plaintext.len();
         let next = self.connection.advance(now, &mut plaintext);
@@ -239,19 +244,20 @@ impl Session {
                 }
             }
             Next::Flush { deadline } => {
+                if self.connection.is_closing() {
+                    // In the same segment as the last reply.
+                    layer.say_goodbye();
+                }
                 layer.drain();
                 layer.then = Some(Then::Flush { deadline });
             }
             Next::Close => {
-                if !layer.failed {
-                    layer.tls.send_close_notify();
-                }
+                layer.say_goodbye();
                 layer.drain();
                 if layer.ciphertext.is_empty() {
                     return Some(Layered::Close);
                 }
-                let deadline = now.saturating_add(self.connection.config().timeouts().write);
-                layer.then = Some(Then::Flush { deadline });
+                layer.then = Some(Then::Flush { deadline: write_deadline });
             }
             Next::NeedInput { deadline } => {
                 if !layer.plaintext().is_empty() {
@@ -265,6 +271,9 @@ impl Session {
                     layer.decrypt(input);
                 } else if self.input_ended {
                     self.connection.end_of_input();
+                } else if layer.tls.wants_write() {
+                    layer.drain();
+                    layer.then = Some(Then::Flush { deadline: write_deadline });
                 } else {
                     return Some(Layered::NeedInput { deadline });
                 }
@@ -356,6 +365,13 @@ impl Layer {
         match read.and_then(|_| self.tls.process_new_packets().map_err(|_| ())) {
             Ok(state) => self.finished = state.peer_has_closed(),
             Err(()) => (self.finished, self.failed) = (true, true),
+        }
+    }
+
+    /// Sends `close_notify`, once, unless TLS has failed.
+    fn say_goodbye(&mut self) {
+        if !self.failed {
+            self.tls.send_close_notify();
         }
     }
 
