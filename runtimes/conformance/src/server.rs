@@ -1,5 +1,6 @@
 //! Servers, however they are run.
 
+use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
@@ -102,13 +103,19 @@ macro_rules! set_up {
     }};
 }
 
-/// A server that is running in a thread.
+/// A server, or a loop, that is running in a thread.
 #[derive(Debug)]
 pub struct Started {
     addresses: Vec<SocketAddr>,
-    shutdown: Shutdown,
-    certificates: Certificates,
+    handles: Handles,
     thread: JoinHandle<io::Result<()>>,
+}
+
+/// What reaches into it from outside.
+enum Handles {
+    Server(Shutdown, Certificates),
+    /// What makes it drop all it has.
+    Loop(Box<dyn Fn() + Send + Sync>),
 }
 
 impl Started {
@@ -120,7 +127,35 @@ impl Started {
         certificates: Certificates,
         run: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> Self {
-        Self { addresses, shutdown, certificates, thread: thread::spawn(run) }
+        Self { addresses, handles: Handles::Server(shutdown, certificates), thread: thread::spawn(run) }
+    }
+
+    /// The same for a loop, of which nothing is asked but to serve a [`Plan`]'s first two listeners, until it
+    /// is stopped by `stop`.
+    pub fn a_loop(
+        addresses: [SocketAddr; 2],
+        stop: impl Fn() + Send + Sync + 'static,
+        run: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> Self {
+        Self { addresses: addresses.into(), handles: Handles::Loop(Box::new(stop)), thread: thread::spawn(run) }
+    }
+}
+
+impl Handles {
+    fn stop(&self, grace: Duration) {
+        match self {
+            Self::Server(shutdown, _) => shutdown.begin(grace),
+            Self::Loop(stop) => stop(),
+        }
+    }
+}
+
+impl fmt::Debug for Handles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Server(..) => "a server's",
+            Self::Loop(_) => "a loop's",
+        })
     }
 }
 
@@ -196,8 +231,7 @@ pub(crate) struct Running {
     /// Of the listeners after these.
     pub(crate) others: Vec<SocketAddr>,
     pub(crate) seen: Arc<Seen>,
-    pub(crate) certificates: Certificates,
-    pub(crate) shutdown: Shutdown,
+    handles: Handles,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -234,10 +268,10 @@ impl Running {
         seen: Arc<Seen>,
         make_handler: impl Fn(Peer) -> H + Send + Sync + 'static,
     ) -> Self {
-        let Started { addresses, shutdown, certificates, thread } = K::start(plan, make_handler).unwrap();
+        let Started { addresses, handles, thread } = K::start(plan, make_handler).unwrap();
         let &[clear, tls, ref others @ ..] = &addresses[..] else { panic!("two listeners") };
         let others = others.to_vec();
-        Self { clear, tls, others, seen, shutdown, certificates, thread: Some(thread) }
+        Self { clear, tls, others, seen, handles, thread: Some(thread) }
     }
 
     pub(crate) fn connect(&self) -> Client {
@@ -262,9 +296,19 @@ impl Running {
     /// Shuts down; how long that took.
     pub(crate) fn stop(mut self, grace: Duration) -> Duration {
         let begun = Instant::now();
-        self.shutdown.begin(grace);
+        self.handles.stop(grace);
         self.join();
         begun.elapsed()
+    }
+
+    pub(crate) fn shutdown(&self) -> &Shutdown {
+        let Handles::Server(shutdown, _) = &self.handles else { panic!("no server") };
+        shutdown
+    }
+
+    pub(crate) fn certificates(&self) -> &Certificates {
+        let Handles::Server(_, certificates) = &self.handles else { panic!("no server") };
+        certificates
     }
 
     pub(crate) fn thread(&self) -> ThreadId {
@@ -281,7 +325,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.seen.release();
-        self.shutdown.begin(Duration::ZERO);
+        self.handles.stop(Duration::ZERO);
         if !thread::panicking() {
             self.join();
         }
@@ -298,7 +342,7 @@ pub(crate) fn usual_plan(change: impl FnOnce(ConfigBuilder) -> ConfigBuilder) ->
 /// Starts a server of which only it is of interest how it fails.
 pub(crate) fn run_plan<K: Kind>(plan: &Plan) -> io::Result<()> {
     let started = K::start(plan, |_| Play::new(&Arc::default()))?;
-    started.shutdown.begin(Duration::ZERO);
+    started.handles.stop(Duration::ZERO);
     started.thread.join().unwrap()
 }
 
