@@ -3,14 +3,15 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
-use sansmtp::{AsyncHandler, Auth, Config, ConfigBuilder, Handler, Peer};
+use sansmtp::{AsyncHandler, Auth, Config, ConfigBuilder, Connection, Handler, Peer, tls};
 use sansmtp_driver::{Certificates, Listener, Shutdown};
 
 use crate::certificate::TLS;
@@ -53,6 +54,23 @@ impl Plan {
             max_connections: None,
             max_connections_per_address: None,
         }
+    }
+
+    /// The engine of a connection that was accepted, and its handler.
+    pub fn open<H: Handler>(
+        &self,
+        implicit: bool,
+        peer: SocketAddr,
+        make_handler: impl Fn(Peer) -> H,
+    ) -> (tls::Session, H) {
+        let handler = make_handler(peer.into());
+        let mut connection = Connection::new(self.config.clone(), peer);
+        connection.set_hooks(handler.hooks());
+        let engine = match (&self.tls, implicit) {
+            (Some(tls), true) => tls::Session::implicit(connection, tls.clone()).unwrap(),
+            (tls, _) => tls::Session::new(connection, tls.clone()),
+        };
+        (engine, handler)
     }
 }
 
@@ -130,14 +148,38 @@ impl Started {
         Self { addresses, handles: Handles::Server(shutdown, certificates), thread: thread::spawn(run) }
     }
 
-    /// The same for a loop, of which nothing is asked but to serve a [`Plan`]'s first two listeners, until it
-    /// is stopped by `stop`.
+    /// Starts loops that are no servers: for each of a [`Plan`]'s first two listeners a thread that runs `serve`,
+    /// which is told whether connections are under TLS from the first octet. When the flag is set, which a
+    /// connection follows, it has to drop all it has and return.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot listen.
     pub fn a_loop(
-        addresses: [SocketAddr; 2],
-        stop: impl Fn() + Send + Sync + 'static,
-        run: impl FnOnce() -> io::Result<()> + Send + 'static,
-    ) -> Self {
-        Self { addresses: addresses.into(), handles: Handles::Loop(Box::new(stop)), thread: thread::spawn(run) }
+        plan: &Plan,
+        serve: impl Fn(TcpListener, bool, &AtomicBool) -> io::Result<()> + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let clear = TcpListener::bind(plan.clear)?;
+        let implicit = TcpListener::bind(plan.implicit.unwrap_or(ANY_PORT))?;
+        let addresses = [clear.local_addr()?, implicit.local_addr()?];
+        let ends = Arc::new(AtomicBool::new(false));
+        let run = {
+            let ends = Arc::clone(&ends);
+            move || {
+                thread::scope(|scope| {
+                    let other = scope.spawn(|| serve(clear, false, &ends));
+                    serve(implicit, true, &ends).and(other.join().unwrap())
+                })
+            }
+        };
+        let stop = move || {
+            ends.store(true, Ordering::Relaxed);
+            // They are not there any more if they have been stopped before.
+            for address in addresses {
+                let _ = TcpStream::connect(address);
+            }
+        };
+        Ok(Self { addresses: addresses.into(), handles: Handles::Loop(Box::new(stop)), thread: thread::spawn(run) })
     }
 }
 
