@@ -56,9 +56,12 @@ fn accept(
 fn serve<H: Handler + 'static>(stream: &TcpStream, mut engine: tls::Session, handler: H) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (start, mut buffer, mut out) = (Instant::now(), ReadBuffer::new(8192), Vec::new());
-    // Not there when it is late with an answer, or has lost something of a message.
     let (mut handler, mut question) = (Some(handler), None::<Question<H>>);
     loop {
+        // It is late with an answer, or has panicked over a message, of which nothing may get into the next one.
+        if handler.is_none() {
+            engine.begin_shutdown();
+        }
         match buffer.poll(&mut engine, start.elapsed()) {
             Action::Reply(reply) => out.extend_from_slice(reply.as_bytes()),
             Action::Challenge(challenge) => out.extend_from_slice(challenge.as_bytes()),
@@ -70,17 +73,14 @@ fn serve<H: Handler + 'static>(stream: &TcpStream, mut engine: tls::Session, han
             // Put when the engine waits for the answer: what was said before has been written then.
             Action::CallAuthenticator(request) => {
                 let session = engine.connection().session().clone();
-                question = Some(Box::new(move |handler| {
-                    let result = handler.authenticate(&session, &request);
-                    request.answer(result)
-                }));
+                question = Some(Box::new(move |handler| handler.call_authenticator(&session, request)));
             }
             Action::CallAuthHandler(turn) => {
                 let session = engine.connection().session().clone();
                 question = Some(Box::new(move |handler| handler.auth(&session, turn)));
             }
             Action::AwaitAnswer { deadline } => {
-                let asked = handler.take().zip(question.take()).map(|(handler, question)| ask(handler, question));
+                let asked = question.take().and_then(|question| Some(ask(handler.take()?, question)));
                 let wait = deadline.saturating_sub(start.elapsed());
                 if let Some((back, answer)) = asked.and_then(|asked| asked.recv_timeout(wait).ok()) {
                     handler = Some(back);
@@ -91,20 +91,16 @@ fn serve<H: Handler + 'static>(stream: &TcpStream, mut engine: tls::Session, han
                 let ends_message = matches!(call.hook(), Hook::Message { .. });
                 match tell(&mut handler, |handler| handler.call_hook(call)) {
                     Some(answer) => engine.answer(answer).map_err(io::Error::other)?,
-                    None if ends_message => engine.begin_shutdown(),
+                    None if ends_message => handler = None,
                     None => {}
                 }
             }
             Action::Content(piece) => {
                 if tell(&mut handler, |handler| handler.content(piece)).is_none() {
-                    // Unanswered, the message is refused; nor may what is kept of it get into the next one.
                     handler = None;
-                    engine.begin_shutdown();
                 }
             }
             Action::Aborted(aborted) => drop(tell(&mut handler, |handler| handler.aborted(aborted))),
-            // Without its handler, which is late with an answer, a session cannot go on.
-            Action::Event(_) if handler.is_none() => engine.begin_shutdown(),
             Action::Event(event) => drop(tell(&mut handler, |handler| handler.event(event))),
             Action::NeedInput { deadline } => match read(stream, buffer.room(), start + deadline) {
                 Ok(Some(octets @ 1..)) => buffer.filled(octets),
