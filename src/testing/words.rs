@@ -1,7 +1,7 @@
 //! What questions, answers and events are called in a transcript.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
