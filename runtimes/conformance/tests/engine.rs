@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use sansmtp::{Action, Answer, Handler, Hook, Peer, ReadBuffer, tls};
 use sansmtp_conformance::{Blocking, Plan, Runtime, Started, conformance};
+use socket2::SockRef;
 
 conformance!(Blocking<Engine>);
 
@@ -43,7 +44,11 @@ fn accept(
     loop {
         let (stream, peer) = listener.accept()?;
         if ends.load(Ordering::Relaxed) {
-            connections.iter().filter_map(Weak::upgrade).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+            for stream in connections.iter().filter_map(Weak::upgrade) {
+                // A client that is still writing would not hear of an end for long.
+                SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?;
+                let _ = stream.shutdown(Shutdown::Both);
+            }
             return Ok(());
         }
         let (stream, serve) = (Arc::new(stream), serve.clone());
