@@ -28,5 +28,7 @@
 //! Each is behind a feature of its own name.
 
 mod authenticator;
+#[cfg(feature = "dovecot")]
+pub mod dovecot;
 
 pub use authenticator::{Authenticator, Knows};
