@@ -107,6 +107,10 @@ impl<'c> Client<'c> {
                 line = line.pair(port, &address.port().to_string());
             }
         }
+        // Dovecot makes an address wait after refusals. To it, all clients without one are the same.
+        if self.peer.address().is_none() {
+            line = line.field(b"no-penalty");
+        }
         // Nobody will ask a master about this login, so Dovecot need not keep it.
         line = line.field(b"nologin");
         // It has to be the last.

@@ -31,7 +31,15 @@ pub(super) struct Link {
 struct Open {
     requests: HashMap<u32, SyncSender<Result<Reply, Error>>>,
     last_id: u32,
+    /// Takes no further requests, and ends with the last that it has.
+    retired: bool,
     queue: Sender<Queued>,
+}
+
+impl Open {
+    fn unless_done(&self) -> Result<(), Error> {
+        if self.retired && self.requests.is_empty() { Err(Error::Closed) } else { Ok(()) }
+    }
 }
 
 /// A line to be written, if the request still waits for the reply to it.
@@ -50,7 +58,7 @@ impl Link {
         let (mut lines, mut handshake) = (Lines::new(), Handshake::default());
         while !handshake.take(lines.next(&stream, Some(deadline))?)? {}
         let (queue, queued) = channel();
-        let open = Open { requests: HashMap::new(), last_id: 0, queue };
+        let open = Open { requests: HashMap::new(), last_id: 0, retired: false, queue };
         let link = Arc::new(Self {
             stream,
             mechanisms: handshake.into_mechanisms(),
@@ -62,25 +70,30 @@ impl Link {
         Ok((link, lines))
     }
 
-    /// Hands out replies until the connection ends. Says why it has.
-    pub(super) fn run(&self, mut lines: Lines) -> Error {
+    /// Hands out replies until the connection ends: it is closed when it is past its lifetime, and all requests are
+    /// over. Says why it has ended.
+    pub(super) fn run(&self, mut lines: Lines, lifetime: Duration) -> Error {
+        let mut retires = Some(Instant::now() + lifetime);
         let error = loop {
-            match lines.next(&self.stream, None) {
-                Ok(line) => {
-                    self.received.fetch_add(1, Ordering::Relaxed);
-                    if let Err(error) = self.take(line) {
-                        break error;
-                    }
+            let taken = match lines.next(&self.stream, retires) {
+                Ok(line) => self.take(line),
+                Err(Error::TimedOut) if retires.is_some() => {
+                    retires = None;
+                    self.retire()
                 }
-                Err(error) => break error,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = taken {
+                break error;
             }
         };
         self.end();
         error
     }
 
+    /// Whether it takes requests.
     pub(super) fn is_open(&self) -> bool {
-        self.lock().is_some()
+        self.lock().as_ref().is_some_and(|open| !open.retired)
     }
 
     pub(super) fn mechanisms(&self) -> &[Mechanism] {
@@ -96,7 +109,7 @@ impl Link {
     /// Begins a request.
     pub(super) fn request(self: &Arc<Self>) -> Result<Request, Error> {
         let mut open = self.lock();
-        let open = open.as_mut().ok_or(Error::Closed)?;
+        let open = open.as_mut().filter(|open| !open.retired).ok_or(Error::Closed)?;
         // Never 0, and never one that is in use.
         let mut id = open.last_id;
         loop {
@@ -112,9 +125,17 @@ impl Link {
         Ok(Request { link: Arc::clone(self), id, replies, over: false })
     }
 
-    fn take(&self, line: &[u8]) -> Result<(), Error> {
+    fn retire(&self) -> Result<(), Error> {
         let mut open = self.lock();
-        let Some(open) = open.as_mut() else { return Err(Error::Closed) };
+        let open = open.as_mut().ok_or(Error::Closed)?;
+        open.retired = true;
+        open.unless_done()
+    }
+
+    fn take(&self, line: &[u8]) -> Result<(), Error> {
+        self.received.fetch_add(1, Ordering::Relaxed);
+        let mut open = self.lock();
+        let open = open.as_mut().ok_or(Error::Closed)?;
         let broken = Error::Protocol("a reply cannot be read");
         let (id, reply) = match Reply::parse(line) {
             Ok((id, reply)) => (id, Ok(reply)),
@@ -129,13 +150,30 @@ impl Link {
         if !goes_on || !taken {
             open.requests.remove(&id);
         }
-        Ok(())
+        open.unless_done()
     }
 
-    fn queue(&self, id: u32, octets: Zeroizing<Vec<u8>>, cancels: bool) -> Result<(), Error> {
+    /// Frees an id, on both sides.
+    fn cancel(&self, id: u32) {
+        let mut open = self.lock();
+        let Some(open) = open.as_mut() else { return };
+        if open.requests.remove(&id).is_none() {
+            return;
+        }
+        if open.unless_done().is_err() {
+            // That cancels it, too; and wakes the thread that reads.
+            return self.stream.shut_down();
+        }
+        if let Ok(octets) = Line::new("CANCEL", id).finish() {
+            // A connection that has ended has nothing to cancel.
+            let _ = open.queue.send(Queued { id, octets, cancels: true });
+        }
+    }
+
+    fn queue(&self, id: u32, octets: Zeroizing<Vec<u8>>) -> Result<(), Error> {
         let open = self.lock();
         let open = open.as_ref().ok_or(Error::Closed)?;
-        open.queue.send(Queued { id, octets, cancels }).map_err(|_| Error::Closed)
+        open.queue.send(Queued { id, octets, cancels: false }).map_err(|_| Error::Closed)
     }
 
     fn write(&self, queued: &Receiver<Queued>) {
@@ -174,7 +212,7 @@ impl Request {
             Err(TryRecvError::Empty) => {}
         }
         let received = self.link.received.load(Ordering::Relaxed);
-        self.link.queue(self.id, line, false)?;
+        self.link.queue(self.id, line)?;
         match self.replies.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(reply) => {
                 self.over = !matches!(reply, Ok(Reply::Challenge(_)));
@@ -194,18 +232,9 @@ impl Request {
 }
 
 impl Drop for Request {
-    /// Frees the id, on both sides.
     fn drop(&mut self) {
-        if self.over {
-            return;
-        }
-        let known = match self.link.lock().as_mut() {
-            Some(open) => open.requests.remove(&self.id).is_some(),
-            None => false,
-        };
-        if known && let Ok(line) = Line::new("CANCEL", self.id).finish() {
-            // A connection that has ended has nothing to cancel.
-            let _ = self.link.queue(self.id, line, true);
+        if !self.over {
+            self.link.cancel(self.id);
         }
     }
 }

@@ -57,9 +57,9 @@
 //!
 //! All requests share one connection, over which Dovecot answers them in any order, so that a refusal that it holds
 //! back is in nobody's way; two threads belong to it, which end when the last [`Dovecot`] and [`Exchange`] are
-//! dropped. It is made anew when it was lost: what was in progress by then is `454 4.7.0`, and so is whatever is
-//! asked while there is no Dovecot. Nothing is waited for beyond [`Settings::time_limit`]; where nothing at all came
-//! by then, the connection is given up.
+//! dropped. It is made anew every [minute](Settings::lifetime), if it is needed, and when it was lost: what was in
+//! progress by then is `454 4.7.0`, and so is whatever is asked while there is no Dovecot. Nothing is waited for beyond
+//! [`Settings::time_limit`]; where nothing at all came by then, the connection is given up.
 //!
 //! Which mechanisms EHLO lists stays as it was when [`Dovecot::offer`] asked.
 

@@ -93,7 +93,7 @@ fn keep(server: &Weak<Server>, settings: &Settings) {
     }
     if let (Some(link), Some(lines)) = (link, lines) {
         tracing::debug!(mechanisms = link.mechanisms().len(), "connected to Dovecot");
-        let error = link.run(lines);
+        let error = link.run(lines, settings.lifetime);
         tracing::debug!(%error, "the connection to Dovecot has ended");
     }
 }

@@ -30,6 +30,7 @@ pub struct Settings {
     pub(super) address: Address,
     pub(super) service: String,
     pub(super) time_limit: Duration,
+    pub(super) lifetime: Duration,
     pub(super) certificate_name: Option<Arc<CertificateName>>,
 }
 
@@ -49,7 +50,13 @@ impl Settings {
     }
 
     fn new(address: Address) -> Self {
-        Self { address, service: "smtp".into(), time_limit: Duration::from_secs(30), certificate_name: None }
+        Self {
+            address,
+            service: "smtp".into(),
+            time_limit: Duration::from_secs(30),
+            lifetime: Duration::from_secs(60),
+            certificate_name: None,
+        }
     }
 
     /// The service that users log in to, for Dovecot's log and for a configuration that tells services apart: `smtp`
@@ -61,9 +68,18 @@ impl Settings {
 
     /// How long Dovecot may take for a step of an exchange, from connecting to the reply: 30 seconds unless changed,
     /// 1 millisecond at the least. Dovecot holds back a refusal for 2 seconds (`auth_failure_delay`), and makes an
-    /// address that has failed before wait for up to 15 more (`auth penalty`).
+    /// address that has failed before wait for up to 15 more, unless that is turned off (`service anvil {
+    /// unix_listener anvil-auth-penalty { mode = 0 } }`).
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How long a connection is used, before the next request makes another one: a minute unless changed, 1 millisecond
+    /// at the least. A Dovecot that is reloaded or restarted keeps its old process, with what was configured then,
+    /// for as long as somebody is connected to it.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime.max(Duration::from_millis(1));
         self
     }
 
@@ -106,6 +122,7 @@ impl fmt::Debug for Settings {
             .field("address", &self.address)
             .field("service", &self.service)
             .field("time_limit", &self.time_limit)
+            .field("lifetime", &self.lifetime)
             .field("names_certificates", &self.certificate_name.is_some())
             .finish()
     }
