@@ -28,5 +28,7 @@
 //! Each is behind a feature of its own name.
 
 mod authenticator;
+#[cfg(feature = "stored")]
+pub mod stored;
 
-pub use authenticator::{Authenticator, Knows};
+pub use authenticator::{Answers, Authenticator, Knows};
