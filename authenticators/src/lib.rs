@@ -28,6 +28,10 @@
 //! Each is behind a feature of its own name.
 
 mod authenticator;
+#[cfg(feature = "memory")]
+pub mod memory;
+#[cfg(feature = "passwd")]
+pub mod passwd;
 #[cfg(feature = "stored")]
 pub mod stored;
 

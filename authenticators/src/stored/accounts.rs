@@ -113,6 +113,12 @@ impl<S: WritableStore> Accounts<S> {
         &self.store
     }
 
+    /// The store, when there is nothing left to change.
+    #[must_use]
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
     /// Adds a user.
     ///
     /// # Errors

@@ -31,6 +31,8 @@ pub use keys::{Keep, Keys, NewPassword, SCRAM_ITERATIONS};
 pub use password_hash::{InvalidHash, PasswordHash};
 pub use token::TokenHash;
 
+pub(crate) use name::prepare as prepare_name;
+
 /// Where users are found.
 ///
 /// Its methods may block, for a limited time. What they find is text, as it is stored: it is read when it is needed.
@@ -72,6 +74,15 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// As [`find`](Self::find).
     fn sample(&self) -> Result<Vec<Zeroizing<String>>, StoreError>;
+
+    /// How many iterations the users' SCRAM keys usually have, which a server shows for unknown users:
+    /// [`Scram::iterations`](sansmtp::auth::mechanism::Scram::iterations). [`SCRAM_ITERATIONS`] unless overridden.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    fn scram_iterations(&self) -> Result<u32, StoreError> {
+        Ok(SCRAM_ITERATIONS)
+    }
 
     /// For whom the store has what a mechanism (its name in any case) needs; what
     /// [`Authenticator::answers`](crate::Authenticator::answers) says.
@@ -178,8 +189,12 @@ impl StoredUser {
         self.disabled
     }
 
+    pub(crate) fn set_disabled(&mut self, disabled: bool) {
+        self.disabled = disabled;
+    }
+
     /// What a password is compared with: its hash, or else keys that were made of it.
-    fn password_text(&self) -> Option<&Zeroizing<String>> {
+    pub(crate) fn password_text(&self) -> Option<&Zeroizing<String>> {
         let [sha1, sha256, sha512] = &self.scram;
         self.password.as_ref().or(sha256.as_ref()).or(sha512.as_ref()).or(sha1.as_ref()).or(self.cram_md5.as_ref())
     }
@@ -255,6 +270,9 @@ impl Needed {
     }
 }
 
+/// As many hashes make up a [sample](Store::sample) of the crate's own stores.
+pub(crate) const SAMPLE: usize = 128;
+
 macro_rules! passed_on {
     ($($owner:ty),*) => {$(
         impl<S: Store + ?Sized> Store for $owner {
@@ -276,6 +294,10 @@ macro_rules! passed_on {
 
             fn sample(&self) -> Result<Vec<Zeroizing<String>>, StoreError> {
                 (**self).sample()
+            }
+
+            fn scram_iterations(&self) -> Result<u32, StoreError> {
+                (**self).scram_iterations()
             }
 
             fn answers(&self, mechanism: &str) -> Answers {
