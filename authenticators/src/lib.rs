@@ -25,8 +25,10 @@
 //! Each waits for a limited time only, and what it cannot find out by then is
 //! [`AuthResult::cannot_tell`](sansmtp::AuthResult::cannot_tell), `454 4.7.0`, never a refusal.
 //!
-//! Each is behind a feature of its own name.
+//! Each is behind a feature of its own name, but [`Chain`], which puts one behind the other.
 
 mod authenticator;
+mod chain;
 
 pub use authenticator::{Authenticator, Knows};
+pub use chain::Chain;

@@ -5,4 +5,5 @@
 
 pub(crate) mod battery;
 pub(crate) mod login;
+pub(crate) mod scripted;
 pub(crate) mod stalled;
