@@ -7,4 +7,5 @@ pub(crate) mod battery;
 pub(crate) mod log;
 pub(crate) mod login;
 pub(crate) mod scram_secret;
+pub(crate) mod scripted;
 pub(crate) mod stalled;
