@@ -12,7 +12,8 @@ use super::line::Line;
 use super::link::Request;
 use super::reply::Reply;
 use super::verdict::{Accepted, of_accepted, of_refused, of_unanswered};
-use crate::{Authenticator, Knows};
+use crate::authenticator::is_password_mechanism;
+use crate::{Answers, Authenticator, Knows};
 
 /// Asks Dovecot about passwords by PLAIN, and about tokens by OAUTHBEARER or XOAUTH2, whichever it offers.
 ///
@@ -58,6 +59,20 @@ impl Authenticator for Dovecot {
 
     fn knows(&self, _: &AuthRequest) -> Knows {
         Knows::WhenAsked
+    }
+
+    fn answers(&self, mechanism: &str) -> Answers {
+        let is = |name: &str| name.eq_ignore_ascii_case(mechanism);
+        // XOAUTH2 always says whose the token is, so either will do for it.
+        let by = match (is("OAUTHBEARER"), is("XOAUTH2")) {
+            (true, _) => &["OAUTHBEARER"][..],
+            (_, true) => &["OAUTHBEARER", "XOAUTH2"],
+            _ if is_password_mechanism(mechanism) => return Answers::ForAll,
+            _ => return Answers::ForNone,
+        };
+        let offered = self.mechanisms().unwrap_or_default();
+        let has_any = offered.iter().any(|offered| by.iter().any(|name| offered.name == *name));
+        if has_any { Answers::ForSome } else { Answers::ForNone }
     }
 }
 

@@ -59,7 +59,7 @@ impl<'c> Client<'c> {
         let mut again = true;
         loop {
             let link = server.link(deadline)?;
-            if !link.mechanisms().iter().any(|offered| offered.name == mechanism) {
+            if !link.mechanisms().iter().any(|offered| offered.name == mechanism && !offered.private) {
                 return Err(Unanswered::NotOffered);
             }
             let asked = link.request().and_then(|mut request| {

@@ -61,6 +61,9 @@
 //! progress by then is `454 4.7.0`, and so is whatever is asked while there is no Dovecot. Nothing is waited for beyond
 //! [`Settings::time_limit`]; where nothing at all came by then, the connection is given up.
 //!
+//! What a client can find out about the users is up to Dovecot: an unknown user, a wrong password and a user who may
+//! not log in get the same reply, but Dovecot 2.3 refuses an unknown user of SCRAM before it challenges.
+//!
 //! Which mechanisms EHLO lists stays as it was when [`Dovecot::offer`] asked.
 
 mod authenticator;
@@ -126,8 +129,8 @@ impl Dovecot {
     ///
     /// Those that show a password or a token need TLS, whatever [`Auth::require_tls`] says; a
     /// [policy](Auth::policy) set later says otherwise. EXTERNAL is offered to clients with a verified certificate,
-    /// where [somebody can name them](Settings::name_certificates). ANONYMOUS, those that bind to a channel, and
-    /// those that are for Dovecot's own use are left out; [`Auth::handler_mechanism`] offers one of them all the same.
+    /// where [somebody can name them](Settings::name_certificates). Left out are those that are for Dovecot's own use,
+    /// those that bind to a channel, and ANONYMOUS, which [`Auth::handler_mechanism`] offers all the same.
     ///
     /// # Errors
     ///

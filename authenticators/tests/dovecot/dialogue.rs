@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use sansmtp::auth::mechanism::{OAuthBearer, XOAuth2};
 use sansmtp::{Action, Auth, AuthFailure, Config, Connection, Event, Peer, Session, TlsInfo};
+use sansmtp_authenticators::Authenticator as _;
 use sansmtp_authenticators::dovecot::{Dovecot, Exchange};
 
 use crate::{base64, unbase64};
@@ -11,6 +13,7 @@ use crate::{base64, unbase64};
 pub(crate) struct Dialogue {
     connection: Connection,
     exchange: Exchange,
+    authenticator: Option<Dovecot>,
     /// What TLS will have negotiated.
     tls: Option<TlsInfo>,
     pub(crate) failures: Vec<AuthFailure>,
@@ -28,11 +31,19 @@ impl Dialogue {
         Self::new(dovecot.exchange(), auth, Peer::local(), None)
     }
 
+    /// By mechanisms of the engine's own, which ask Dovecot.
+    pub(crate) fn of_the_engine(dovecot: &Dovecot) -> Self {
+        let auth = Auth::new().mechanism(OAuthBearer::new()).mechanism(XOAuth2::new()).require_tls(false);
+        let mut dialogue = Self::new(dovecot.exchange(), auth, Peer::local(), None);
+        dialogue.authenticator = Some(dovecot.clone());
+        dialogue
+    }
+
     pub(crate) fn new(exchange: Exchange, auth: Auth, peer: Peer, tls: Option<TlsInfo>) -> Self {
         let auth = auth.pause(Duration::ZERO, Duration::ZERO);
         let config = Config::builder("mx.example.org").auth(auth).starttls(tls.is_some()).build().unwrap();
         let connection = Connection::new(config, peer);
-        let mut dialogue = Self { connection, exchange, tls, failures: Vec::new(), cancels: true };
+        let mut dialogue = Self { connection, exchange, authenticator: None, tls, failures: Vec::new(), cancels: true };
         if dialogue.tls.is_some() {
             dialogue.say("EHLO client.example.com");
             dialogue.say("STARTTLS");
@@ -56,6 +67,11 @@ impl Dialogue {
                     continue;
                 }
                 Action::CallAuthHandler(turn) => turn,
+                Action::CallAuthenticator(request) => {
+                    let result = self.authenticator.as_ref().unwrap().authenticate(&request);
+                    self.connection.answer(request.answer(result)).unwrap();
+                    continue;
+                }
                 Action::CallHook(call) => {
                     let answer = call.answer(sansmtp::Verdict::Accept);
                     self.connection.answer(answer).unwrap();
@@ -75,9 +91,8 @@ impl Dialogue {
                     continue;
                 }
                 Action::Flush { .. } => continue,
-                Action::NeedInput { .. } | Action::Close => return said.trim_end().to_owned(),
+                Action::NeedInput { .. } | Action::Close => return said.trim_end_matches(['\r', '\n']).to_owned(),
                 other @ (Action::Transmit(_)
-                | Action::CallAuthenticator(_)
                 | Action::Content(_)
                 | Action::Aborted(_)
                 | Action::Pause { .. }

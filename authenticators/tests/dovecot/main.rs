@@ -1,6 +1,7 @@
 //! Dovecot's authentication service: against a real Dovecot, and against servers that are broken.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
 mod battery;
 mod broken;

@@ -93,6 +93,13 @@ impl Server {
         }
     }
 
+    /// Sends SIGHUP, with other settings in place of those of [`start_with`](Self::start_with).
+    pub(crate) fn reload_with(&self, settings: &str) {
+        fs::write(self.path("dovecot.conf"), self.configuration(settings)).unwrap();
+        let master = self.master.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &master]).status().unwrap().success());
+    }
+
     pub(crate) fn start_again(&mut self) {
         let mut dovecot = Command::new(program().unwrap());
         dovecot.args(["-F", "-c"]).arg(self.path("dovecot.conf")).stdin(Stdio::null());
@@ -129,6 +136,7 @@ default_internal_group = {group}
 default_login_user = {user}
 auth_mechanisms = plain login cram-md5 digest-md5 scram-sha-1 scram-sha-256 anonymous external oauthbearer xoauth2
 auth_verbose = yes
+auth_debug = yes
 auth_username_chars =
 auth_master_user_separator = *
 auth_ssl_username_from_cert = yes
