@@ -5,6 +5,7 @@
 
 mod battery;
 mod broken;
+mod clients;
 mod dialogue;
 mod mechanisms;
 mod scripted;
