@@ -33,6 +33,8 @@ mod chain;
 pub mod memory;
 #[cfg(feature = "passwd")]
 pub mod passwd;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 #[cfg(feature = "stored")]
 pub mod stored;
 
