@@ -202,7 +202,8 @@ struct ServeArguments {
 
     /// Where the users are; repeatable, the first place that knows a name decides. sqlite:FILE, or the path alone, is a
     /// database, made on the first start; passwd:FILE has lines of user:hash, as htpasswd -B, doveadm pw and mkpasswd
-    /// write them, and is read again when it has changed
+    /// write them, and is read again when it has changed; dovecot:SOCKET asks Dovecot's auth service, whose mechanisms
+    /// are offered where it is the only place, and which otherwise has to be the last
     #[arg(long, value_name = "USERS", default_value = DEFAULT_USERS, value_parser = Unrepeated(UserSource::parse), help_heading = SECURITY)]
     users: Vec<UserSource>,
     /// Offer these mechanisms, in this order [default: PLAIN,LOGIN, before them SCRAM-SHA-256 if all users have keys for

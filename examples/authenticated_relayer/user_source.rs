@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 /// Neither `Debug` nor `Display` shows what is secret, so that the value can go to logs and reports as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum UserSource {
+    /// `dovecot:SOCKET`: Dovecot's auth service.
+    Dovecot(PathBuf),
     /// `passwd:FILE`: lines of `user:hash`.
     Passwd(PathBuf),
     /// `sqlite:FILE`, or a path alone.
@@ -34,6 +36,7 @@ impl UserSource {
             if path.is_empty() { Err(InvalidSource::NoFile) } else { Ok(PathBuf::from(path)) }
         };
         match text.to_str().and_then(kind) {
+            Some(("dovecot", path)) => file(path.as_ref()).map(Self::Dovecot),
             Some(("passwd", path)) => file(path.as_ref()).map(Self::Passwd),
             Some(("sqlite", path)) => file(path.as_ref()).map(Self::Sqlite),
             Some(_) => Err(InvalidSource::Kind),
@@ -44,6 +47,7 @@ impl UserSource {
     /// The file, for whoever keeps others beside it.
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
+            Self::Dovecot(_) => None,
             Self::Passwd(path) | Self::Sqlite(path) => Some(path),
         }
     }
@@ -52,6 +56,7 @@ impl UserSource {
 impl fmt::Display for UserSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Dovecot(path) => write!(f, "dovecot:{}", path.display()),
             Self::Passwd(path) => write!(f, "passwd:{}", path.display()),
             Self::Sqlite(path) => write!(f, "{}", path.display()),
         }
@@ -61,7 +66,7 @@ impl fmt::Display for UserSource {
 impl fmt::Display for InvalidSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Kind => "users are in sqlite:FILE or in passwd:FILE; a path alone is SQLite's",
+            Self::Kind => "users are in sqlite:FILE, in passwd:FILE or in dovecot:SOCKET; a path alone is SQLite's",
             Self::NoFile => "no file is named",
         })
     }
@@ -91,6 +96,8 @@ mod tests {
             ("sqlite:/a:b", sqlite("/a:b")),
             ("sqlite:passwd:x", sqlite("passwd:x")),
             ("passwd:/etc/mail/users", Ok(UserSource::Passwd("/etc/mail/users".into()))),
+            ("dovecot:/run/dovecot/auth-client", Ok(UserSource::Dovecot("/run/dovecot/auth-client".into()))),
+            ("dovecot:", Err(InvalidSource::NoFile)),
             ("passwd:", Err(InvalidSource::NoFile)),
             ("sqlite:", Err(InvalidSource::NoFile)),
             ("", Err(InvalidSource::NoFile)),
@@ -99,8 +106,8 @@ mod tests {
         ] {
             assert_eq!(UserSource::parse(text.as_ref()), expected, "{text}");
         }
-        let shown =
-            ["mail.db", "sqlite:a", "passwd:b"].map(|text| UserSource::parse(text.as_ref()).unwrap().to_string());
-        assert_eq!(shown, ["mail.db", "a", "passwd:b"]);
+        let shown = ["mail.db", "sqlite:a", "passwd:b", "dovecot:c"]
+            .map(|text| UserSource::parse(text.as_ref()).unwrap().to_string());
+        assert_eq!(shown, ["mail.db", "a", "passwd:b", "dovecot:c"]);
     }
 }

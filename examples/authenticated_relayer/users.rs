@@ -6,9 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sansmtp::Secret;
+use sansmtp_authenticators::dovecot::{Dovecot, Settings};
 use sansmtp_authenticators::passwd::Passwd;
 use sansmtp_authenticators::sqlite::Sqlite;
-use sansmtp_authenticators::stored::{Accounts, Hashing, Keep, SCRAM_ITERATIONS, Store, Stored, WritableStore};
+use sansmtp_authenticators::stored::{
+    Accounts, Hashing, Keep, SCRAM_ITERATIONS, Store, Stored, WritableStore, names_in_certificate,
+};
 use sansmtp_authenticators::{Answers, Authenticator, Chain};
 use zeroize::Zeroizing;
 
@@ -19,6 +22,8 @@ use crate::user_source::UserSource;
 pub(crate) struct Users {
     /// One for each `--users`, in that order.
     pub(crate) members: Vec<Arc<dyn Authenticator>>,
+    /// Dovecot, where it is the only place of users: then its own mechanisms are offered, and left to it.
+    pub(crate) dovecot: Option<Dovecot>,
     /// From which unknown users' SCRAM salts are made, where one of the databases keeps it.
     pub(crate) salt_key: Option<Secret>,
     /// The iterations that SCRAM shows for unknown users. They are refused as if they were in the last of the places
@@ -48,17 +53,33 @@ impl Users {
             [only @ UserSource::Sqlite(path)] => first_start(path, keep).map_err(|error| cannot_open(only, error))?,
             _ => None,
         };
-        let mut users = Self { members: Vec::new(), salt_key: None, scram_iterations: SCRAM_ITERATIONS, first_user };
+        let mut users =
+            Self { members: Vec::new(), dovecot: None, salt_key: None, scram_iterations: SCRAM_ITERATIONS, first_user };
         // One limit for all: they share the machine.
         let hashing = Arc::new(Hashing::new());
-        for source in sources {
+        for (place, source) in sources.iter().enumerate() {
+            // Whoever it refuses may be unknown to it, or not: nobody behind it would ever be asked.
+            if matches!(source, UserSource::Dovecot(_)) && place + 1 < sources.len() {
+                return Err(Failure::plain(format!("{source} has to be the last of the --users")));
+            }
             users.add(source, keep, &hashing).map_err(|error| cannot_open(source, error))?;
+        }
+        if users.members.len() > 1 {
+            users.dovecot = None;
         }
         Ok(users)
     }
 
     fn add(&mut self, source: &UserSource, keep: Keep, hashing: &Arc<Hashing>) -> Result<(), Cause> {
         match source {
+            UserSource::Dovecot(path) => {
+                let settings = Settings::unix(path).service("submission");
+                let dovecot = settings.name_certificates(|chain| names_in_certificate(chain).into_iter().next());
+                let dovecot = dovecot.connect()?;
+                self.members.push(Arc::new(dovecot.clone()));
+                self.dovecot = Some(dovecot);
+                Ok(())
+            }
             UserSource::Passwd(path) => self.add_store(Passwd::open(path)?, keep, hashing),
             UserSource::Sqlite(path) => {
                 let store = Sqlite::open_or_create(path)?;
@@ -92,6 +113,9 @@ impl Users {
 /// Says what cannot be opened, and why, and which cannot be changed from here.
 pub(crate) fn accounts(source: &UserSource, create: bool) -> Result<Accounts<Box<dyn WritableStore>>, Failure> {
     let store: Box<dyn WritableStore> = match source {
+        UserSource::Dovecot(_) => {
+            return Err(Failure::plain(format!("{source} is not changed from here, but where Dovecot has its users")));
+        }
         UserSource::Passwd(_) => {
             return Err(Failure::plain(format!(
                 "{source} is not changed from here: edit the file, with what \"htpasswd -B\" or \"doveadm pw\" writes"
