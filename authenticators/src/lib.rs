@@ -25,8 +25,20 @@
 //! Each waits for a limited time only, and what it cannot find out by then is
 //! [`AuthResult::cannot_tell`](sansmtp::AuthResult::cannot_tell), `454 4.7.0`, never a refusal.
 //!
-//! Each is behind a feature of its own name.
+//! Each is behind a feature of its own name, but [`Chain`], which puts one behind the other.
 
 mod authenticator;
+mod chain;
+#[cfg(feature = "dovecot")]
+pub mod dovecot;
+#[cfg(feature = "memory")]
+pub mod memory;
+#[cfg(feature = "passwd")]
+pub mod passwd;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+#[cfg(feature = "stored")]
+pub mod stored;
 
-pub use authenticator::{Authenticator, Knows};
+pub use authenticator::{Answers, Authenticator, Knows};
+pub use chain::Chain;

@@ -4,34 +4,34 @@ use std::sync::Arc;
 
 use mail_builder::headers::date::Date;
 use sansmtp::{
-    Aborted, AuthRequest, AuthResult, Body, EnhancedCode, Envelope, Greeting, Handler, Hooks, Path, Reply, Session,
-    Verdict, reply,
+    Aborted, Answer, AuthRequest, AuthResult, AuthTurn, Body, EnhancedCode, Envelope, Event, Greeting, Handler, Hooks,
+    Path, Reply, Session, Verdict, reply,
 };
+use sansmtp_authenticators::Authenticator;
+use sansmtp_authenticators::dovecot::{Dovecot, Exchange};
 
-use crate::login;
 use crate::store::{self, Incoming, QueueId, Store};
-use crate::users::{Keep, Users};
 
 /// What all connections share.
-#[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) users: Users,
-    /// What logins leave behind for other mechanisms.
-    pub(crate) keep: Keep,
+    pub(crate) users: Arc<dyn Authenticator>,
+    /// Where whole exchanges are left to it.
+    pub(crate) dovecot: Option<Dovecot>,
     pub(crate) store: Store,
     pub(crate) hostname: String,
 }
 
 /// One connection's state: the message on its way in, if there is one.
-#[derive(Debug)]
 pub(crate) struct Relayer {
     shared: Arc<Shared>,
     incoming: Option<Incoming>,
+    exchange: Option<Exchange>,
 }
 
 impl Relayer {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, incoming: None }
+        let exchange = shared.dovecot.as_ref().map(Dovecot::exchange);
+        Self { shared, incoming: None, exchange }
     }
 
     fn begin(&self, session: &Session, envelope: &Envelope) -> std::io::Result<Incoming> {
@@ -58,7 +58,20 @@ impl Handler for Relayer {
     }
 
     fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
-        login::authenticate(&self.shared.users, self.shared.keep, request)
+        self.shared.users.authenticate(request)
+    }
+
+    fn auth(&mut self, session: &Session, turn: AuthTurn) -> Answer {
+        match &mut self.exchange {
+            Some(exchange) => exchange.turn(session, turn),
+            None => turn.result(AuthResult::cannot_tell()),
+        }
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        if let (Event::AuthFailed { .. }, Some(exchange)) = (event, &mut self.exchange) {
+            exchange.cancel();
+        }
     }
 
     fn data(&mut self, session: &Session, envelope: &Envelope) -> Verdict {
