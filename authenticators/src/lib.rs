@@ -28,5 +28,9 @@
 //! Each is behind a feature of its own name.
 
 mod authenticator;
+#[cfg(feature = "ldap")]
+pub mod ldap;
 
 pub use authenticator::{Authenticator, Knows};
+#[cfg(feature = "ldap")]
+pub use ldap::Ldap;
