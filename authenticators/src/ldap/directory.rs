@@ -275,3 +275,111 @@ const DISABLED: [(ResultCode, &str); 10] = [
     (ResultCode::UNWILLING_TO_PERFORM, "Account inactivated"),
     (ResultCode::CONSTRAINT_VIOLATION, "Exceed password retry limit"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ldap3::controls::Control;
+
+    use super::super::pool::Limits;
+    use super::super::server::{Security, Server, Servers};
+    use super::*;
+
+    fn bound(rc: u32, text: &str, policy: Option<&[u8]>) -> Bound {
+        let control =
+            |value: &[u8]| RawControl { ctype: PASSWORD_POLICY.to_owned(), crit: false, val: Some(value.into()) };
+        Bound(LdapResult {
+            rc,
+            matched: String::new(),
+            text: text.to_owned(),
+            refs: Vec::new(),
+            ctrls: policy.map(|value| Control(None, control(value))).into_iter().collect(),
+        })
+    }
+
+    #[test]
+    fn what_a_bind_s_result_means() {
+        use Refusal::{BadCredentials, Disabled, UnknownUser};
+        let active_directory = "80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, data ";
+        for (rc, text, policy, refusal) in [
+            (0, String::new(), None, None),
+            // Grace logins are left, the password has to be changed: the user is in.
+            (0, String::new(), Some(b"\x30\x05\xa0\x03\x81\x01\x02".as_slice()), None),
+            (0, String::new(), Some(b"\x30\x03\x81\x01\x02"), None),
+            (49, String::new(), None, Some(BadCredentials)),
+            (49, format!("{active_directory}52e, v1db1"), None, Some(BadCredentials)),
+            (49, format!("{active_directory}525, v1db1"), None, Some(BadCredentials)),
+            (49, format!("{active_directory}533, v1db1"), None, Some(Disabled)),
+            (49, format!("{active_directory}775, v1db1"), None, Some(Disabled)),
+            (49, String::new(), Some(b"\x30\x03\x81\x01\x01"), Some(Disabled)),
+            (49, String::new(), Some(b"\x30\x03\x81\x01\x00"), Some(Disabled)),
+            (49, String::new(), Some(b"\x30\x00"), Some(BadCredentials)),
+            (49, String::new(), Some(b""), Some(BadCredentials)),
+            (48, String::new(), None, Some(BadCredentials)),
+            (32, String::new(), None, Some(UnknownUser)),
+            (53, "Account inactivated. Contact system administrator.".to_owned(), None, Some(Disabled)),
+            (19, "Exceed password retry limit. Please try later.".to_owned(), None, Some(Disabled)),
+        ] {
+            assert_eq!(bound(rc, &text, policy).verdict(true).unwrap(), refusal, "{rc} {text} {policy:?}");
+        }
+        for rc in [1, 2, 3, 7, 8, 10, 11, 13, 14, 19, 34, 50, 51, 52, 53, 80, 4096] {
+            let fault = bound(rc, "who knows", None).verdict(true).unwrap_err();
+            assert!(matches!(fault, Fault::Bind(ResultCode(code)) if code == rc), "{rc}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_no_value_of_the_attribute_is_nobody_s() {
+        assert!(is_plain("tim@mail-1.example.org") && !is_plain("jürgen") && !is_plain("tim "));
+        assert_eq!(bound(34, "invalid DN", None).verdict(false).unwrap(), Some(Refusal::UnknownUser));
+    }
+
+    #[test]
+    fn the_login_is_the_one_value() {
+        let found = |attributes: &[(&str, &[&str])]| {
+            let attrs = attributes
+                .iter()
+                .map(|(name, values)| ((*name).to_owned(), values.iter().map(|value| (*value).to_owned()).collect()));
+            let entry = SearchEntry { dn: "dc=org".to_owned(), attrs: attrs.collect(), bin_attrs: [].into() };
+            login(&entry).map_err(|fault| fault.to_string())
+        };
+        assert_eq!(found(&[("uid", &["tim"])]).unwrap(), "tim");
+        assert_eq!(found(&[("userid", &["tim"]), ("uid;lang-de", &["timm"])]).unwrap(), "tim");
+        assert_eq!(found(&[]).unwrap_err(), "the entry found has not the login attribute");
+        assert_eq!(
+            found(&[("uid", &["a", "b"])]).unwrap_err(),
+            "the entry found has several values of the login attribute"
+        );
+        for bad in ["", "a\r\nb", "a\0", &"x".repeat(256)] {
+            assert_eq!(found(&[("uid", &[bad])]).unwrap_err(), "the entry found has no name as the login attribute");
+        }
+        let entry = SearchEntry {
+            dn: "dc=org".to_owned(),
+            attrs: [].into(),
+            bin_attrs: [("uid".to_owned(), vec![vec![0xff]])].into(),
+        };
+        assert_eq!(login(&entry).unwrap_err().to_string(), "the entry found has no name as the login attribute");
+    }
+
+    /// The engine refuses empty passwords itself, and so does this.
+    #[tokio::test]
+    async fn an_empty_password_is_refused_before_a_server_is_asked() {
+        let servers = Servers::new(vec![Server::parse("ldap://localhost:1", Security::Cleartext).unwrap()], None);
+        let second = Duration::from_secs(1);
+        let pool = || {
+            let limits = Limits { connect: second, operation: second, connections: 1, waiting: 1 };
+            Pool::new(servers.clone(), None, limits)
+        };
+        let directory = Directory {
+            lookup: Lookup::Template(DnTemplate::parse("uid={user}").unwrap()),
+            searches: pool(),
+            binds: pool(),
+        };
+        let check = async |password: &str| {
+            directory.check("tim", Secret::from(password.as_bytes()), Instant::now() + second).await
+        };
+        assert_eq!(check("").await.unwrap(), Verdict::Refuse(Refusal::BadCredentials));
+        assert!(matches!(check("x").await.unwrap_err().fault, Fault::Connect(_)));
+    }
+}

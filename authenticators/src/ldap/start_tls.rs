@@ -16,11 +16,15 @@ pub(super) async fn start_tls(stream: &mut (impl AsyncReadExt + AsyncWriteExt + 
     }
     // The length, or of how many octets the length is (X.690, section 8.1.3): Active Directory always takes four.
     let mut length = usize::from(stream.read_u8().await.map_err(Fault::Connect)?);
-    if let Some(octets @ 1..=4) = length.checked_sub(LONG_FORM) {
-        length = 0;
-        for _ in 0..octets {
-            length = length << 8 | usize::from(stream.read_u8().await.map_err(Fault::Connect)?);
+    match length.checked_sub(LONG_FORM) {
+        None => {}
+        Some(octets @ 1..=4) => {
+            length = 0;
+            for _ in 0..octets {
+                length = length << 8 | usize::from(stream.read_u8().await.map_err(Fault::Connect)?);
+            }
         }
+        Some(_) => return Err(Fault::StartTlsResponse),
     }
     if length > MAX_RESPONSE_OCTETS {
         return Err(Fault::StartTlsResponse);

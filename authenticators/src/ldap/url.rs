@@ -153,3 +153,140 @@ fn read_variable(name: String) -> Result<Secret, LdapError> {
 
 /// Where the URL has none.
 const FILTER: &str = "(uid={user})";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(url: &str) -> LdapBuilder {
+        LdapBuilder::from_url(url).unwrap_or_else(|error| panic!("{url}: {error}"))
+    }
+
+    #[test]
+    fn templates() {
+        for url in [
+            "ldaps://ldap.example.org/uid={user},dc=example,dc=org",
+            "ldaps://ldap.example.org/uid=%7Buser%7D%2Cdc=example%2cdc=org???",
+        ] {
+            let builder = read(url);
+            assert!(
+                matches!(&builder.found_by, FoundBy::Template(dn) if dn == "uid={user},dc=example,dc=org"),
+                "{url}"
+            );
+            assert_eq!(builder.servers, ["ldaps://ldap.example.org"]);
+            assert!(builder.account.is_none() && !builder.allow_cleartext);
+        }
+    }
+
+    #[test]
+    fn searches() {
+        let builder = read("ldap://a,b:1389/dc=example,dc=org");
+        assert!(
+            matches!(&builder.found_by, FoundBy::Search { base, filter } if base == "dc=example,dc=org" && filter == "(uid={user})")
+        );
+        assert_eq!(builder.servers, ["ldap://a", "ldap://b:1389"]);
+        assert_eq!((builder.login_attribute, builder.scope), (None, None));
+
+        let builder =
+            read("ldapi://%2Frun%2Fldapi/ou=a%3Fb?mail?one?(%26(mail={user})(o=%c3%bc))?!StartTLS,x-cleartext");
+        assert!(
+            matches!(&builder.found_by, FoundBy::Search { base, filter } if base == "ou=a?b" && filter == "(&(mail={user})(o=ü))")
+        );
+        assert_eq!(builder.servers, ["ldapi://%2Frun%2Fldapi"]);
+        assert_eq!((builder.login_attribute.as_deref(), builder.scope), (Some("mail"), Some(LdapScope::OneLevel)));
+        assert!(builder.allow_cleartext);
+
+        let builder = read("ldap://a?uid?base??x-ca-file=/etc/ca.pem,X-Nobody=cn=a%2Cdc=b");
+        assert!(matches!(&builder.found_by, FoundBy::Search { base, .. } if base.is_empty()));
+        assert_eq!(builder.scope, Some(LdapScope::Base));
+        assert_eq!(builder.nobody.as_deref(), Some("cn=a,dc=b"));
+        assert_eq!(builder.ca_file.unwrap(), std::path::Path::new("/etc/ca.pem"));
+    }
+
+    #[test]
+    fn the_service_account_s_password_comes_from_elsewhere() {
+        let directory = tempfile::tempdir().unwrap();
+        for content in ["it's a secret", "it's a secret\n", "it's a secret\r\nnot this\n"] {
+            let file = directory.path().join("secret");
+            std::fs::write(&file, content).unwrap();
+            let url = format!("ldap://a/dc=b????bindname=cn=c%2Cdc=b,x-bindpw-file={}", file.display());
+            let builder = read(&url);
+            assert!(!format!("{builder:?}").contains("it's"));
+            let (dn, password) = builder.account.unwrap();
+            assert_eq!((dn.as_str(), password.expose_secret()), ("cn=c,dc=b", b"it's a secret".as_slice()));
+        }
+        // A variable that every environment of a test has.
+        let value = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+        let builder = read("ldap://a/dc=b????bindname=cn=c%2Cdc=b,x-bindpw-env=CARGO_MANIFEST_DIR");
+        assert_eq!(builder.account.unwrap().1.expose_secret(), value.as_bytes());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (url, said) in [
+            ("ldap.example.org", "the URL's scheme cannot be read"),
+            ("ldap:///dc=b", "no server is named"),
+            (
+                "ldap://tim:hunter2@a/dc=b",
+                "a password in the URL can be seen by everybody: name a file by x-bindpw-file or a variable by x-bindpw-env",
+            ),
+            (
+                "ldap://a/dc=b????bindname=cn=c,x-bindpw=hunter2",
+                "a password in the URL can be seen by everybody: name a file by x-bindpw-file or a variable by x-bindpw-env",
+            ),
+            ("ldap://a/dc=b????bindname=cn=c", "the service account has no password"),
+            (
+                "ldap://a/dc=b????x-bindpw-env=CARGO_MANIFEST_DIR",
+                "the service account, bindname, is no distinguished name",
+            ),
+            (
+                "ldap://a/dc=b????bindname=cn=c,x-bindpw-file=/nonexistent/file",
+                "cannot read the service account's password from /nonexistent/file: No such file or directory (os error 2)",
+            ),
+            (
+                "ldap://a/dc=b????bindname=cn=c,x-bindpw-env=NO_SUCH_VARIABLE",
+                "cannot read the service account's password from NO_SUCH_VARIABLE: entity not found",
+            ),
+            (
+                "ldap://a/dc=b????bindname=cn=c,x-bindpw-env=A%3DB",
+                "cannot read the service account's password from A=B: entity not found",
+            ),
+            ("ldap://a/dc=b????bindname=cn=c,dc=b", "there is no extension \"dc\" of the URL"),
+            ("ldap://a/dc=b????!x-unknown=hunter2", "there is no extension \"x-unknown\" of the URL"),
+            ("ldap://a/dc=b????x-ca-file", "the extension \"x-ca-file\" of the URL has no value that fits"),
+            ("ldap://a/dc=b????x-cleartext=yes", "the extension \"x-cleartext\" of the URL has no value that fits"),
+            ("ldap://a/dc=b????x-nobody=", "the extension \"x-nobody\" of the URL has no value that fits"),
+            ("ldap://a/dc=b??all", "the URL's scope cannot be read"),
+            ("ldap://a/dc=b???(uid=%)", "the URL's filter cannot be read"),
+            ("ldap://a/dc=b???(uid=%ff)", "the URL's filter cannot be read"),
+            ("ldap://a/dc=b?????", "the URL's end, after the extensions, cannot be read"),
+            ("ldap://a/uid={user},dc=b?uid", "an attribute is for a search, but users are found by a template"),
+            ("ldap://a/uid={user},dc=b??sub", "a scope is for a search, but users are found by a template"),
+            ("ldap://a/uid={user},dc=b???(a=b)", "a filter is for a search, but users are found by a template"),
+            // What only building it finds.
+            ("ldap://a/b", "the search base \"b\" is no distinguished name"),
+            ("ldap://a/{user},dc=b", "\"{user},dc=b\" is no distinguished name with {user} in a value"),
+            ("ldap://a/dc=b???(uid=tim)", "\"(uid=tim)\" is no search filter with {user} in a value"),
+            ("ldap://a/dc=b?a,b", "the login attribute \"a,b\" is no attribute"),
+            ("ldap://a/dc=b????x-nobody=c", "the entry of nobody is no distinguished name"),
+            (
+                "ldap://a/dc=b????bindname=c,x-bindpw-env=CARGO_MANIFEST_DIR",
+                "the service account is no distinguished name",
+            ),
+            (
+                "ldap://a/uid={user}????bindname=dc=c,x-bindpw-env=CARGO_MANIFEST_DIR",
+                "a service account is for a search, but users are found by a template",
+            ),
+            ("ldap://a,b:c/dc=b", "\"ldap://b:c\" is no ldap://host[:port], ldaps://host[:port] or ldapi://path"),
+            ("http://a/dc=b", "\"http://a\" is no ldap://host[:port], ldaps://host[:port] or ldapi://path"),
+            (
+                "ldap://a/dc=b????x-ca-file=/nonexistent/file",
+                "cannot read certificates from /nonexistent/file: I/O error: No such file or directory (os error 2)",
+            ),
+        ] {
+            let error = super::super::Ldap::from_url(url).map(|_| ()).unwrap_err();
+            assert_eq!(error.to_string(), said, "{url}");
+            assert!(!format!("{error:?}").contains("hunter2"), "{url}");
+        }
+    }
+}

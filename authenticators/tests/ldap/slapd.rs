@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -27,21 +28,21 @@ pub(crate) struct Slapd {
 
 /// What differs from server to server.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Setup {
+pub(crate) struct Setup<'a> {
     /// Lines of `slapd.conf(5)` before the database.
-    pub(crate) global: &'static str,
-    /// The same, in the database.
-    pub(crate) database: &'static str,
+    pub(crate) global: &'a str,
+    /// The same, in the database, before who may read what.
+    pub(crate) database: &'a str,
     /// More entries, in LDIF.
-    pub(crate) entries: &'static str,
+    pub(crate) entries: &'a str,
     /// Whose certificate the server has; `localhost`'s where it is empty.
-    pub(crate) host: &'static str,
+    pub(crate) host: &'a str,
     pub(crate) without_tls: bool,
 }
 
 impl Slapd {
     /// Starts a server. `None`, after the reason was printed, where it is not installed.
-    pub(crate) fn start(setup: &Setup) -> Option<Self> {
+    pub(crate) fn start(setup: &Setup<'_>) -> Option<Self> {
         if !Path::new(SLAPD).exists() || !Path::new(SCHEMAS).exists() {
             missing("slapd");
             return None;
@@ -99,6 +100,15 @@ impl Slapd {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
+    /// Waits until the log is so. It tells of an operation's result after the result was sent.
+    pub(crate) fn wait_for_log(&self, is_so: impl Fn(&str) -> bool) {
+        let end = Instant::now() + Duration::from_secs(30);
+        while !is_so(&self.log()) {
+            assert!(Instant::now() < end, "{}", self.log());
+            std::thread::yield_now();
+        }
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -143,7 +153,7 @@ impl Slapd {
         fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
     }
 
-    fn write_configuration(&self, setup: &Setup) {
+    fn write_configuration(&self, setup: &Setup<'_>) {
         let mut lines = String::new();
         for schema in ["core", "cosine", "inetorgperson"] {
             writeln!(lines, "include {SCHEMAS}/{schema}.schema").unwrap();
@@ -162,9 +172,9 @@ impl Slapd {
         write!(
             lines,
             "{}\ndatabase mdb\nsuffix dc=example,dc=org\nrootdn cn=admin,dc=example,dc=org\ndirectory {}\n\
-             maxsize 16777216\n\
+             maxsize 16777216\n{}\n\
              access to attrs=userPassword by anonymous auth by * none\n\
-             access to * by dn.exact={SERVICE} read by * auth\n{}\n",
+             access to * by dn.exact={SERVICE} read by * auth\n",
             setup.global,
             self.path("db").display(),
             setup.database,
