@@ -14,6 +14,8 @@ mod watched;
 use std::net::TcpListener;
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use sansmtp::{Refusal, Secret};
 use sansmtp_authenticators::ldap::LdapBuilder;
 use sansmtp_authenticators::{Knows, Ldap};
@@ -51,6 +53,50 @@ fn several_entries_of_one_name_let_nobody_in() {
         assert!(warnings() >= before + 3);
         let users = built(searching(PEOPLE, "(uid={user})"), &slapd);
         assert_eq!(users.log_in("tim", PASSWORD).code, 235, "{global}");
+    }
+}
+
+#[test]
+fn names_that_are_syntax_are_names_all_the_same() {
+    // As OpenLDAP's own tools would write them.
+    let names = [
+        ("smith, john", "smith\\, john"),
+        ("a+b=c", "a\\+b\\=c"),
+        ("#1", "\\#1"),
+        ("back\\slash", "back\\\\slash"),
+        ("\\2a", "\\\\2a"),
+        ("quo\"te", "quo\\\"te"),
+        ("<x>;y", "\\<x\\>\\;y"),
+        ("*", "*"),
+        ("t*", "t*"),
+        ("(uid=*)", "(uid\\=*)"),
+        ("{user}", "{user}"),
+    ];
+    let mut entries = format!("dn: ou=more,{PEOPLE}\nobjectClass: organizationalUnit\nou: more\n\n");
+    let mut add = |dn: &str, name: &str, password: &str| {
+        let (dn, name) = (BASE64_STANDARD.encode(dn), BASE64_STANDARD.encode(name));
+        entries +=
+            &format!("dn:: {dn}\nobjectClass: inetOrgPerson\nuid:: {name}\ncn: x\nsn: x\nuserPassword: {password}\n\n");
+    };
+    for (name, value) in names {
+        add(&format!("uid={value},{PEOPLE}"), name, &format!("password of {name}"));
+    }
+    add(&format!("uid=x,ou=more,{PEOPLE}"), "x", "password of x");
+    add(&format!("uid=tim+cn=x,{PEOPLE}"), "tim", "password of both");
+    let Some(slapd) = Slapd::start(&Setup { entries: &entries, ..Setup::default() }) else { return };
+    let template = built(Ldap::bind(format!("uid={{user}},{PEOPLE}")), &slapd);
+    let search = built(searching(PEOPLE, "(uid={user})"), &slapd);
+    for (name, _) in names {
+        for users in [&template, &search] {
+            assert_eq!(users.log_in(name, &format!("password of {name}")).code, 235, "{name}");
+            assert_eq!(users.log_in(name, PASSWORD).code, 535, "{name}");
+        }
+    }
+    // Were they not escaped, they would name these entries.
+    for (name, password) in [("x,ou=more", "password of x"), ("tim+cn=x", "password of both")] {
+        for users in [&template, &search] {
+            assert_eq!(users.log_in(name, password).code, 535, "{name}");
+        }
     }
 }
 

@@ -9,6 +9,8 @@ mod slapd;
 #[path = "ldap/valve.rs"]
 mod valve;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -95,6 +97,36 @@ fn a_server_that_stalls_half_way_is_not_waited_for() {
         assert_eq!(users.log_in("tim", PASSWORD), if requests == 3 { 235 } else { 454 }, "after {requests} requests");
         valve.set(1000);
         assert_eq!(users.log_in("tim", PASSWORD), 235, "again, after {requests} requests");
+    }
+}
+
+#[test]
+fn what_is_no_answer_is_no_refusal() {
+    for answer in [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice(),
+        b"\x30\x00",
+        b"\x30\x03\x02\x01\x01",
+        // A bind's results: without a code, with too short a one, with none of the rest, to another request.
+        b"\x30\x05\x02\x01\x01\x61\x00",
+        b"\x30\x0c\x02\x01\x01\x61\x07\x04\x01\x00\x04\x00\x04\x00",
+        b"\x30\x08\x02\x01\x01\x61\x03\x0a\x01\x00",
+        b"\x30\x0c\x02\x01\x07\x61\x07\x0a\x01\x00\x04\x00\x04\x00",
+        b"\x30\x84\xff\xff\xff\xff",
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("ldap://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream.write_all(answer);
+                // Until the other end has enough.
+                let _ = stream.read_to_end(&mut Vec::new());
+            }
+        });
+        let limit = Duration::from_millis(500);
+        for users in both(|builder| builder.server(&url).allow_cleartext(true).time_limit(limit)) {
+            assert_eq!(users.log_in("tim", PASSWORD), 454, "{answer:x?}");
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! The servers: where they are, how they are connected to, and which one is asked first.
 
 use std::fmt;
+#[cfg(unix)]
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ldap3::{LdapConnAsync, LdapConnSettings, StdStream};
+#[cfg(unix)]
 use percent_encoding::percent_decode_str;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
