@@ -25,12 +25,18 @@
 //! Each waits for a limited time only, and what it cannot find out by then is
 //! [`AuthResult::cannot_tell`](sansmtp::AuthResult::cannot_tell), `454 4.7.0`, never a refusal.
 //!
-//! Each is behind a feature of its own name.
+//! Each is behind a feature of its own name, but [`Chain`], which puts one behind the other.
 
 mod authenticator;
+mod chain;
 #[cfg(feature = "ldap")]
 pub mod ldap;
+#[cfg(feature = "memory")]
+pub mod memory;
+#[cfg(feature = "passwd")]
+pub mod passwd;
+#[cfg(feature = "stored")]
+pub mod stored;
 
-pub use authenticator::{Authenticator, Knows};
-#[cfg(feature = "ldap")]
-pub use ldap::Ldap;
+pub use authenticator::{Answers, Authenticator, Knows};
+pub use chain::Chain;

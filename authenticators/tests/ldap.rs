@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sansmtp::Secret;
-use sansmtp_authenticators::Ldap;
-use sansmtp_authenticators::ldap::LdapBuilder;
+use sansmtp_authenticators::ldap::{Ldap, LdapBuilder};
 use slapd::{NOBODY, PEOPLE, SERVICE, SERVICE_PASSWORD, Setup, Slapd};
 use support::battery::{Backend, battery};
 use support::login::Door;

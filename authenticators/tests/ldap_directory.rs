@@ -17,9 +17,11 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sansmtp::{Refusal, Secret};
-use sansmtp_authenticators::ldap::LdapBuilder;
-use sansmtp_authenticators::{Knows, Ldap};
+use sansmtp_authenticators::ldap::{Ldap, LdapBuilder};
+use sansmtp_authenticators::{Answers, Authenticator as _, Chain, Knows};
+
 use slapd::{NOBODY, PEOPLE, SERVICE, SERVICE_PASSWORD, Setup, Slapd};
+use support::login::Door as _;
 use watched::Watched;
 
 const PASSWORD: &str = "tanstaaftanstaaf";
@@ -238,6 +240,36 @@ fn only_passwords_have_an_answer() {
     assert_eq!((last.code, last.knows), (454, Some(Knows::No)));
     slapd.stop();
     assert_eq!(users.log_in("tim", PASSWORD).knows, Some(Knows::CannotTell));
+}
+
+#[test]
+fn a_chain_of_two_directories() {
+    let person = |name: &str, password: &str| {
+        format!(
+            "dn: uid={name},ou=more,dc=example,dc=org\nobjectClass: inetOrgPerson\nuid: {name}\ncn: x\nsn: x\n\
+             userPassword: {password}\n\n"
+        )
+    };
+    let more = "dn: ou=more,dc=example,dc=org\nobjectClass: organizationalUnit\nou: more\n\n".to_owned();
+    let entries = more + &person("tim", "another") + &person("tom", "tom's");
+    let Some(slapd) = Slapd::start(&Setup { entries: &entries, ..Setup::default() }) else { return };
+    let below = |base: &str| {
+        let users = searching(base, "(uid={user})").server(slapd.url()).allow_cleartext(true);
+        users.build().unwrap()
+    };
+    let users = Chain::new().then(below(PEOPLE)).then(below("ou=more,dc=example,dc=org"));
+    for (user, password, code) in [
+        ("tim", PASSWORD, 235),
+        // The first who knows the name is the only one to be asked.
+        ("tim", "another", 535),
+        ("tom", "tom's", 235),
+        ("tom", PASSWORD, 535),
+        ("tam", PASSWORD, 535),
+    ] {
+        assert_eq!(users.log_in(user, password), code, "{user} with {password}");
+    }
+    assert_eq!(users.answers("PLAIN"), Answers::ForAll);
+    assert_eq!(users.answers("SCRAM-SHA-256"), Answers::ForNone);
 }
 
 #[test]

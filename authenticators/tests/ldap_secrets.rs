@@ -12,8 +12,7 @@ mod slapd;
 use std::time::Duration;
 
 use sansmtp::Secret;
-use sansmtp_authenticators::Ldap;
-use sansmtp_authenticators::ldap::LdapBuilder;
+use sansmtp_authenticators::ldap::{Ldap, LdapBuilder};
 use slapd::{PEOPLE, SERVICE, SERVICE_PASSWORD, Setup, Slapd};
 use support::login::{Door, auth};
 use support::stalled;

@@ -15,8 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sansmtp::Secret;
-use sansmtp_authenticators::Ldap;
-use sansmtp_authenticators::ldap::LdapBuilder;
+use sansmtp_authenticators::ldap::{Ldap, LdapBuilder};
 use slapd::{PEOPLE, SERVICE, SERVICE_PASSWORD, Setup, Slapd};
 use support::login::{Door, at_once};
 use support::stalled;

@@ -4,7 +4,7 @@
 //!
 //! ```no_run
 //! use sansmtp::Secret;
-//! use sansmtp_authenticators::Ldap;
+//! use sansmtp_authenticators::ldap::Ldap;
 //!
 //! // As whom to bind follows from the name.
 //! let users = Ldap::bind("uid={user},ou=people,dc=example,dc=org").server("ldaps://ldap.example.org").build()?;
@@ -68,8 +68,8 @@
 //!
 //! # In a chain
 //!
-//! A search knows who there is. A template does not, and a server hardly ever tells a wrong password from an unknown
-//! user: there it can only be the last.
+//! A search knows who there is, so that a [`Chain`](crate::Chain) asks others for the rest. A template does not, and a
+//! server hardly ever tells a wrong password from an unknown user: with one it can only be the last.
 //!
 //! # Secrets
 //!

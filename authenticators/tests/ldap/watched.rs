@@ -8,7 +8,8 @@ use std::sync::Mutex;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sansmtp::{AuthRequest, AuthResult, Refusal};
-use sansmtp_authenticators::{Authenticator, Knows, Ldap};
+use sansmtp_authenticators::ldap::Ldap;
+use sansmtp_authenticators::{Authenticator, Knows};
 
 use crate::support::login::{Door, auth};
 

@@ -4,5 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 pub(crate) mod battery;
+pub(crate) mod log;
 pub(crate) mod login;
+pub(crate) mod scram_secret;
+pub(crate) mod scripted;
 pub(crate) mod stalled;
