@@ -183,11 +183,15 @@ fn an_empty_password_is_refused_where_the_server_takes_it() {
     let whoami = Command::new("ldapwhoami")
         .args(["-x", "-H", &format!("ldap://127.0.0.1:{}", slapd.port()), "-D", &format!("uid=tim,{PEOPLE}"), "-w", ""])
         .output();
+    let mut connections = 1;
     if let Ok(output) = whoami {
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "anonymous\n");
+        connections += 1;
     } else {
         support::battery::missing("ldapwhoami");
     }
+    // Another is that by which the test saw that it has started.
+    slapd.wait_for_log(|log| log.matches(" closed").count() == connections);
     let before = slapd.log();
     for builder in [Ldap::bind(format!("uid={{user}},{PEOPLE}")), searching(PEOPLE, "(uid={user})")] {
         let users = built(builder, &slapd);
