@@ -35,6 +35,8 @@ pub mod ldap;
 pub mod memory;
 #[cfg(feature = "passwd")]
 pub mod passwd;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 #[cfg(feature = "stored")]
 pub mod stored;
 
