@@ -13,7 +13,7 @@ use std::time::Duration;
 use sansmtp::Secret;
 use sansmtp_authenticators::ldap::{Ldap, LdapBuilder};
 use slapd::{NOBODY, PEOPLE, SERVICE, SERVICE_PASSWORD, Setup, Slapd};
-use support::battery::{Backend, battery};
+use support::battery::{Backend, USERS, battery, missing};
 use support::login::Door;
 use support::stalled;
 

@@ -21,6 +21,7 @@ use sansmtp_authenticators::ldap::{Ldap, LdapBuilder};
 use sansmtp_authenticators::{Answers, Authenticator as _, Chain, Knows};
 
 use slapd::{NOBODY, PEOPLE, SERVICE, SERVICE_PASSWORD, Setup, Slapd};
+use support::battery::{USERS, missing};
 use support::login::Door as _;
 use watched::Watched;
 
@@ -188,7 +189,7 @@ fn an_empty_password_is_refused_where_the_server_takes_it() {
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "anonymous\n");
         connections += 1;
     } else {
-        support::battery::missing("ldapwhoami");
+        missing("ldapwhoami");
     }
     // Another is that by which the test saw that it has started.
     slapd.wait_for_log(|log| log.matches(" closed").count() == connections);

@@ -14,6 +14,7 @@ use std::time::Duration;
 use sansmtp::Secret;
 use sansmtp_authenticators::ldap::{Ldap, LdapBuilder};
 use slapd::{PEOPLE, SERVICE, SERVICE_PASSWORD, Setup, Slapd};
+use support::battery::{USERS, missing};
 use support::login::{Door, auth};
 use support::stalled;
 use tracing::Level;

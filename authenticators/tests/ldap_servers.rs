@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use sansmtp::Secret;
 use sansmtp_authenticators::ldap::{Ldap, LdapBuilder};
 use slapd::{PEOPLE, SERVICE, SERVICE_PASSWORD, Setup, Slapd};
+use support::battery::{USERS, missing};
 use support::login::{Door, at_once};
 use support::stalled;
 use valve::Valve;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sansmtp::Secret;
+use sansmtp_authenticators::ldap::Ldap;
 use sansmtp_authenticators::passwd::Passwd;
 use sansmtp_authenticators::sqlite::Sqlite;
 use sansmtp_authenticators::stored::{Accounts, Hashing, Keep, SCRAM_ITERATIONS, Store, Stored, WritableStore};
@@ -59,6 +60,10 @@ impl Users {
 
     fn add(&mut self, source: &UserSource, keep: Keep, hashing: &Arc<Hashing>) -> Result<(), Cause> {
         match source {
+            UserSource::Ldap(url) => {
+                self.members.push(Arc::new(Ldap::from_url(url.expose())?));
+                Ok(())
+            }
             UserSource::Passwd(path) => self.add_store(Passwd::open(path)?, keep, hashing),
             UserSource::Sqlite(path) => {
                 let store = Sqlite::open_or_create(path)?;
@@ -92,6 +97,11 @@ impl Users {
 /// Says what cannot be opened, and why, and which cannot be changed from here.
 pub(crate) fn accounts(source: &UserSource, create: bool) -> Result<Accounts<Box<dyn WritableStore>>, Failure> {
     let store: Box<dyn WritableStore> = match source {
+        UserSource::Ldap(_) => {
+            return Err(Failure::plain(format!(
+                "{source} is not changed from here: use what the directory is kept with"
+            )));
+        }
         UserSource::Passwd(_) => {
             return Err(Failure::plain(format!(
                 "{source} is not changed from here: edit the file, with what \"htpasswd -B\" or \"doveadm pw\" writes"

@@ -7,6 +7,7 @@ use sansmtp::Secret;
 use zeroize::Zeroizing;
 
 use super::builder::FoundBy;
+use super::server::{Security, Server};
 use super::template::USER;
 use super::{LdapBuilder, LdapError, LdapScope};
 
@@ -61,6 +62,12 @@ impl LdapBuilder {
         builder.servers = hosts.split(',').map(|host| format!("{scheme}://{host}")).collect();
         if hosts.is_empty() {
             return Err(LdapError::NoServer);
+        }
+        // What is in front of an `@` may be a password with a `/` or a `?` in it.
+        if url.contains('@')
+            && builder.servers.iter().any(|server| Server::parse(server, Security::Cleartext).is_none())
+        {
+            return Err(LdapError::PasswordInUrl);
         }
         if !attributes.is_empty() {
             builder.login_attribute = Some(decoded(attributes, "attribute")?);

@@ -1,4 +1,4 @@
-//! OpenLDAP's server, in a temporary directory, with the battery's users.
+//! OpenLDAP's server, in a temporary directory, with the `USERS` of the test above.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
@@ -16,7 +16,7 @@ use base64::prelude::BASE64_STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
-use crate::support::battery::{USERS, missing};
+use super::{USERS, missing};
 
 /// A server. Ends when dropped.
 pub(crate) struct Slapd {
