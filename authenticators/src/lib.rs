@@ -31,6 +31,8 @@ mod authenticator;
 mod chain;
 #[cfg(feature = "dovecot")]
 pub mod dovecot;
+#[cfg(feature = "ldap")]
+pub mod ldap;
 #[cfg(feature = "memory")]
 pub mod memory;
 #[cfg(feature = "passwd")]

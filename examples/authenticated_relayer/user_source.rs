@@ -11,11 +11,17 @@ use std::path::{Path, PathBuf};
 pub(crate) enum UserSource {
     /// `dovecot:SOCKET`: Dovecot's auth service.
     Dovecot(PathBuf),
+    /// `ldap://…`, `ldaps://…`, `ldapi://…`: a directory.
+    Ldap(DirectoryUrl),
     /// `passwd:FILE`: lines of `user:hash`.
     Passwd(PathBuf),
     /// `sqlite:FILE`, or a path alone.
     Sqlite(PathBuf),
 }
+
+/// The URL of a directory. What could be a password in it is not shown, although it would not be taken for one.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct DirectoryUrl(String);
 
 /// Why a text names no place where users are. Never shows the text, which may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +43,9 @@ impl UserSource {
         };
         match text.to_str().and_then(kind) {
             Some(("dovecot", path)) => file(path.as_ref()).map(Self::Dovecot),
+            Some((kind @ ("ldap" | "ldaps" | "ldapi"), rest)) if rest.starts_with("//") => {
+                Ok(Self::Ldap(DirectoryUrl(format!("{kind}:{rest}"))))
+            }
             Some(("passwd", path)) => file(path.as_ref()).map(Self::Passwd),
             Some(("sqlite", path)) => file(path.as_ref()).map(Self::Sqlite),
             Some(_) => Err(InvalidSource::Kind),
@@ -47,9 +56,31 @@ impl UserSource {
     /// The file, for whoever keeps others beside it.
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
-            Self::Dovecot(_) => None,
+            Self::Dovecot(_) | Self::Ldap(_) => None,
             Self::Passwd(path) | Self::Sqlite(path) => Some(path),
         }
+    }
+}
+
+impl DirectoryUrl {
+    /// The whole of it, for whoever opens it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DirectoryUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.split('?').next().unwrap_or_default();
+        let (scheme, _) = shown.split_once("//").unwrap_or_default();
+        // A password may stand in front of an `@`, whatever characters it has.
+        if self.0.contains('@') { write!(f, "{scheme}//...") } else { f.write_str(shown) }
+    }
+}
+
+impl fmt::Debug for DirectoryUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
     }
 }
 
@@ -57,6 +88,7 @@ impl fmt::Display for UserSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dovecot(path) => write!(f, "dovecot:{}", path.display()),
+            Self::Ldap(url) => write!(f, "{url}"),
             Self::Passwd(path) => write!(f, "passwd:{}", path.display()),
             Self::Sqlite(path) => write!(f, "{}", path.display()),
         }
@@ -66,7 +98,9 @@ impl fmt::Display for UserSource {
 impl fmt::Display for InvalidSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Kind => "users are in sqlite:FILE, in passwd:FILE or in dovecot:SOCKET; a path alone is SQLite's",
+            Self::Kind => {
+                "users are in sqlite:FILE, in passwd:FILE, in dovecot:SOCKET or at ldap://HOST/DN; a path alone is SQLite's"
+            }
             Self::NoFile => "no file is named",
         })
     }
@@ -101,6 +135,7 @@ mod tests {
             ("passwd:", Err(InvalidSource::NoFile)),
             ("sqlite:", Err(InvalidSource::NoFile)),
             ("", Err(InvalidSource::NoFile)),
+            ("ldapi:/run/ldapi", Err(InvalidSource::Kind)),
             ("mysql://me:hunter2@host", Err(InvalidSource::Kind)),
             ("SQLITE:x", Err(InvalidSource::Kind)),
         ] {
@@ -109,5 +144,20 @@ mod tests {
         let shown = ["mail.db", "sqlite:a", "passwd:b", "dovecot:c"]
             .map(|text| UserSource::parse(text.as_ref()).unwrap().to_string());
         assert_eq!(shown, ["mail.db", "a", "passwd:b", "dovecot:c"]);
+    }
+
+    #[test]
+    fn a_directory_is_shown_without_what_may_be_secret() {
+        for (text, shown) in [
+            ("ldap://a,b:1389/uid={user},dc=org", "ldap://a,b:1389/uid={user},dc=org"),
+            ("ldaps://a/dc=org?uid??(uid={user})?bindname=cn=c,x-bindpw=hunter2", "ldaps://a/dc=org"),
+            ("ldapi://%2Frun%2Fldapi/dc=org", "ldapi://%2Frun%2Fldapi/dc=org"),
+            ("ldap://me:hunter2@a/dc=org", "ldap://..."),
+            ("ldap://me:hunter2/?@a/dc=org", "ldap://..."),
+        ] {
+            let source = UserSource::parse(text.as_ref()).unwrap();
+            assert!(matches!(&source, UserSource::Ldap(url) if url.expose() == text), "{text}");
+            assert_eq!((source.to_string(), format!("{source:?}")), (shown.to_owned(), format!("Ldap(\"{shown}\")")));
+        }
     }
 }

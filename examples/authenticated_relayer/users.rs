@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use sansmtp::Secret;
 use sansmtp_authenticators::dovecot::{Dovecot, Settings};
+use sansmtp_authenticators::ldap::Ldap;
 use sansmtp_authenticators::passwd::Passwd;
 use sansmtp_authenticators::sqlite::Sqlite;
 use sansmtp_authenticators::stored::{
@@ -80,6 +81,10 @@ impl Users {
                 self.dovecot = Some(dovecot);
                 Ok(())
             }
+            UserSource::Ldap(url) => {
+                self.members.push(Arc::new(Ldap::from_url(url.expose())?));
+                Ok(())
+            }
             UserSource::Passwd(path) => self.add_store(Passwd::open(path)?, keep, hashing),
             UserSource::Sqlite(path) => {
                 let store = Sqlite::open_or_create(path)?;
@@ -115,6 +120,11 @@ pub(crate) fn accounts(source: &UserSource, create: bool) -> Result<Accounts<Box
     let store: Box<dyn WritableStore> = match source {
         UserSource::Dovecot(_) => {
             return Err(Failure::plain(format!("{source} is not changed from here, but where Dovecot has its users")));
+        }
+        UserSource::Ldap(_) => {
+            return Err(Failure::plain(format!(
+                "{source} is not changed from here: use what the directory is kept with"
+            )));
         }
         UserSource::Passwd(_) => {
             return Err(Failure::plain(format!(
