@@ -28,7 +28,11 @@
 //! Each is behind a feature of its own name, but [`Chain`], which puts one behind the other.
 
 mod authenticator;
+#[cfg(feature = "cache")]
+mod cache;
 mod chain;
 
 pub use authenticator::{Authenticator, Knows};
+#[cfg(feature = "cache")]
+pub use cache::{Cache, CacheLimits};
 pub use chain::Chain;

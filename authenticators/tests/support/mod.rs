@@ -1,6 +1,6 @@
 //! What the tests of all authenticators share.
 
-#![allow(dead_code, reason = "each test takes what it needs")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test takes what it needs")]
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 pub(crate) mod battery;
