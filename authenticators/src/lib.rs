@@ -31,6 +31,8 @@ mod authenticator;
 #[cfg(feature = "cache")]
 mod cache;
 mod chain;
+#[cfg(feature = "oauth2")]
+pub mod oauth2;
 
 pub use authenticator::{Authenticator, Knows};
 #[cfg(feature = "cache")]
