@@ -181,41 +181,66 @@ fn forgetting_one_forgets_nobody_else() {
     assert_eq!(cache.inner().take_asked(), 1);
 }
 
+/// Whose first answer waits, after it was found, until the test lets it go on.
+struct Slow {
+    users: Users,
+    found: Barrier,
+    go_on: Barrier,
+    slow: Mutex<bool>,
+}
+
+impl Authenticator for Slow {
+    fn authenticate(&self, request: &AuthRequest) -> AuthResult {
+        let result = self.users.authenticate(request);
+        if std::mem::take(&mut *self.slow.lock().unwrap()) {
+            self.found.wait();
+            self.go_on.wait();
+        }
+        result
+    }
+
+    fn knows(&self, request: &AuthRequest) -> Knows {
+        self.users.knows(request)
+    }
+}
+
+/// Logs in, and does something between the answer and its being remembered.
+fn while_asked(password: &str, code: u16, between: impl FnOnce(&Cache<Slow>)) -> Cache<Slow> {
+    let (found, go_on, slow) = (Barrier::new(2), Barrier::new(2), Mutex::new(true));
+    let (cache, _) = cache(Slow { users: Users::new(&USERS, looked_up), found, go_on, slow }, LIMITS);
+    std::thread::scope(|scope| {
+        let login = scope.spawn(|| cache.log_in("tim", password));
+        cache.inner().found.wait();
+        between(&cache);
+        cache.inner().go_on.wait();
+        assert_eq!(login.join().unwrap(), code);
+    });
+    cache
+}
+
 /// The password is changed after the old one was found right, and before that is remembered.
 #[test]
 fn what_is_being_asked_while_it_is_forgotten_is_not_remembered() {
-    struct Slow {
-        users: Users,
-        found: Barrier,
-        go_on: Barrier,
-        slow: Mutex<bool>,
-    }
-    impl Authenticator for Slow {
-        fn authenticate(&self, request: &AuthRequest) -> AuthResult {
-            let result = self.users.authenticate(request);
-            if std::mem::take(&mut *self.slow.lock().unwrap()) {
-                self.found.wait();
-                self.go_on.wait();
-            }
-            result
-        }
-
-        fn knows(&self, request: &AuthRequest) -> Knows {
-            self.users.knows(request)
-        }
-    }
     for (password, first, then) in [("tanstaaftanstaaf", 235, 535), ("new", 535, 235)] {
-        let (found, go_on, slow) = (Barrier::new(2), Barrier::new(2), Mutex::new(true));
-        let (cache, _) = cache(Slow { users: Users::new(&USERS, looked_up), found, go_on, slow }, LIMITS);
-        std::thread::scope(|scope| {
-            let login = scope.spawn(|| cache.log_in("tim", password));
-            cache.inner().found.wait();
+        let cache = while_asked(password, first, |cache| {
             cache.inner().users.set_password("tim", "new");
             cache.forget("tim");
-            cache.inner().go_on.wait();
-            assert_eq!(login.join().unwrap(), first);
         });
         assert_eq!(cache.log_in("tim", password), then);
+    }
+}
+
+/// The same, and nobody tells the cache, but somebody else gets the other answer meanwhile.
+#[test]
+fn of_two_answers_at_the_same_time_neither_is_remembered() {
+    for (password, first, then) in [("tanstaaftanstaaf", 235, 535), ("new", 535, 235)] {
+        let cache = while_asked(password, first, |cache| {
+            cache.inner().users.set_password("tim", "new");
+            assert_eq!(cache.log_in("tim", password), then);
+        });
+        cache.inner().users.take_asked();
+        assert_eq!(cache.log_in("tim", password), then);
+        assert_eq!(cache.inner().users.take_asked(), 1);
     }
 }
 

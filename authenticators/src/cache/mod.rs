@@ -167,8 +167,12 @@ impl<A: Authenticator> Cache<A> {
         if state.generation != asked.generation {
             return;
         }
+        // Another answer that came while this one was awaited: nobody knows which of them is the later, and neither is
+        // remembered.
         if result.success() {
-            state.refused.remove(&mark);
+            if state.refused.remove(&mark) {
+                return;
+            }
             if is_password {
                 state.accepted.remove_other_passwords(names, &mark);
                 state.accepted.insert(mark, names, result.clone(), asked.at);
@@ -178,21 +182,16 @@ impl<A: Authenticator> Cache<A> {
             return;
         }
         match result.refusal() {
-            None => return,
-            Some(_) => {
-                state.accepted.remove(&mark);
-                state.tokens.remove(&mark);
-            }
-        }
-        match result.refusal() {
-            Some(Refusal::BadCredentials) => state.refused.insert(mark, names, result.clone(), asked.at),
+            Some(Refusal::BadCredentials) => {}
             Some(Refusal::UnknownUser | Refusal::Disabled) => {
                 let dropped = names.each().map(|name| state.forget_accepted(name)).sum::<usize>();
                 state.generation += u64::from(dropped > 0);
-                state.refused.insert(mark, names, result.clone(), asked.at);
             }
             // These are not about the password alone, or no answer.
-            Some(_) | None => {}
+            Some(_) | None => return,
+        }
+        if !state.accepted.remove(&mark) && !state.tokens.remove(&mark) {
+            state.refused.insert(mark, names, result.clone(), asked.at);
         }
     }
 

@@ -77,8 +77,9 @@ impl Store {
         self.entries.insert(place, Entry { mark, names, age, until, result });
     }
 
-    pub(super) fn remove(&mut self, mark: &Mark) {
-        self.remove_at(mark.place());
+    /// Whether it was there.
+    pub(super) fn remove(&mut self, mark: &Mark) -> bool {
+        self.remove_at(mark.place())
     }
 
     /// Drops whatever has the authcid and not the password.
@@ -93,8 +94,7 @@ impl Store {
     /// How many there were.
     pub(super) fn remove_named(&mut self, name: u64) -> usize {
         let places = self.places(Some(name));
-        places.iter().for_each(|place| self.remove_at(*place));
-        places.len()
+        places.into_iter().filter(|place| self.remove_at(*place)).count()
     }
 
     pub(super) fn clear(&mut self) {
@@ -124,8 +124,8 @@ impl Store {
         name.and_then(|name| self.by_name.get(&name)).cloned().unwrap_or_default()
     }
 
-    fn remove_at(&mut self, place: u64) {
-        let Some(entry) = self.entries.remove(&place) else { return };
+    fn remove_at(&mut self, place: u64) -> bool {
+        let Some(entry) = self.entries.remove(&place) else { return false };
         self.by_age.remove(&entry.age);
         for name in entry.names.each() {
             if let Some(places) = self.by_name.get_mut(&name) {
@@ -135,6 +135,7 @@ impl Store {
                 }
             }
         }
+        true
     }
 }
 
@@ -178,7 +179,7 @@ mod tests {
             let names = Names { authcid: Some(random(4)), login: Some(random(6)).filter(|login| *login < 5) };
             match random(8) {
                 0 => drop(store.remove_named(random(6))),
-                1 => store.remove(&mark),
+                1 => drop(store.remove(&mark)),
                 2 => store.remove_other_passwords(names, &mark),
                 3 => found += usize::from(store.find(&mark, now).is_some()),
                 _ => store.insert(mark, names, AuthResult::accept(), now),

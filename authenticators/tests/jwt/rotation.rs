@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use sansmtp_authenticators::oauth2::{Jwks, JwksError, Jwt};
 
@@ -85,8 +86,11 @@ fn a_file_that_was_away_is_looked_at_again() {
     fs::rename(&path, path.with_extension("away")).unwrap();
     wait::until("the file to be missed", || (code(&jwt, &new) == 454).then_some(()));
     fs::rename(path.with_extension("away"), &path).unwrap();
+    let back = Instant::now();
     wait::until("the file that is back", || (code(&jwt, &new) == 535).then_some(()));
     assert_eq!(code(&jwt, &old), 235);
+    // Not only when it is time to look for unknown keys again.
+    assert!(back.elapsed() < Duration::from_secs(20));
 }
 
 #[test]
@@ -94,9 +98,14 @@ fn tokens_with_made_up_keys_do_not_make_it_read_for_each() {
     let (old, new, strange) = (Signer::p256("old"), Signer::ed25519("new"), Signer::ed25519("strange"));
     let fetched = Arc::new(AtomicUsize::new(0));
     let content = Arc::new(Mutex::new(Ok(set(&[old.jwk()]))));
-    let (count, served) = (fetched.clone(), content.clone());
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let (count, served, others) = (fetched.clone(), content.clone(), waiting.clone());
     let fetch = move || {
-        count.fetch_add(1, Ordering::SeqCst);
+        if count.fetch_add(1, Ordering::SeqCst) == 1 {
+            // Nobody can see whether they wait, only that they are about to.
+            wait::until("all the others", || (others.load(Ordering::SeqCst) == 20).then_some(()));
+            std::thread::sleep(Duration::from_millis(100));
+        }
         served.lock().unwrap().clone().map_err(|why: &str| why.into())
     };
     let keys = Jwks::fetched(fetch).unwrap();
@@ -105,7 +114,11 @@ fn tokens_with_made_up_keys_do_not_make_it_read_for_each() {
     *content.lock().unwrap() = Ok(set(&[new.jwk()]));
     // All at the same time, of which one fetches, and the others wait for it.
     std::thread::scope(|scope| {
-        let logins: Vec<_> = (0..20).map(|_| scope.spawn(|| code(&jwt, &new))).collect();
+        let log_in = || {
+            waiting.fetch_add(1, Ordering::SeqCst);
+            code(&jwt, &new)
+        };
+        let logins: Vec<_> = (0..20).map(|_| scope.spawn(log_in)).collect();
         assert!(logins.into_iter().all(|login| login.join().unwrap() == 235));
     });
     assert_eq!(fetched.load(Ordering::SeqCst), 2);
