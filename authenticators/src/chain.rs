@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sansmtp::{AuthRequest, AuthResult, Refusal};
 
-use crate::{Authenticator, Knows};
+use crate::{Answers, Authenticator, Knows};
 
 /// Asks the first of several authenticators that [knows](Authenticator::knows) the user, and no other.
 ///
@@ -92,6 +92,13 @@ impl Authenticator for Chain {
 
     fn knows(&self, request: &AuthRequest) -> Knows {
         self.members.iter().map(|member| member.knows(request)).find(|answer| *answer != Knows::No).unwrap_or(Knows::No)
+    }
+
+    /// For all where each of its members does so for all of its users; for none where none does.
+    fn answers(&self, mechanism: &str) -> Answers {
+        let of_members = self.members.iter().map(|member| member.answers(mechanism));
+        let both = |one: Answers, other: Answers| if one == other { one } else { Answers::ForSome };
+        of_members.reduce(both).unwrap_or(Answers::ForNone)
     }
 }
 

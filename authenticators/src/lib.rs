@@ -31,10 +31,16 @@ mod authenticator;
 #[cfg(feature = "cache")]
 mod cache;
 mod chain;
+#[cfg(feature = "memory")]
+pub mod memory;
 #[cfg(feature = "oauth2")]
 pub mod oauth2;
+#[cfg(feature = "passwd")]
+pub mod passwd;
+#[cfg(feature = "stored")]
+pub mod stored;
 
-pub use authenticator::{Authenticator, Knows};
+pub use authenticator::{Answers, Authenticator, Knows};
 #[cfg(feature = "cache")]
 pub use cache::{Cache, CacheLimits};
 pub use chain::Chain;

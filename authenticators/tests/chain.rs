@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sansmtp::{AuthRequest, AuthResult, Refusal};
-use sansmtp_authenticators::{Authenticator, Chain, Knows};
+use sansmtp_authenticators::{Answers, Authenticator, Chain, Knows};
 use support::battery::{Backend, USERS, battery};
 use support::login::{Door, auth};
 use support::scripted::{Asked, Scripted, Users, looked_up, when_asked};
@@ -213,6 +213,36 @@ fn whose_answer_it_is_stays_as_it_was() {
     let result = seen.into_inner().unwrap().unwrap();
     assert_eq!(result.auth_data::<u64>(), Some(&42));
     assert_eq!(result.message().map(ToString::to_string).as_deref(), Some("454 4.7.0 The directory is down"));
+}
+
+#[test]
+fn what_some_answer_is_answered_for_some() {
+    struct Of(Answers);
+    impl Authenticator for Of {
+        fn authenticate(&self, _: &AuthRequest) -> AuthResult {
+            AuthResult::cannot_tell()
+        }
+
+        fn knows(&self, _: &AuthRequest) -> Knows {
+            Knows::No
+        }
+
+        fn answers(&self, _: &str) -> Answers {
+            self.0
+        }
+    }
+    use Answers::{ForAll, ForNone, ForSome};
+    for (members, expected) in [
+        (&[][..], ForNone),
+        (&[ForAll], ForAll),
+        (&[ForNone, ForNone], ForNone),
+        (&[ForAll, ForAll, ForAll], ForAll),
+        (&[ForAll, ForNone, ForAll], ForSome),
+        (&[ForAll, ForSome], ForSome),
+        (&[ForNone, ForSome, ForNone], ForSome),
+    ] {
+        assert_eq!(members.iter().map(|answers| Of(*answers)).collect::<Chain>().answers("X"), expected, "{members:?}");
+    }
 }
 
 /// Two databases, of which each has some of the users.

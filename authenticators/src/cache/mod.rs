@@ -14,7 +14,7 @@ use sansmtp::{AuthRequest, AuthResult, Refusal};
 
 use self::mark::{Mark, Marker};
 use self::store::{Names, Store};
-use crate::{Authenticator, Knows};
+use crate::{Answers, Authenticator, Knows};
 
 /// How much a [`Cache`] remembers, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,6 +255,10 @@ impl<A: Authenticator> Authenticator for Cache<A> {
             Some(false) => Knows::Yes,
             None => self.inner.knows(request),
         }
+    }
+
+    fn answers(&self, mechanism: &str) -> Answers {
+        self.inner.answers(mechanism)
     }
 }
 

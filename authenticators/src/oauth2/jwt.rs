@@ -10,7 +10,7 @@ use sansmtp::{AuthRequest, AuthResult, Refusal};
 use super::flaw::Flaw;
 use super::jws::{self, Jws};
 use super::{Jwks, RulesError, TokenRules};
-use crate::{Authenticator, Knows};
+use crate::{Answers, Authenticator, Knows};
 
 /// Accepts access tokens that are signed JWTs (RFC 7519; RFC 9068 is one form of them), without asking anybody.
 ///
@@ -115,6 +115,10 @@ impl Authenticator for Jwt {
             | AuthQuestion::Other
             | _ => Knows::No,
         }
+    }
+
+    fn answers(&self, mechanism: &str) -> Answers {
+        super::answers(mechanism)
     }
 }
 

@@ -38,8 +38,16 @@ mod jws;
 mod jwt;
 mod rules;
 
+use crate::Answers;
+
 #[cfg(feature = "introspection")]
 pub use introspection::{Introspection, IntrospectionClient, IntrospectionError, IntrospectionLimits};
 pub use jwks::{Jwks, JwksError};
 pub use jwt::Jwt;
 pub use rules::{RulesError, TokenRules};
+
+/// All of its users have tokens, and nothing else.
+fn answers(mechanism: &str) -> Answers {
+    let is_bearer = ["OAUTHBEARER", "XOAUTH2"].iter().any(|name| name.eq_ignore_ascii_case(mechanism));
+    if is_bearer { Answers::ForAll } else { Answers::ForNone }
+}

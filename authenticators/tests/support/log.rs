@@ -1,43 +1,25 @@
-//! Everything that is logged, to be searched for what must not be, and must be, in it.
+//! What is logged.
 
-use std::fmt::{Debug, Write};
-use std::sync::{Mutex, MutexGuard, Once};
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Event, Metadata, Subscriber};
 
-/// From now on everything is collected, of all threads and at every level.
-pub(crate) fn collect() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| tracing::subscriber::set_global_default(Collector).unwrap());
+/// Does something, and also gives everything that this thread has logged meanwhile, of every level.
+pub(crate) fn collect<T>(what: impl FnOnce() -> T) -> (T, String) {
+    let log: Arc<Mutex<String>> = Arc::default();
+    let result = tracing::subscriber::with_default(Collector { log: Arc::clone(&log) }, what);
+    let log = log.lock().unwrap().clone();
+    (result, log)
 }
 
-/// What there is, line by line, each with its level in front.
-pub(crate) fn lines() -> Vec<String> {
-    locked().clone()
+struct Collector {
+    log: Arc<Mutex<String>>,
 }
 
-/// How many lines have all of these in them.
-pub(crate) fn count(parts: &[&str]) -> usize {
-    locked().iter().filter(|line| parts.iter().all(|part| line.contains(part))).count()
-}
-
-struct Collector;
-
-static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-fn locked() -> MutexGuard<'static, Vec<String>> {
-    LINES.lock().unwrap()
-}
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        write!(self.0, " {field}={value:?}").unwrap();
-    }
-}
+struct Line<'a>(&'a mut String);
 
 impl Subscriber for Collector {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
@@ -45,27 +27,30 @@ impl Subscriber for Collector {
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
-        let mut line = Line(Level::TRACE.to_string());
-        span.record(&mut line);
-        locked().push(line.0);
+        span.record(&mut Line(&mut self.log.lock().unwrap()));
         Id::from_u64(1)
     }
 
     fn record(&self, _: &Id, values: &Record<'_>) {
-        let mut line = Line(Level::TRACE.to_string());
-        values.record(&mut line);
-        locked().push(line.0);
+        values.record(&mut Line(&mut self.log.lock().unwrap()));
     }
 
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = Line(event.metadata().level().to_string());
-        event.record(&mut line);
-        locked().push(line.0);
+        let mut log = self.log.lock().unwrap();
+        write!(log, "{}", event.metadata().level()).unwrap();
+        event.record(&mut Line(&mut log));
+        log.push('\n');
     }
 
     fn enter(&self, _: &Id) {}
 
     fn exit(&self, _: &Id) {}
+}
+
+impl Visit for Line<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        write!(self.0, " {field}={value:?}").unwrap();
+    }
 }

@@ -6,6 +6,7 @@
 pub(crate) mod battery;
 pub(crate) mod log;
 pub(crate) mod login;
+pub(crate) mod scram_secret;
 pub(crate) mod scripted;
 #[cfg(feature = "oauth2")]
 pub(crate) mod signer;

@@ -21,7 +21,7 @@ use super::flaw::Flaw;
 use super::jwt::seconds;
 use super::rules::Claims;
 use super::{RulesError, TokenRules};
-use crate::{Authenticator, Knows};
+use crate::{Answers, Authenticator, Knows};
 
 /// Accepts the access tokens that the authorization server says are active (RFC 7662), whatever they look like.
 ///
@@ -247,6 +247,10 @@ impl Authenticator for Introspection {
             | AuthQuestion::Other
             | _ => Knows::No,
         }
+    }
+
+    fn answers(&self, mechanism: &str) -> Answers {
+        super::answers(mechanism)
     }
 }
 
