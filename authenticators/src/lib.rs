@@ -37,6 +37,8 @@ pub mod memory;
 pub mod oauth2;
 #[cfg(feature = "passwd")]
 pub mod passwd;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 #[cfg(feature = "stored")]
 pub mod stored;
 

@@ -159,7 +159,11 @@ impl Material {
                 let coordinates = [coordinate(jwk.x.as_ref())?, coordinate(jwk.y.as_ref())?];
                 Ok(Self::P256([&[4][..], &coordinates.concat()].concat()))
             }
-            ("OKP", Some("Ed25519")) => Ok(Self::Ed25519(coordinate(jwk.x.as_ref())?)),
+            ("OKP", Some("Ed25519")) => match octets(jwk.x.as_ref())? {
+                // RFC 8037, section 2: no number, so nothing of it can be missing.
+                x if x.len() == POINT_OCTETS => Ok(Self::Ed25519(x)),
+                _ => Err("its x has not 32 octets"),
+            },
             _ => Err("its type or its curve is not one of those that are used"),
         }
     }
@@ -179,10 +183,12 @@ fn number(text: Option<&String>) -> Result<Vec<u8>, &'static str> {
     Ok(octets.into_iter().skip_while(|octet| *octet == 0).collect())
 }
 
-/// RFC 7518, section 6.2.1.2; RFC 8037, section 2.
+/// Of 32 octets, as RFC 7518, section 6.2.1.2 has it, whatever zeros are missing in front, or are too many there: not
+/// all libraries count them.
 fn coordinate(text: Option<&String>) -> Result<Vec<u8>, &'static str> {
-    octets(text)
-        .and_then(|octets| if octets.len() == 32 { Ok(octets) } else { Err("a coordinate is not of 32 octets") })
+    let number = number(text)?;
+    let zeros = POINT_OCTETS.checked_sub(number.len()).ok_or("a coordinate has more than 32 octets")?;
+    Ok([vec![0; zeros], number].concat())
 }
 
 fn octets(text: Option<&String>) -> Result<Vec<u8>, &'static str> {
@@ -193,6 +199,9 @@ fn bits(number: &[u8]) -> usize {
     let zeros = number.first().map_or(0, |first| first.leading_zeros());
     (number.len() * 8).saturating_sub(usize::try_from(zeros).unwrap_or(0))
 }
+
+/// Of each coordinate on P-256, and of a point on edwards25519.
+const POINT_OCTETS: usize = 32;
 
 #[cfg(test)]
 mod tests {

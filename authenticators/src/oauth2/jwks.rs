@@ -76,8 +76,13 @@ pub enum JwksError {
         /// Its place in the set.
         index: usize,
     },
-    /// It is no JWK Set.
-    Syntax(serde_json::Error),
+    /// It is no JSON, or no JWK Set. What is there instead is not shown: it may be another file, with secrets in it.
+    Syntax {
+        /// Where it is no longer one, from 1.
+        line: usize,
+        /// In that line.
+        column: usize,
+    },
     /// It has more than 256 KiB.
     TooLarge,
 }
@@ -246,7 +251,7 @@ impl From<io::Error> for JwksError {
 
 impl From<serde_json::Error> for JwksError {
     fn from(error: serde_json::Error) -> Self {
-        Self::Syntax(error)
+        Self::Syntax { line: error.line(), column: error.column() }
     }
 }
 
@@ -260,13 +265,13 @@ impl fmt::Display for JwksError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DuplicateKid { index } => write!(f, "key {index} of the JWK Set has the kid of another one"),
-            Self::Fetch(_) => f.write_str("the JWK Set cannot be fetched"),
-            Self::Io(_) => f.write_str("the JWK Set cannot be read"),
+            Self::Fetch(error) => error.fmt(f),
+            Self::Io(error) => error.fmt(f),
             Self::NoUsableKey => f.write_str(
                 "the JWK Set has no key to verify signatures with RS256 (of 2,048 bits or more), ES256 or EdDSA",
             ),
             Self::PrivateKey { index } => write!(f, "key {index} of the JWK Set is private"),
-            Self::Syntax(_) => f.write_str("it is no JWK Set"),
+            Self::Syntax { line, column } => write!(f, "no JWK Set: line {line}, column {column}"),
             Self::TooLarge => write!(f, "the JWK Set has more than {MAX_OCTETS} octets"),
         }
     }
@@ -275,10 +280,13 @@ impl fmt::Display for JwksError {
 impl error::Error for JwksError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::Fetch(error) => Some(&**error),
-            Self::Io(error) => Some(error),
-            Self::Syntax(error) => Some(error),
-            Self::DuplicateKid { .. } | Self::NoUsableKey | Self::PrivateKey { .. } | Self::TooLarge => None,
+            Self::Fetch(error) => error.source(),
+            Self::Io(error) => error.source(),
+            Self::DuplicateKid { .. }
+            | Self::NoUsableKey
+            | Self::PrivateKey { .. }
+            | Self::Syntax { .. }
+            | Self::TooLarge => None,
         }
     }
 }

@@ -28,10 +28,9 @@ pub use authenticator::Stored;
 pub use error::StoreError;
 pub use hashing::Hashing;
 pub use keys::{Keep, Keys, NewPassword, SCRAM_ITERATIONS};
+pub use name::{names_in_certificate, prepare_name};
 pub use password_hash::{InvalidHash, PasswordHash};
 pub use token::TokenHash;
-
-pub(crate) use name::prepare as prepare_name;
 
 /// Where users are found.
 ///
@@ -189,6 +188,7 @@ impl StoredUser {
         self.disabled
     }
 
+    #[cfg(feature = "memory")]
     pub(crate) fn set_disabled(&mut self, disabled: bool) {
         self.disabled = disabled;
     }
@@ -270,8 +270,8 @@ impl Needed {
     }
 }
 
-/// As many hashes make up a [sample](Store::sample) of the crate's own stores.
-pub(crate) const SAMPLE: usize = 128;
+/// As many hashes as a [sample](Store::sample) of the crate's own stores has, or a few more.
+pub const SAMPLE: usize = 128;
 
 macro_rules! passed_on {
     ($($owner:ty),*) => {$(

@@ -106,7 +106,7 @@ fn a_set_that_cannot_be_used() {
     let (one, two) = (Signer::ed25519("one"), Signer::p256("one"));
     let read = |content: &[u8]| Jwks::from_json(content).map(|_| ()).unwrap_err();
     for content in [&b""[..], b"[]", b"{}", b"null", b"{\"keys\":{}}", b"{\"keys\":[", b"{\"keys\":[],\"keys\":[]}"] {
-        assert!(matches!(read(content), JwksError::Syntax(_)), "{}", content.escape_ascii());
+        assert!(matches!(read(content), JwksError::Syntax { .. }), "{}", content.escape_ascii());
     }
     let oct = json!({ "kty": "oct", "kid": "one", "k": encode(b"secret"), "alg": "HS256" });
     for keys in [vec![], vec![json!({})], vec![json!("x"), json!(null)], vec![oct.clone()]] {
@@ -125,4 +125,21 @@ fn a_set_that_cannot_be_used() {
     assert!(Jwks::from_json(&large).is_ok());
     large.push(b' ');
     assert!(matches!(read(&large), JwksError::TooLarge));
+}
+
+/// PyJWT 2.6 leaves out the zeros in front of a coordinate, Java's numbers have one more.
+#[test]
+fn zeros_in_front_of_a_coordinate_do_not_count() {
+    let begins_with_zero = |signer: &Signer| decode(signer.jwk()["x"].as_str().unwrap())[0] == 0;
+    let signer = (0..100_000).map(|_| Signer::p256("one")).find(begins_with_zero).unwrap();
+    let x = decode(signer.jwk()["x"].as_str().unwrap());
+    for x in [&x[..], &x[1..], &[&[0, 0], &x[..]].concat()] {
+        assert_eq!(code(&[with(signer.jwk(), "x", json!(encode(x)))], &signer, true), 235, "{} octets", x.len());
+    }
+    let spare = Signer::ed25519("spare").jwk();
+    assert_eq!(code(&[with(signer.jwk(), "x", json!(encode(&x[2..]))), spare], &signer, true), 535);
+    let edwards = (0..100_000).map(|_| Signer::ed25519("one")).find(begins_with_zero).unwrap();
+    let x = decode(edwards.jwk()["x"].as_str().unwrap());
+    let spare = Signer::p256("spare").jwk();
+    assert_eq!(code(&[with(edwards.jwk(), "x", json!(encode(&x[1..]))), spare], &edwards, true), 535);
 }

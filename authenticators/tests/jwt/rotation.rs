@@ -130,7 +130,7 @@ fn tokens_with_made_up_keys_do_not_make_it_read_for_each() {
     // The embedder knows better.
     keys.replace(&set(&[strange.jwk()])).unwrap();
     assert_eq!((code(&jwt, &strange), code(&jwt, &new)), (235, 535));
-    assert!(matches!(keys.replace(b"{}"), Err(JwksError::Syntax(_))));
+    assert!(matches!(keys.replace(b"{}"), Err(JwksError::Syntax { .. })));
     assert_eq!(code(&jwt, &strange), 235);
 }
 

@@ -287,8 +287,8 @@ impl fmt::Display for IntrospectionError {
             Self::Client(why) => write!(f, "the client's credentials for the introspection endpoint: {why}"),
             Self::Endpoint(why) => write!(f, "the introspection endpoint: {why}"),
             Self::NoAuthorities => f.write_str("the operating system has no certificates of authorities"),
-            Self::Rules(_) => f.write_str("the rules for tokens make no sense"),
-            Self::Tls(_) => f.write_str("TLS for the introspection endpoint cannot be had"),
+            Self::Rules(error) => error.fmt(f),
+            Self::Tls(error) => write!(f, "TLS for the introspection endpoint: {error}"),
         }
     }
 }
@@ -296,9 +296,8 @@ impl fmt::Display for IntrospectionError {
 impl std::error::Error for IntrospectionError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Rules(error) => Some(error),
-            Self::Tls(error) => Some(error),
-            Self::Client(_) | Self::Endpoint(_) | Self::NoAuthorities => None,
+            Self::Tls(error) => error.source(),
+            Self::Client(_) | Self::Endpoint(_) | Self::NoAuthorities | Self::Rules(_) => None,
         }
     }
 }
