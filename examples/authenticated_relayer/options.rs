@@ -215,6 +215,12 @@ struct ServeArguments {
     /// attribute is the login, base, one or sub, a filter with {user} in it, and, with commas between them, bindname=DN
     /// with x-bindpw-file=FILE or x-bindpw-env=VARIABLE, x-ca-file=FILE and others. ldap:// begins with StartTLS. Of
     /// several hosts with commas between them, the first is asked that can be.
+    ///
+    /// jwks:FILE?issuer=URL&audience=NAME has the keys (a JWK Set) of an OAuth 2.0 server, and is read again, too. What
+    /// follows the file is joined by "&", with "%" and two hexadecimal digits for a "&", "%", "?" or "#" in it:
+    /// issuer=URL, which tokens have in "iss"; audience=NAME, one of those in "aud" (repeatable, one is enough);
+    /// scope=WORD, which they have in "scope" or "scp" (repeatable, all are needed); login=CLAIM, which names the login
+    /// [default: sub]; case=ignore, if it is to be in lower case. Clients show the tokens by OAUTHBEARER or XOAUTH2.
     #[arg(long, value_name = "USERS", default_value = DEFAULT_USERS, value_parser = Unrepeated(UserSource::parse), help_heading = SECURITY)]
     users: Vec<UserSource>,
     /// Offer these mechanisms, in this order [default: PLAIN,LOGIN, before them SCRAM-SHA-256 if all users have keys for

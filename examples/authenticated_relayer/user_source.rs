@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::jwks_source::{InvalidJwks, JwksSource};
+
 /// One place where users are found.
 ///
 /// Neither `Debug` nor `Display` shows what is secret, so that the value can go to logs and reports as it is.
@@ -11,6 +13,8 @@ use std::path::{Path, PathBuf};
 pub(crate) enum UserSource {
     /// `dovecot:SOCKET`: Dovecot's auth service.
     Dovecot(PathBuf),
+    /// `jwks:FILE?…`: nobody in particular, but tokens.
+    Jwks(Box<JwksSource>),
     /// `ldap://…`, `ldaps://…`, `ldapi://…`: a directory.
     Ldap(DirectoryUrl),
     /// `passwd:FILE`: lines of `user:hash`.
@@ -26,6 +30,8 @@ pub(crate) struct DirectoryUrl(String);
 /// Why a text names no place where users are. Never shows the text, which may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InvalidSource {
+    /// What follows `jwks:`.
+    Jwks(InvalidJwks),
     /// What is in front of the colon is nothing that is known.
     Kind,
     /// There is no file behind the colon, or no text at all.
@@ -46,6 +52,7 @@ impl UserSource {
             Some((kind @ ("ldap" | "ldaps" | "ldapi"), rest)) if rest.starts_with("//") => {
                 Ok(Self::Ldap(DirectoryUrl(format!("{kind}:{rest}"))))
             }
+            Some(("jwks", text)) => JwksSource::parse(text).map(Box::new).map(Self::Jwks).map_err(InvalidSource::Jwks),
             Some(("passwd", path)) => file(path.as_ref()).map(Self::Passwd),
             Some(("sqlite", path)) => file(path.as_ref()).map(Self::Sqlite),
             Some(_) => Err(InvalidSource::Kind),
@@ -58,6 +65,8 @@ impl UserSource {
         match self {
             Self::Dovecot(_) | Self::Ldap(_) => None,
             Self::Passwd(path) | Self::Sqlite(path) => Some(path),
+            // It is the authorization server's.
+            Self::Jwks(_) => None,
         }
     }
 }
@@ -89,6 +98,7 @@ impl fmt::Display for UserSource {
         match self {
             Self::Dovecot(path) => write!(f, "dovecot:{}", path.display()),
             Self::Ldap(url) => write!(f, "{url}"),
+            Self::Jwks(source) => write!(f, "jwks:{}", source.file.display()),
             Self::Passwd(path) => write!(f, "passwd:{}", path.display()),
             Self::Sqlite(path) => write!(f, "{}", path.display()),
         }
@@ -97,12 +107,14 @@ impl fmt::Display for UserSource {
 
 impl fmt::Display for InvalidSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Kind => {
-                "users are in sqlite:FILE, in passwd:FILE, in dovecot:SOCKET or at ldap://HOST/DN; a path alone is SQLite's"
-            }
-            Self::NoFile => "no file is named",
-        })
+        match self {
+            Self::Jwks(error) => error.fmt(f),
+            Self::Kind => f.write_str(
+                "users are in sqlite:FILE, passwd:FILE, jwks:FILE?…, dovecot:SOCKET or at ldap://HOST/DN; a path alone \
+                 is SQLite's",
+            ),
+            Self::NoFile => f.write_str("no file is named"),
+        }
     }
 }
 
@@ -133,6 +145,7 @@ mod tests {
             ("dovecot:/run/dovecot/auth-client", Ok(UserSource::Dovecot("/run/dovecot/auth-client".into()))),
             ("dovecot:", Err(InvalidSource::NoFile)),
             ("passwd:", Err(InvalidSource::NoFile)),
+            ("jwks:keys.json", Err(InvalidSource::Jwks(InvalidJwks::Missing("issuer")))),
             ("sqlite:", Err(InvalidSource::NoFile)),
             ("", Err(InvalidSource::NoFile)),
             ("ldapi:/run/ldapi", Err(InvalidSource::Kind)),
@@ -141,9 +154,9 @@ mod tests {
         ] {
             assert_eq!(UserSource::parse(text.as_ref()), expected, "{text}");
         }
-        let shown = ["mail.db", "sqlite:a", "passwd:b", "dovecot:c"]
+        let shown = ["mail.db", "sqlite:a", "passwd:b", "dovecot:c", "jwks:c?issuer=d&audience=e"]
             .map(|text| UserSource::parse(text.as_ref()).unwrap().to_string());
-        assert_eq!(shown, ["mail.db", "a", "passwd:b", "dovecot:c"]);
+        assert_eq!(shown, ["mail.db", "a", "passwd:b", "dovecot:c", "jwks:c"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use sansmtp::Secret;
 use sansmtp_authenticators::dovecot::{Dovecot, Settings};
 use sansmtp_authenticators::ldap::Ldap;
+use sansmtp_authenticators::oauth2::{Jwks, Jwt};
 use sansmtp_authenticators::passwd::Passwd;
 use sansmtp_authenticators::sqlite::Sqlite;
 use sansmtp_authenticators::stored::{
@@ -85,6 +86,10 @@ impl Users {
                 self.members.push(Arc::new(Ldap::from_url(url.expose())?));
                 Ok(())
             }
+            UserSource::Jwks(source) => {
+                self.members.push(Arc::new(Jwt::new(source.rules(), Jwks::file(&source.file)?)?));
+                Ok(())
+            }
             UserSource::Passwd(path) => self.add_store(Passwd::open(path)?, keep, hashing),
             UserSource::Sqlite(path) => {
                 let store = Sqlite::open_or_create(path)?;
@@ -124,6 +129,11 @@ pub(crate) fn accounts(source: &UserSource, create: bool) -> Result<Accounts<Box
         UserSource::Ldap(_) => {
             return Err(Failure::plain(format!(
                 "{source} is not changed from here: use what the directory is kept with"
+            )));
+        }
+        UserSource::Jwks(_) => {
+            return Err(Failure::plain(format!(
+                "{source} is not changed from here: the authorization server has the users"
             )));
         }
         UserSource::Passwd(_) => {
@@ -213,6 +223,18 @@ mod tests {
         assert!(error.contains("passwd:/") && error.contains("line 1: ") && !error.contains("sEcReT"), "{error}");
         let error = accounts(&source, true).err().unwrap().to_string();
         assert!(error.contains("htpasswd"), "{error}");
+        let keys = directory.path().join("jwks.json");
+        let text = format!("jwks:{}?issuer=a&audience=b", keys.display());
+        let source = UserSource::parse(text.as_ref()).unwrap();
+        for (content, why) in
+            [(None, "No such file"), (Some("{}"), "no JWK Set: line 1"), (Some("{\"keys\":[]}"), "no key")]
+        {
+            content.into_iter().for_each(|content: &str| std::fs::write(&keys, content).unwrap());
+            let error = Users::open(std::slice::from_ref(&source), Keep::Scram).err().unwrap().to_string();
+            assert!(error.contains("cannot open jwks:/") && error.contains(why), "{error}");
+        }
+        let error = accounts(&source, true).err().unwrap().to_string();
+        assert!(error.contains("authorization server"), "{error}");
         let error = accounts(&sqlite(&directory.path().join("none"))[0], false).err().unwrap().to_string();
         assert!(error.contains("there is no "), "{error}");
     }
