@@ -27,6 +27,12 @@
 //!
 //! Each is behind a feature of its own name.
 
+#[cfg(feature = "valkey")]
+pub mod attempts;
 mod authenticator;
+#[cfg(feature = "valkey")]
+mod server_url;
 
 pub use authenticator::{Authenticator, Knows};
+#[cfg(feature = "valkey")]
+pub use server_url::InvalidUrl;

@@ -4,5 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 pub(crate) mod battery;
+pub(crate) mod log;
 pub(crate) mod login;
 pub(crate) mod stalled;
+#[cfg(feature = "valkey")]
+pub(crate) mod valkey;
+pub(crate) mod wait;
