@@ -18,6 +18,14 @@ pub trait Authenticator: Send + Sync {
     /// Whether it is the one to [ask](Self::authenticate): whether it knows the user, or whoever a token or a
     /// certificate stands for. May block, for a limited time. Does not cost a hash.
     fn knows(&self, request: &AuthRequest) -> Knows;
+
+    /// For whom it can answer what the mechanism of this name (in any case) asks. May block, for a limited time.
+    ///
+    /// PLAIN and LOGIN for all, and nothing else, unless overridden. Clients choose SCRAM where it is offered, so a
+    /// server should offer it only where everybody can log in by it, or be told to.
+    fn answers(&self, mechanism: &str) -> Answers {
+        if is_password_mechanism(mechanism) { Answers::ForAll } else { Answers::ForNone }
+    }
 }
 
 /// Whether an [`Authenticator`] knows a user.
@@ -36,6 +44,24 @@ pub enum Knows {
     CannotTell,
 }
 
+/// For whom an [`Authenticator`] can answer what a mechanism asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "whoever decides what to offer must know what to do with each")]
+pub enum Answers {
+    /// For none of its users: the mechanism needs another authenticator.
+    ForNone,
+    /// For those for whom it has what the mechanism needs, or who have been given a token; others have to log in
+    /// otherwise.
+    ForSome,
+    /// For all of its users; or for all once they have logged in by PLAIN or LOGIN.
+    ForAll,
+}
+
+/// Whether a mechanism, named in any case, brings the password itself.
+pub(crate) fn is_password_mechanism(mechanism: &str) -> bool {
+    ["PLAIN", "LOGIN"].iter().any(|name| name.eq_ignore_ascii_case(mechanism))
+}
+
 macro_rules! passed_on {
     ($($owner:ident),*) => {$(
         impl<A: Authenticator + ?Sized> Authenticator for $owner<A> {
@@ -45,6 +71,10 @@ macro_rules! passed_on {
 
             fn knows(&self, request: &AuthRequest) -> Knows {
                 (**self).knows(request)
+            }
+
+            fn answers(&self, mechanism: &str) -> Answers {
+                (**self).answers(mechanism)
             }
         }
     )*};

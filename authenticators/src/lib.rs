@@ -32,7 +32,9 @@ pub mod attempts;
 mod authenticator;
 #[cfg(feature = "valkey")]
 mod server_url;
+#[cfg(feature = "stored")]
+pub mod stored;
 
-pub use authenticator::{Authenticator, Knows};
+pub use authenticator::{Answers, Authenticator, Knows};
 #[cfg(feature = "valkey")]
 pub use server_url::InvalidUrl;

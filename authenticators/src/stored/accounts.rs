@@ -1,0 +1,298 @@
+//! Changes to the users of a store.
+
+use std::fmt;
+
+use sansmtp::Secret;
+use sansmtp::auth::InvalidScramKeys;
+use zeroize::Zeroizing;
+
+use super::{InvalidHash, Keep, NewPassword, Store, StoreError, TokenHash, User, keys, name};
+
+/// A [`Store`] whose users can be changed. Its methods are what [`Accounts`] is made of; each is one transaction.
+///
+/// Names come as SASLprep has them, and are compared octet by octet.
+pub trait WritableStore: Store {
+    /// Adds a user. `false` where there is one of that name already, who stays as before.
+    ///
+    /// # Errors
+    /// Where the store cannot be changed at the moment; likewise below.
+    fn insert(&self, name: &str, password: &NewPassword) -> Result<bool, StoreError>;
+
+    /// Replaces a user's hash and all keys; those that are not there are dropped. `false` where there is no such user.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    fn replace(&self, name: &str, password: &NewPassword) -> Result<bool, StoreError>;
+
+    /// Disables or enables a user. `false` where there is no such user.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    fn set_disabled(&self, name: &str, disabled: bool) -> Result<bool, StoreError>;
+
+    /// Deletes a user, and the user's tokens. `false` where there is no such user.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    fn delete(&self, name: &str) -> Result<bool, StoreError>;
+
+    /// All users, by name.
+    ///
+    /// # Errors
+    /// As [`find`](Store::find).
+    fn list(&self) -> Result<Vec<User>, StoreError>;
+
+    /// Adds a token of a user's. `false` where there is no such user.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    fn insert_token(&self, name: &str, token: &TokenHash) -> Result<bool, StoreError>;
+
+    /// Deletes all of a user's tokens; how many there were.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    fn delete_tokens(&self, name: &str) -> Result<usize, StoreError>;
+
+    /// The key from which unknown users' SCRAM salts are made, the same for every server over this store:
+    /// [`Auth::salt_key`](sansmtp::Auth::salt_key).
+    ///
+    /// # Errors
+    /// As [`find`](Store::find).
+    fn salt_key(&self) -> Result<Secret, StoreError>;
+}
+
+/// The users of a [`WritableStore`], to be changed by whoever runs the server.
+///
+/// Names and passwords are prepared as those of logins are (RFC 4013). Passwords are hashed by the calling thread,
+/// outside of any lock or transaction.
+#[derive(Debug)]
+pub struct Accounts<S> {
+    store: S,
+}
+
+/// Why the users of a store are as they were.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AccountError {
+    /// There is a user of that name already.
+    Exists(String),
+    /// There is no user of that name.
+    Unknown(String),
+    /// No login can bring the name: 1 to 255 octets, without control characters.
+    Name,
+    /// The password is empty.
+    EmptyPassword,
+    /// NUL ends the password in PLAIN.
+    NulInPassword,
+    /// SASLprep prohibits the password, so no login can bring it.
+    ProhibitedPassword,
+    /// The password has over 1,024 octets.
+    LongPassword,
+    /// The password cannot be hashed.
+    Hash(password_hash::Error),
+    /// A hash that was just made cannot be read.
+    Unreadable(InvalidHash),
+    /// SCRAM keys cannot be made.
+    ScramKeys(InvalidScramKeys),
+    /// There is no entropy.
+    Random(getrandom::Error),
+    /// The store's own fault.
+    Store(StoreError),
+}
+
+impl<S: WritableStore> Accounts<S> {
+    /// The users of this store.
+    pub fn new(store: S) -> Self {
+        Self { store }
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// Adds a user.
+    ///
+    /// # Errors
+    /// [`AccountError::Exists`], and where no login can bring the name or the password.
+    pub fn add(&self, name: &str, password: &[u8], keep: Keep) -> Result<(), AccountError> {
+        let name = name::prepare(name).ok_or(AccountError::Name)?;
+        let password = NewPassword::new(password, keep)?;
+        if self.store.insert(&name, &password)? { Ok(()) } else { Err(AccountError::Exists(name)) }
+    }
+
+    /// Sets another password, and replaces or drops the keys of the old one. Tokens stay good.
+    ///
+    /// # Errors
+    /// [`AccountError::Unknown`], and where no login can bring the password.
+    pub fn set_password(&self, name: &str, password: &[u8], keep: Keep) -> Result<(), AccountError> {
+        let name = self.known(name)?;
+        let password = NewPassword::new(password, keep)?;
+        found(self.store.replace(&name, &password)?, name)
+    }
+
+    /// Disables a user, or enables one again.
+    ///
+    /// # Errors
+    /// [`AccountError::Unknown`].
+    pub fn set_disabled(&self, name: &str, disabled: bool) -> Result<(), AccountError> {
+        let name = self.known(name)?;
+        found(self.store.set_disabled(&name, disabled)?, name)
+    }
+
+    /// Deletes a user, and the user's tokens.
+    ///
+    /// # Errors
+    /// [`AccountError::Unknown`].
+    pub fn delete(&self, name: &str) -> Result<(), AccountError> {
+        let name = self.known(name)?;
+        found(self.store.delete(&name)?, name)
+    }
+
+    /// Lists the users by name.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn list(&self) -> Result<Vec<User>, AccountError> {
+        Ok(self.store.list()?)
+    }
+
+    /// The name under which a user is known: as it was typed, or as logins bring it.
+    ///
+    /// # Errors
+    /// [`AccountError::Unknown`].
+    pub fn known(&self, name: &str) -> Result<String, AccountError> {
+        let prepared = name::prepare(name);
+        for name in [Some(name), prepared.as_deref()].into_iter().flatten() {
+            if let Some(found) = self.store.find(name)? {
+                return Ok(found.into_user().name);
+            }
+        }
+        Err(AccountError::Unknown(name.to_owned()))
+    }
+
+    /// Makes a bearer token for a user, and returns the only copy of it.
+    ///
+    /// # Errors
+    /// [`AccountError::Unknown`].
+    pub fn add_token(&self, name: &str) -> Result<Zeroizing<String>, AccountError> {
+        let name = self.known(name)?;
+        let token = keys::random_text()?;
+        found(self.store.insert_token(&name, &TokenHash::of(token.as_bytes()))?, name)?;
+        Ok(token)
+    }
+
+    /// Drops all of a user's tokens, and says how many there were.
+    ///
+    /// # Errors
+    /// [`AccountError::Unknown`].
+    pub fn drop_tokens(&self, name: &str) -> Result<usize, AccountError> {
+        let name = self.known(name)?;
+        Ok(self.store.delete_tokens(&name)?)
+    }
+
+    /// Adds a user with a random password, of which this is the only copy.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn add_with_random_password(&self, name: &str, keep: Keep) -> Result<Zeroizing<String>, AccountError> {
+        let password = keys::random_text()?;
+        self.add(name, password.as_bytes(), keep)?;
+        Ok(password)
+    }
+}
+
+fn found(found: bool, name: String) -> Result<(), AccountError> {
+    if found { Ok(()) } else { Err(AccountError::Unknown(name)) }
+}
+
+impl From<StoreError> for AccountError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl fmt::Display for AccountError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exists(name) => write!(f, "the user {name:?} exists already"),
+            Self::Unknown(name) => write!(f, "there is no user {name:?}"),
+            Self::Name => write!(f, "a user's name has 1 to {MAX_NAME_OCTETS} octets and no control characters"),
+            Self::EmptyPassword => f.write_str("the password is empty"),
+            Self::NulInPassword => f.write_str("a password with NUL in it cannot be sent in a login"),
+            Self::ProhibitedPassword => {
+                f.write_str("the password has characters that no login can bring, such as control characters")
+            }
+            Self::LongPassword => write!(f, "the password has over {} octets", keys::MAX_PASSWORD_OCTETS),
+            Self::Hash(error) => write!(f, "cannot hash the password: {error}"),
+            Self::Unreadable(error) => write!(f, "cannot use a new hash: {error}"),
+            Self::ScramKeys(error) => write!(f, "cannot make SCRAM keys: {error}"),
+            Self::Random(error) => write!(f, "no random numbers: {error}"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for AccountError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Hash(error) => Some(error),
+            Self::Unreadable(error) => Some(error),
+            Self::ScramKeys(error) => Some(error),
+            Self::Random(error) => Some(error),
+            Self::Store(error) => std::error::Error::source(error),
+            Self::Exists(_)
+            | Self::Unknown(_)
+            | Self::Name
+            | Self::EmptyPassword
+            | Self::NulInPassword
+            | Self::ProhibitedPassword
+            | Self::LongPassword => None,
+        }
+    }
+}
+
+/// As many as a login can bring.
+const MAX_NAME_OCTETS: usize = 255;
+
+macro_rules! passed_on {
+    ($($owner:ty),*) => {$(
+        impl<S: WritableStore + ?Sized> WritableStore for $owner {
+            fn insert(&self, name: &str, password: &NewPassword) -> Result<bool, StoreError> {
+                (**self).insert(name, password)
+            }
+
+            fn replace(&self, name: &str, password: &NewPassword) -> Result<bool, StoreError> {
+                (**self).replace(name, password)
+            }
+
+            fn set_disabled(&self, name: &str, disabled: bool) -> Result<bool, StoreError> {
+                (**self).set_disabled(name, disabled)
+            }
+
+            fn delete(&self, name: &str) -> Result<bool, StoreError> {
+                (**self).delete(name)
+            }
+
+            fn list(&self) -> Result<Vec<User>, StoreError> {
+                (**self).list()
+            }
+
+            fn insert_token(&self, name: &str, token: &TokenHash) -> Result<bool, StoreError> {
+                (**self).insert_token(name, token)
+            }
+
+            fn delete_tokens(&self, name: &str) -> Result<usize, StoreError> {
+                (**self).delete_tokens(name)
+            }
+
+            fn salt_key(&self) -> Result<Secret, StoreError> {
+                (**self).salt_key()
+            }
+        }
+    )*};
+}
+
+passed_on!(std::sync::Arc<S>, Box<S>, &S);

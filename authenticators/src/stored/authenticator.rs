@@ -1,0 +1,202 @@
+//! The authenticator over a store.
+
+use std::sync::Arc;
+
+use sansmtp::auth::mechanism::{CramMd5Key, CramMd5Response};
+use sansmtp::{AuthQuestion, AuthRequest, AuthResult, Refusal, SecretRef};
+
+use super::decoys::Decoys;
+use super::keys::{self, MAX_PASSWORD_OCTETS};
+use super::{AccountError, Hashing, Keep, Keys, Store, StoreError, StoredUser, TokenHash, User, name};
+use crate::{Answers, Authenticator, Knows};
+
+/// The authenticator over a [`Store`]: passwords, SCRAM, CRAM-MD5, bearer tokens and client certificates.
+///
+/// A user that there is not, a wrong password and a disabled account look the same to the peer and take the same time:
+/// as many look-ups, and a hash that costs what the hashes of the store usually cost. Where those differ, names without
+/// a user share the costs out among them as the users do, each name always at the same.
+///
+/// A password is compared with its hash, or else with SCRAM keys, or else with a CRAM-MD5 key. Passwords of more than
+/// 1,024 octets are refused. Whoever logs in with a password leaves behind the keys that are to be
+/// [kept](Self::keep), in a store that can be changed.
+///
+/// A certificate that the TLS layer has verified names the user by an email address, or else by the common name.
+#[derive(Debug)]
+pub struct Stored<S> {
+    store: S,
+    hashing: Arc<Hashing>,
+    keep: Keep,
+    decoys: Decoys,
+    nobody_s_cram_md5: CramMd5Key,
+}
+
+impl<S: Store> Stored<S> {
+    /// Over this store, with a [`Hashing`] of its own; SCRAM keys are kept.
+    ///
+    /// # Errors
+    /// Where there is no entropy.
+    pub fn new(store: S) -> Result<Self, AccountError> {
+        let nobody = keys::random_text()?;
+        let hash = keys::hash(nobody.as_bytes())?;
+        let decoy = hash.parse().map_err(AccountError::Unreadable)?;
+        Ok(Self {
+            store,
+            hashing: Arc::default(),
+            keep: Keep::Scram,
+            decoys: Decoys::new(decoy),
+            nobody_s_cram_md5: CramMd5Key::derive(SecretRef::new(nobody.as_bytes())),
+        })
+    }
+
+    /// Shares the limit of hashes at once with others.
+    #[must_use]
+    pub fn hashing(mut self, hashing: Arc<Hashing>) -> Self {
+        self.hashing = hashing;
+        self
+    }
+
+    /// Which keys to keep of passwords that logins bring, where they are not there.
+    #[must_use]
+    pub fn keep(mut self, keep: Keep) -> Self {
+        self.keep = keep;
+        self
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    fn check_password(&self, name: &str, password: &[u8]) -> Result<AuthResult, StoreError> {
+        if password.is_empty() || password.len() > MAX_PASSWORD_OCTETS {
+            return Ok(AuthResult::refuse());
+        }
+        let decoy = self.decoys.choose(name, &self.store)?;
+        let found = self.store.find(name)?;
+        let stored = found.as_ref().map(StoredUser::password_hash).transpose()?.flatten();
+        let Some(permit) = self.hashing.permit() else { return Ok(AuthResult::cannot_tell()) };
+        let right = stored.as_ref().unwrap_or(&decoy).verify(password);
+        let Some(found) = found else { return Ok(AuthResult::refuse_because(Refusal::UnknownUser)) };
+        match (right && stored.is_some(), found.disabled) {
+            (false, _) => return Ok(AuthResult::refuse()),
+            (true, true) => return Ok(AuthResult::refuse_because(Refusal::Disabled)),
+            (true, false) => {}
+        }
+        if self.store.keeps_keys()
+            && found.lacks(self.keep)
+            && let Some(hash) = found.password_text()
+        {
+            let keys = Keys::derive(password, self.keep);
+            drop(permit);
+            // The password is right all the same; the next login tries again.
+            match keys.map(|keys| self.store.keep_keys(name, hash, &keys)) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, user = name, "cannot keep the keys of a password"),
+                Err(error) => tracing::warn!(%error, user = name, "cannot make the keys of a password"),
+            }
+        }
+        Ok(AuthResult::accept())
+    }
+
+    /// Who has the keys is not logged in yet.
+    fn scram(&self, name: &str, hash: sansmtp::auth::ScramHash) -> Result<AuthResult, StoreError> {
+        let Some(found) = self.store.find(name)? else { return Ok(AuthResult::refuse_because(Refusal::UnknownUser)) };
+        let disabled = || AuthResult::refuse_because(Refusal::Disabled);
+        Ok(match (found.scram_keys(hash)?, found.disabled) {
+            (Some(keys), false) => AuthResult::scram_keys(keys),
+            // Looks as before to the peer.
+            (Some(keys), true) => disabled().with_scram_keys(keys),
+            (None, false) => AuthResult::refuse_because(Refusal::PasswordTransitionNeeded),
+            (None, true) => disabled(),
+        })
+    }
+
+    /// The same work whether there is such a user or not.
+    fn check_cram_md5(&self, name: &str, response: &CramMd5Response) -> Result<AuthResult, StoreError> {
+        let found = self.store.find(name)?;
+        let stored = found.as_ref().map(StoredUser::cram_md5_key).transpose()?.flatten();
+        let right = response.verify_key(stored.as_ref().unwrap_or(&self.nobody_s_cram_md5));
+        Ok(match found {
+            None => AuthResult::refuse_because(Refusal::UnknownUser),
+            Some(found) if !found.disabled && stored.is_none() => {
+                AuthResult::refuse_because(Refusal::PasswordTransitionNeeded)
+            }
+            Some(_) if !right => AuthResult::refuse(),
+            Some(found) if found.disabled => AuthResult::refuse_because(Refusal::Disabled),
+            Some(_) => AuthResult::accept(),
+        })
+    }
+
+    /// XOAUTH2 says whose the token should be; OAUTHBEARER leaves that to the token.
+    fn check_token(&self, name: &str, token: &[u8]) -> Result<AuthResult, StoreError> {
+        Ok(match self.store.find_by_token(&TokenHash::of(token))? {
+            Some(user) if name.is_empty() || name == user.name => of_user(user),
+            Some(_) | None => AuthResult::refuse(),
+        })
+    }
+
+    /// The user whom a verified certificate names; of several, the first that there is.
+    fn find_by_certificate(&self, chain: &[Vec<u8>]) -> Result<Option<User>, StoreError> {
+        for name in name::of_certificate(chain) {
+            if let Some(found) = self.store.find(&name)? {
+                return Ok(Some(found.into_user()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl<S: Store> Authenticator for Stored<S> {
+    fn authenticate(&self, request: &AuthRequest) -> AuthResult {
+        let name = request.credentials().authcid();
+        let result = match request.question() {
+            AuthQuestion::Password(password) => self.check_password(name, password.expose_secret()),
+            AuthQuestion::ScramKeys(hash) => self.scram(name, hash),
+            AuthQuestion::CramMd5(response) => self.check_cram_md5(name, response),
+            AuthQuestion::BearerToken(token) => self.check_token(name, token.token().expose_secret()),
+            AuthQuestion::ClientCertificate(chain) => self
+                .find_by_certificate(chain)
+                .map(|user| user.map_or_else(|| AuthResult::refuse_because(Refusal::UnknownUser), of_user)),
+            AuthQuestion::Anonymous(_) | AuthQuestion::Other | _ => return AuthResult::cannot_tell(),
+        };
+        result.unwrap_or_else(|error| {
+            tracing::error!(%error, mechanism = %request.mechanism(), "cannot check a login");
+            AuthResult::cannot_tell()
+        })
+    }
+
+    fn knows(&self, request: &AuthRequest) -> Knows {
+        let known = match request.question() {
+            AuthQuestion::Password(_) | AuthQuestion::ScramKeys(_) | AuthQuestion::CramMd5(_) => {
+                self.store.find(request.credentials().authcid()).map(|found| found.is_some())
+            }
+            AuthQuestion::BearerToken(token) => {
+                let hash = TokenHash::of(token.token().expose_secret());
+                self.store.find_by_token(&hash).map(|found| found.is_some())
+            }
+            AuthQuestion::ClientCertificate(chain) => self.find_by_certificate(chain).map(|found| found.is_some()),
+            AuthQuestion::Anonymous(_) | AuthQuestion::Other | _ => return Knows::No,
+        };
+        match known {
+            Ok(true) => Knows::Yes,
+            Ok(false) => Knows::No,
+            Err(error) => {
+                tracing::error!(%error, mechanism = %request.mechanism(), "cannot look for a user");
+                Knows::CannotTell
+            }
+        }
+    }
+
+    fn answers(&self, mechanism: &str) -> Answers {
+        self.store.answers(mechanism)
+    }
+}
+
+fn of_user(user: User) -> AuthResult {
+    if user.disabled {
+        AuthResult::refuse_because(Refusal::Disabled).with_login(user.name)
+    } else {
+        AuthResult::accept().with_login(user.name)
+    }
+}

@@ -1,0 +1,84 @@
+//! What the passwords of users that there are not are compared with.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::password_hash::{Cost, PasswordHash};
+use super::{Store, StoreError};
+
+/// What the passwords of users that there are not are compared with, so that the answer takes as long.
+///
+/// Where the hashes of a store differ in what they cost, so do these: a name without a user is as likely to cost what
+/// one kind of hash costs as a name with one is, and always costs the same, for as long as the process runs.
+pub(super) struct Decoys {
+    /// Chooses by a keyed hash of the name.
+    key: RandomState,
+    /// For a store in which there is nobody yet.
+    fallback: Arc<PasswordHash>,
+    known: Mutex<Option<Known>>,
+}
+
+struct Known {
+    since: Instant,
+    kinds: Arc<[Kind]>,
+}
+
+/// All hashes of one cost.
+struct Kind {
+    /// One of them.
+    decoy: Arc<PasswordHash>,
+    /// How many there are of it, and of those of a lower cost.
+    upto: u64,
+}
+
+impl Decoys {
+    pub(super) fn new(fallback: PasswordHash) -> Self {
+        Self { key: RandomState::new(), fallback: Arc::new(fallback), known: Mutex::default() }
+    }
+
+    /// What `name` costs. Asks the store for a sample of its hashes, now and then; whether there is such a user makes
+    /// no difference to that.
+    pub(super) fn choose(&self, name: &str, store: &(impl Store + ?Sized)) -> Result<Arc<PasswordHash>, StoreError> {
+        let kinds = self.kinds(store)?;
+        let Some(Kind { upto: total, .. }) = kinds.last() else { return Ok(Arc::clone(&self.fallback)) };
+        // The share of the whole, so that a user more or less changes the choice for hardly any name.
+        let place = (u128::from(self.key.hash_one(name)) * u128::from(*total)) >> u64::BITS;
+        let chosen = kinds.iter().find(|kind| place < u128::from(kind.upto));
+        Ok(Arc::clone(chosen.map_or(&self.fallback, |kind| &kind.decoy)))
+    }
+
+    fn kinds(&self, store: &(impl Store + ?Sized)) -> Result<Arc<[Kind]>, StoreError> {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*known()
+            && known.since.elapsed() < KNOWN_FOR
+        {
+            return Ok(Arc::clone(&known.kinds));
+        }
+        // Not under the lock: whoever comes meanwhile asks the store, too, and does not wait for this thread.
+        let mut counts: BTreeMap<Cost, (u64, PasswordHash)> = BTreeMap::new();
+        // What cannot be read is told when somebody logs in with it.
+        for hash in store.sample()?.iter().filter_map(|text| text.parse::<PasswordHash>().ok()) {
+            counts.entry(hash.cost()).and_modify(|(count, _)| *count += 1).or_insert((1, hash));
+        }
+        let mut upto = 0;
+        let kinds = counts.into_values().map(|(count, hash)| {
+            upto += count;
+            Kind { decoy: Arc::new(hash), upto }
+        });
+        let kinds: Arc<[_]> = kinds.collect();
+        *known() = Some(Known { since: Instant::now(), kinds: Arc::clone(&kinds) });
+        Ok(kinds)
+    }
+}
+
+impl fmt::Debug for Decoys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Decoys")
+    }
+}
+
+/// After this a changed store is looked at again.
+const KNOWN_FOR: Duration = Duration::from_secs(300);

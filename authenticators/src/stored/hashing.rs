@@ -1,0 +1,160 @@
+//! How many passwords may be hashed at once.
+
+use std::num::NonZeroUsize;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// How many threads may hash passwords at once, and how many may wait to.
+///
+/// A hash is made to cost tens of milliseconds and megabytes (Argon2id as it is made here: 19 MiB), so without a
+/// limit a crowd of logins would be a way to exhaust the machine. The thread that calls the authenticator does the
+/// hashing itself; where too many wait, a login is answered `454 4.7.0` at once.
+///
+/// Authenticators that share a machine can share one, behind an [`Arc`](std::sync::Arc).
+#[derive(Debug)]
+pub struct Hashing {
+    state: Mutex<State>,
+    handed_on: Condvar,
+    most_waiting: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Permits that nobody has.
+    free: usize,
+    waiting: usize,
+    /// Permits for threads that wait, and have not woken up yet. Newcomers cannot take them.
+    handed_on: usize,
+    /// Logins are being turned away, which has been logged.
+    full: bool,
+}
+
+/// Leave to hash, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Permit<'a>(&'a Hashing);
+
+impl Hashing {
+    /// As many at once as the machine has cores, and [`WAITING`](Self::WAITING) more that wait.
+    #[must_use]
+    pub fn new() -> Self {
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Self::with_limits(cores, Self::WAITING)
+    }
+
+    /// `at_once` that hash, and `waiting` more that wait.
+    ///
+    /// Whoever waits occupies a thread. Where connections share a pool of threads (500 with smol, 512 with tokio),
+    /// keep `at_once + waiting` well below its size, so that others than logins find a thread.
+    #[must_use]
+    pub fn with_limits(at_once: NonZeroUsize, waiting: usize) -> Self {
+        let state = State { free: at_once.get(), waiting: 0, handed_on: 0, full: false };
+        Self { state: Mutex::new(state), handed_on: Condvar::new(), most_waiting: waiting }
+    }
+
+    /// How many may wait unless told otherwise: half of what an adapter's pool of threads takes. At 20 ms for a hash,
+    /// the last one waits for 2.5 s on two cores.
+    pub const WAITING: usize = 256;
+
+    /// Waits for leave to hash. `None`, at once, where too many wait already; that is logged once, until all who
+    /// waited have had their turn.
+    pub(crate) fn permit(&self) -> Option<Permit<'_>> {
+        let mut state = self.lock();
+        // Nobody overtakes those who wait.
+        if state.free > 0 {
+            state.free -= 1;
+            return Some(Permit(self));
+        }
+        if state.waiting >= self.most_waiting {
+            let first = !std::mem::replace(&mut state.full, true);
+            drop(state);
+            if first {
+                tracing::warn!(waiting = self.most_waiting, "too many logins wait for a hash; turning others away");
+            }
+            return None;
+        }
+        state.waiting += 1;
+        let woken = self.handed_on.wait_while(state, |state| state.handed_on == 0);
+        let mut state = woken.unwrap_or_else(PoisonError::into_inner);
+        state.handed_on -= 1;
+        state.waiting -= 1;
+        if state.waiting == 0 {
+            state.full = false;
+        }
+        Some(Permit(self))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change is one step, so the numbers are right after a panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Hashing {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        if state.waiting > state.handed_on {
+            state.handed_on += 1;
+            self.0.handed_on.notify_one();
+        } else {
+            state.free += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn no_more_hash_at_once_and_everybody_has_a_turn() {
+        let hashing = Hashing::with_limits(NonZeroUsize::new(3).unwrap(), 100);
+        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..100 {
+                scope.spawn(|| {
+                    let _permit = hashing.permit().unwrap();
+                    most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    std::thread::yield_now();
+                    now.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        assert!((1..=3).contains(&most.into_inner()));
+        let state = hashing.lock();
+        assert_eq!((state.free, state.waiting, state.handed_on), (3, 0, 0));
+    }
+
+    #[test]
+    fn whoever_comes_when_too_many_wait_is_turned_away_at_once() {
+        let hashing = Hashing::with_limits(NonZeroUsize::MIN, 2);
+        let permit = hashing.permit().unwrap();
+        std::thread::scope(|scope| {
+            let waiting: Vec<_> = (0..2).map(|_| scope.spawn(|| hashing.permit().is_some())).collect();
+            while hashing.lock().waiting < 2 {
+                std::thread::yield_now();
+            }
+            assert!(hashing.permit().is_none());
+            assert!(hashing.lock().full);
+            drop(permit);
+            assert!(waiting.into_iter().all(|waiting| waiting.join().unwrap()));
+        });
+        assert!(!hashing.lock().full);
+        assert!(hashing.permit().is_some());
+    }
+
+    #[test]
+    fn nobody_may_wait_where_none_are_allowed_to() {
+        let hashing = Hashing::with_limits(NonZeroUsize::MIN, 0);
+        let permit = hashing.permit().unwrap();
+        assert!(hashing.permit().is_none());
+        drop(permit);
+        assert!(hashing.permit().is_some());
+    }
+}

@@ -1,0 +1,168 @@
+//! What is made of a password, to be kept.
+
+use std::fmt;
+
+use argon2::password_hash::PasswordHasher;
+use argon2::{Algorithm, Argon2, Params, Version};
+use base64::Engine;
+use sansmtp::SecretRef;
+use sansmtp::auth::mechanism::CramMd5Key;
+use sansmtp::auth::{Credentials, ScramHash, ScramKeys};
+use zeroize::Zeroizing;
+
+use super::AccountError;
+
+/// Which keys are kept of a password besides its hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a store must know what to do with each")]
+pub enum Keep {
+    /// None: whoever has logged in by PLAIN or LOGIN leaves nothing behind for other mechanisms.
+    Nothing,
+    /// What every SCRAM mechanism needs.
+    Scram,
+    /// A key for CRAM-MD5, too: it opens that mechanism to whoever steals it, who can also try passwords against it at
+    /// the speed of MD5.
+    ScramAndCramMd5,
+}
+
+/// The keys of a password, each in its text form; `None` for one that is not to be kept.
+pub struct Keys {
+    scram: Option<[Zeroizing<String>; 3]>,
+    cram_md5: Option<Zeroizing<String>>,
+}
+
+/// A new password's hash and keys, to be stored.
+pub struct NewPassword {
+    hash: Zeroizing<String>,
+    keys: Keys,
+}
+
+impl Keys {
+    /// Derives them, which takes about half as long as a hash, most of it for SHA-512. The password is one that a
+    /// login has brought, or could.
+    pub(super) fn derive(password: &[u8], keep: Keep) -> Result<Self, AccountError> {
+        let scram = |hash| -> Result<Zeroizing<String>, AccountError> {
+            // A salt for each hash, as unknown users have: one for all would tell which users exist.
+            let mut salt = [0; SALT_OCTETS];
+            getrandom::fill(&mut salt).map_err(AccountError::Random)?;
+            let keys = ScramKeys::derive(hash, password, &salt, SCRAM_ITERATIONS).map_err(AccountError::ScramKeys)?;
+            Ok(keys.to_text())
+        };
+        Ok(Self {
+            scram: match keep {
+                Keep::Nothing => None,
+                Keep::Scram | Keep::ScramAndCramMd5 => {
+                    Some([scram(ScramHash::Sha1)?, scram(ScramHash::Sha256)?, scram(ScramHash::Sha512)?])
+                }
+            },
+            cram_md5: match keep {
+                Keep::Nothing | Keep::Scram => None,
+                Keep::ScramAndCramMd5 => Some(CramMd5Key::derive(SecretRef::new(password)).to_text()),
+            },
+        })
+    }
+
+    /// The SCRAM keys of this hash.
+    #[must_use]
+    pub fn scram(&self, hash: ScramHash) -> Option<&str> {
+        let [sha1, sha256, sha512] = self.scram.as_ref()?;
+        Some(match hash {
+            ScramHash::Sha1 => sha1,
+            ScramHash::Sha256 => sha256,
+            ScramHash::Sha512 => sha512,
+        })
+    }
+
+    /// The CRAM-MD5 key.
+    #[must_use]
+    pub fn cram_md5(&self) -> Option<&str> {
+        self.cram_md5.as_ref().map(|text| text.as_str())
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys([redacted])")
+    }
+}
+
+impl NewPassword {
+    /// Prepares a password as a login's is (RFC 4013), hashes it with Argon2id and derives the keys to be kept, which
+    /// together takes some tens of milliseconds.
+    ///
+    /// # Errors
+    /// Where no login can bring the password, and where there is no entropy.
+    pub fn new(password: &[u8], keep: Keep) -> Result<Self, AccountError> {
+        let credentials = prepare(password)?;
+        let password = credentials.password().map_or(&[][..], SecretRef::expose_secret);
+        Ok(Self { hash: hash(password)?, keys: Keys::derive(password, keep)? })
+    }
+
+    /// The hash, in the PHC string format.
+    #[must_use]
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// The keys.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+}
+
+impl fmt::Debug for NewPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NewPassword([redacted])")
+    }
+}
+
+fn prepare(password: &[u8]) -> Result<Credentials, AccountError> {
+    if password.is_empty() {
+        return Err(AccountError::EmptyPassword);
+    }
+    // NUL ends the password in PLAIN (RFC 4616, section 2).
+    if password.contains(&0) {
+        return Err(AccountError::NulInPassword);
+    }
+    let mut credentials = Credentials::default();
+    credentials.set_password(password).map_err(|_| AccountError::ProhibitedPassword)?;
+    match credentials.password().map_or(0, |password| password.expose_secret().len()) {
+        0 => Err(AccountError::ProhibitedPassword),
+        1..=MAX_PASSWORD_OCTETS => Ok(credentials),
+        _ => Err(AccountError::LongPassword),
+    }
+}
+
+/// Hashes a password, as a PHC string.
+pub(super) fn hash(password: &[u8]) -> Result<Zeroizing<String>, AccountError> {
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, PARAMS);
+    let mut salt = [0; SALT_OCTETS];
+    getrandom::fill(&mut salt).map_err(AccountError::Random)?;
+    let hash = argon2.hash_password_with_salt(password, &salt).map_err(AccountError::Hash)?;
+    Ok(Zeroizing::new(hash.to_string()))
+}
+
+/// Makes a text of 192 bits that survives URLs and shells, and that a bearer token may be.
+pub(super) fn random_text() -> Result<Zeroizing<String>, AccountError> {
+    let mut octets = Zeroizing::new([0; 24]);
+    getrandom::fill(&mut *octets).map_err(AccountError::Random)?;
+    let mut text = Zeroizing::new(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(*octets));
+    // A leading "-" would be an option to some programs' eyes.
+    if text.starts_with('-') {
+        text.replace_range(..1, "z");
+    }
+    Ok(text)
+}
+
+/// The rounds of every SCRAM key that is made here. RFC 7677, section 4 asks for 4,096 at the least. A server shows as
+/// many for unknown users: [`Scram::iterations`](sansmtp::auth::mechanism::Scram::iterations).
+pub const SCRAM_ITERATIONS: u32 = 10_000;
+
+/// Longer ones are refused: some hashes take time that grows with the square of the length.
+pub(super) const MAX_PASSWORD_OCTETS: usize = 1024;
+
+/// The parameters of every new hash: the first choice of the crate and of OWASP, 19 MiB and two passes.
+const PARAMS: Params = Params::DEFAULT;
+/// As many as unknown users' salts have.
+const SALT_OCTETS: usize = 16;

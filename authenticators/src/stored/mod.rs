@@ -1,0 +1,288 @@
+//! Users in a store: what is kept of their passwords, and the authenticator that all stores share.
+//!
+//! A [`Store`] finds users; [`Stored`] is the [`Authenticator`](crate::Authenticator) over it, which compares passwords
+//! and proofs, with as much work for users that there are not. A [`WritableStore`] can be changed, too:
+//! [`Accounts`] does that. The crate's own stores are behind their features; others are yours to write.
+
+use std::fmt;
+use std::sync::Arc;
+
+use sansmtp::auth::mechanism::CramMd5Key;
+use sansmtp::auth::{ScramHash, ScramKeys};
+use zeroize::Zeroizing;
+
+use crate::Answers;
+
+mod accounts;
+mod authenticator;
+mod decoys;
+mod error;
+mod hashing;
+mod keys;
+mod name;
+mod password_hash;
+mod token;
+
+pub use accounts::{AccountError, Accounts, WritableStore};
+pub use authenticator::Stored;
+pub use error::StoreError;
+pub use hashing::Hashing;
+pub use keys::{Keep, Keys, NewPassword, SCRAM_ITERATIONS};
+pub use password_hash::{InvalidHash, PasswordHash};
+pub use token::TokenHash;
+
+/// Where users are found.
+///
+/// Its methods may block, for a limited time. What they find is text, as it is stored: it is read when it is needed.
+pub trait Store: Send + Sync {
+    /// Finds the user of exactly this name, octet by octet. The name is as SASLprep has it (RFC 4013).
+    ///
+    /// # Errors
+    /// Where the store cannot be asked, or holds what cannot be read.
+    fn find(&self, name: &str) -> Result<Option<StoredUser>, StoreError>;
+
+    /// Finds whose bearer token has this hash. `None` unless overridden.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    fn find_by_token(&self, token: &TokenHash) -> Result<Option<User>, StoreError> {
+        let _ = token;
+        Ok(None)
+    }
+
+    /// Stores the keys of a user's password, which a login has brought, unless `hash`, the text of the hash that the
+    /// password was compared with, has been replaced in the meantime. Keys that are not there leave stored ones as they
+    /// are. Does nothing unless overridden.
+    ///
+    /// # Errors
+    /// Where the store cannot be changed at the moment.
+    fn keep_keys(&self, name: &str, hash: &str, keys: &Keys) -> Result<(), StoreError> {
+        let _ = (name, hash, keys);
+        Ok(())
+    }
+
+    /// Whether [`keep_keys`](Self::keep_keys) keeps any. It does not unless overridden.
+    fn keeps_keys(&self) -> bool {
+        false
+    }
+
+    /// The hashes of some users' passwords, a hundred or so: they tell what logins usually cost, so that it costs as
+    /// much to find that there is no such user.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    fn sample(&self) -> Result<Vec<Zeroizing<String>>, StoreError>;
+
+    /// For whom the store has what a mechanism (its name in any case) needs; what
+    /// [`Authenticator::answers`](crate::Authenticator::answers) says.
+    ///
+    /// Unless overridden, PLAIN, LOGIN and EXTERNAL for all, SCRAM for all where the store
+    /// [keeps keys](Self::keeps_keys), which come with the first login by PLAIN or LOGIN, and nothing else.
+    fn answers(&self, mechanism: &str) -> Answers {
+        match Needed::by(mechanism) {
+            Needed::Password | Needed::Certificate => Answers::ForAll,
+            Needed::Scram(_) if self.keeps_keys() => Answers::ForAll,
+            Needed::Scram(_) | Needed::CramMd5 | Needed::Token | Needed::Other => Answers::ForNone,
+        }
+    }
+}
+
+/// What a mechanism needs of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Needed {
+    /// Something to compare a password with: PLAIN, LOGIN.
+    Password,
+    /// The SCRAM keys of this hash.
+    Scram(ScramHash),
+    /// The CRAM-MD5 key.
+    CramMd5,
+    /// Bearer tokens: OAUTHBEARER, XOAUTH2.
+    Token,
+    /// The user's name alone, as a certificate tells it: EXTERNAL.
+    Certificate,
+    /// What no store has.
+    Other,
+}
+
+/// A user as it is stored, with everything that is kept of the password.
+#[derive(Clone)]
+pub struct StoredUser {
+    name: String,
+    disabled: bool,
+    password: Option<Zeroizing<String>>,
+    scram: [Option<Zeroizing<String>>; 3],
+    cram_md5: Option<Zeroizing<String>>,
+}
+
+/// A user, as far as anyone may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// Whether the user's logins are refused.
+    pub disabled: bool,
+}
+
+impl User {
+    /// A user of this name.
+    #[must_use]
+    pub fn new(name: impl Into<String>, disabled: bool) -> Self {
+        Self { name: name.into(), disabled }
+    }
+}
+
+impl StoredUser {
+    /// A user of whose password nothing is stored yet.
+    #[must_use]
+    pub fn new(name: impl Into<String>, disabled: bool) -> Self {
+        Self { name: name.into(), disabled, password: None, scram: [None, None, None], cram_md5: None }
+    }
+
+    /// Adds what passwords are compared with, the text of a [`PasswordHash`].
+    #[must_use]
+    pub fn with_password(mut self, text: Option<Zeroizing<String>>) -> Self {
+        self.password = text;
+        self
+    }
+
+    /// Adds the text of the [`ScramKeys`] of this hash.
+    #[must_use]
+    pub fn with_scram(mut self, hash: ScramHash, text: Option<Zeroizing<String>>) -> Self {
+        let [sha1, sha256, sha512] = &mut self.scram;
+        match hash {
+            ScramHash::Sha1 => *sha1 = text,
+            ScramHash::Sha256 => *sha256 = text,
+            ScramHash::Sha512 => *sha512 = text,
+        }
+        self
+    }
+
+    /// Adds the text of the [`CramMd5Key`].
+    #[must_use]
+    pub fn with_cram_md5(mut self, text: Option<Zeroizing<String>>) -> Self {
+        self.cram_md5 = text;
+        self
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the user's logins are refused.
+    #[must_use]
+    pub fn is_disabled(&self) -> bool {
+        self.disabled
+    }
+
+    /// What a password is compared with: its hash, or else keys that were made of it.
+    fn password_text(&self) -> Option<&Zeroizing<String>> {
+        let [sha1, sha256, sha512] = &self.scram;
+        self.password.as_ref().or(sha256.as_ref()).or(sha512.as_ref()).or(sha1.as_ref()).or(self.cram_md5.as_ref())
+    }
+
+    fn password_hash(&self) -> Result<Option<PasswordHash>, StoreError> {
+        if self.password.is_none() && self.scram.iter().all(Option::is_none) {
+            return Ok(self.cram_md5_key()?.map(PasswordHash::from));
+        }
+        self.password_text().map(|text| text.parse()).transpose().map_err(StoreError::new)
+    }
+
+    /// The SCRAM keys of this hash, from where they are kept or from where the hash of the password is.
+    fn scram_keys(&self, hash: ScramHash) -> Result<Option<ScramKeys>, StoreError> {
+        let [sha1, sha256, sha512] = &self.scram;
+        let kept = match hash {
+            ScramHash::Sha1 => sha1,
+            ScramHash::Sha256 => sha256,
+            ScramHash::Sha512 => sha512,
+        };
+        if let Some(text) = kept {
+            let hash: PasswordHash = text.parse().map_err(StoreError::new)?;
+            return Ok(hash.scram_keys().cloned());
+        }
+        let password: Option<PasswordHash> =
+            self.password.as_ref().map(|text| text.parse()).transpose().map_err(StoreError::new)?;
+        Ok(password.and_then(|password| password.scram_keys().filter(|keys| keys.hash() == hash).cloned()))
+    }
+
+    fn cram_md5_key(&self) -> Result<Option<CramMd5Key>, StoreError> {
+        if let Some(text) = &self.cram_md5 {
+            return text.parse().map(Some).map_err(StoreError::new);
+        }
+        let password: Option<PasswordHash> =
+            self.password.as_ref().map(|text| text.parse()).transpose().map_err(StoreError::new)?;
+        Ok(password.and_then(|password| password.cram_md5_key().cloned()))
+    }
+
+    /// Whether keys are missing that are to be kept.
+    fn lacks(&self, keep: Keep) -> bool {
+        match keep {
+            Keep::Nothing => false,
+            Keep::Scram => self.scram.iter().any(Option::is_none),
+            Keep::ScramAndCramMd5 => self.cram_md5.is_none() || self.scram.iter().any(Option::is_none),
+        }
+    }
+
+    fn into_user(self) -> User {
+        User { name: self.name, disabled: self.disabled }
+    }
+}
+
+impl fmt::Debug for StoredUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredUser").field("name", &self.name).field("disabled", &self.disabled).finish_non_exhaustive()
+    }
+}
+
+impl Needed {
+    /// What the mechanism of this name, in any case, needs.
+    #[must_use]
+    pub fn by(mechanism: &str) -> Self {
+        let mechanism = mechanism.to_ascii_uppercase();
+        match mechanism.as_str() {
+            "PLAIN" | "LOGIN" => Self::Password,
+            "SCRAM-SHA-1" | "SCRAM-SHA-1-PLUS" => Self::Scram(ScramHash::Sha1),
+            "SCRAM-SHA-256" | "SCRAM-SHA-256-PLUS" => Self::Scram(ScramHash::Sha256),
+            "SCRAM-SHA-512" | "SCRAM-SHA-512-PLUS" => Self::Scram(ScramHash::Sha512),
+            "CRAM-MD5" => Self::CramMd5,
+            "OAUTHBEARER" | "XOAUTH2" => Self::Token,
+            "EXTERNAL" => Self::Certificate,
+            _ => Self::Other,
+        }
+    }
+}
+
+macro_rules! passed_on {
+    ($($owner:ty),*) => {$(
+        impl<S: Store + ?Sized> Store for $owner {
+            fn find(&self, name: &str) -> Result<Option<StoredUser>, StoreError> {
+                (**self).find(name)
+            }
+
+            fn find_by_token(&self, token: &TokenHash) -> Result<Option<User>, StoreError> {
+                (**self).find_by_token(token)
+            }
+
+            fn keep_keys(&self, name: &str, hash: &str, keys: &Keys) -> Result<(), StoreError> {
+                (**self).keep_keys(name, hash, keys)
+            }
+
+            fn keeps_keys(&self) -> bool {
+                (**self).keeps_keys()
+            }
+
+            fn sample(&self) -> Result<Vec<Zeroizing<String>>, StoreError> {
+                (**self).sample()
+            }
+
+            fn answers(&self, mechanism: &str) -> Answers {
+                (**self).answers(mechanism)
+            }
+        }
+    )*};
+}
+
+passed_on!(Arc<S>, Box<S>, &S);

@@ -1,0 +1,100 @@
+//! What `crypt(3)` writes: bcrypt and SHA-crypt.
+
+use password_hash::PasswordVerifier;
+use sansmtp::Secret;
+use zeroize::Zeroizing;
+
+use super::{Cost, Form, InvalidHash, MOST_ITERATIONS, is_same};
+
+#[derive(Clone)]
+pub(super) struct Bcrypt {
+    cost: u32,
+    salt: [u8; 16],
+    /// The whole text, as if it were of version `2b`: for passwords without NUL, in which `2a`, `2b` and `2y` are the
+    /// same.
+    text: Zeroizing<Vec<u8>>,
+}
+
+#[derive(Clone)]
+pub(super) struct ShaCrypt {
+    sha512: bool,
+    rounds: u32,
+    text: Zeroizing<String>,
+}
+
+/// Reads a hash of one of the two.
+pub(super) fn read(text: &str) -> Result<Form, InvalidHash> {
+    match text.get(..3) {
+        Some("$5$") => Ok(Form::ShaCrypt(ShaCrypt::new(text, false)?)),
+        Some("$6$") => Ok(Form::ShaCrypt(ShaCrypt::new(text, true)?)),
+        _ => Ok(Form::Bcrypt(Bcrypt::new(text)?)),
+    }
+}
+
+impl Bcrypt {
+    fn new(text: &str) -> Result<Self, InvalidHash> {
+        let parts: bcrypt::HashParts = text.parse().map_err(|_| InvalidHash::Encoding)?;
+        let cost = parts.get_cost();
+        if cost < LEAST_BCRYPT_COST {
+            return Err(InvalidHash::Parameters);
+        }
+        if cost > MOST_BCRYPT_COST {
+            return Err(InvalidHash::TooCostly);
+        }
+        let text = Zeroizing::new(parts.format_for_version(bcrypt::Version::TwoB).into_bytes());
+        Ok(Self { cost, salt: parts.get_salt_raw(), text })
+    }
+
+    pub(super) fn verify(&self, password: &[u8]) -> bool {
+        let computed = bcrypt::hash_with_salt_bytes(password, self.cost, self.salt);
+        computed.is_ok_and(|computed| is_same(computed.to_vec(), &Secret::from(self.text.as_slice())))
+    }
+
+    pub(super) fn cost(&self) -> Cost {
+        Cost::Bcrypt { cost: self.cost }
+    }
+}
+
+impl ShaCrypt {
+    fn new(text: &str, sha512: bool) -> Result<Self, InvalidHash> {
+        let mut fields = text.split('$').skip(2);
+        let mut salt = fields.next().ok_or(InvalidHash::Encoding)?;
+        let mut rounds = DEFAULT_ROUNDS;
+        if let Some(digits) = salt.strip_prefix("rounds=") {
+            rounds = digits.parse().map_err(|_| InvalidHash::Parameters)?;
+            salt = fields.next().ok_or(InvalidHash::Encoding)?;
+        }
+        if rounds < LEAST_ROUNDS {
+            return Err(InvalidHash::Parameters);
+        }
+        if rounds > MOST_ITERATIONS {
+            return Err(InvalidHash::TooCostly);
+        }
+        let output = fields.next().ok_or(InvalidHash::Encoding)?;
+        let encoded = |text: &str| text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"./".contains(&octet));
+        let digits = if sha512 { SHA512_DIGITS } else { SHA256_DIGITS };
+        // crypt(3) takes no more than 16 characters of salt, and writes no more.
+        let whole = (1..=16).contains(&salt.len()) && output.len() == digits && fields.next().is_none();
+        if !whole || !encoded(salt) || !encoded(output) {
+            return Err(InvalidHash::Encoding);
+        }
+        Ok(Self { sha512, rounds, text: Zeroizing::new(text.to_owned()) })
+    }
+
+    pub(super) fn verify(&self, password: &[u8]) -> bool {
+        sha_crypt::ShaCrypt::default().verify_password(password, self.text.as_str()).is_ok()
+    }
+
+    pub(super) fn cost(&self) -> Cost {
+        Cost::ShaCrypt { sha512: self.sha512, rounds: self.rounds }
+    }
+}
+
+const LEAST_BCRYPT_COST: u32 = 4;
+/// Each more doubles the time; 12 is a quarter of a second.
+const MOST_BCRYPT_COST: u32 = 16;
+const DEFAULT_ROUNDS: u32 = 5_000;
+/// crypt(3) makes none with fewer.
+const LEAST_ROUNDS: u32 = 1_000;
+const SHA256_DIGITS: usize = 43;
+const SHA512_DIGITS: usize = 86;
