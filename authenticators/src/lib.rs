@@ -30,11 +30,17 @@
 #[cfg(feature = "valkey")]
 pub mod attempts;
 mod authenticator;
-#[cfg(feature = "valkey")]
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(any(feature = "postgres", feature = "valkey"))]
 mod server_url;
 #[cfg(feature = "stored")]
 pub mod stored;
+#[cfg(feature = "postgres")]
+mod tls_client;
 
 pub use authenticator::{Answers, Authenticator, Knows};
-#[cfg(feature = "valkey")]
+#[cfg(any(feature = "postgres", feature = "valkey"))]
 pub use server_url::InvalidUrl;
+#[cfg(feature = "postgres")]
+pub use tls_client::InvalidRoots;

@@ -141,23 +141,9 @@ impl ServerUrl {
         decode(&self.path)
     }
 
-    /// The one host, and the port if there is one.
-    pub(crate) fn host_and_port(&self) -> Result<(String, Option<u16>), InvalidUrl> {
-        // An IPv6 address has colons of its own, and brackets around it.
-        let (host, port) = match self.hosts.strip_prefix('[') {
-            Some(rest) => rest.split_once(']').ok_or(InvalidUrl::Host)?,
-            None => self.hosts.split_at(self.hosts.find(':').unwrap_or(self.hosts.len())),
-        };
-        let host = decode(host)?;
-        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control() || c == ',') {
-            return Err(InvalidUrl::Host);
-        }
-        let port = match port.strip_prefix(':') {
-            Some(port) => Some(port.parse().ok().filter(|&port| port > 0).ok_or(InvalidUrl::Port)?),
-            None if port.is_empty() => None,
-            None => return Err(InvalidUrl::Host),
-        };
-        Ok((host, port))
+    /// All hosts, with the ports that there are.
+    pub(crate) fn hosts_and_ports(&self) -> Result<Vec<(String, Option<u16>)>, InvalidUrl> {
+        if self.hosts.is_empty() { Ok(Vec::new()) } else { self.hosts.split(',').map(host_and_port).collect() }
     }
 }
 
@@ -206,6 +192,24 @@ impl std::error::Error for InvalidUrl {
             | Self::NoPassword(_) => None,
         }
     }
+}
+
+fn host_and_port(text: &str) -> Result<(String, Option<u16>), InvalidUrl> {
+    // An IPv6 address has colons of its own, and brackets around it.
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').ok_or(InvalidUrl::Host)?,
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let host = decode(host)?;
+    if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
+        return Err(InvalidUrl::Host);
+    }
+    let port = match port.strip_prefix(':') {
+        Some(port) => Some(port.parse().ok().filter(|&port| port > 0).ok_or(InvalidUrl::Port)?),
+        None if port.is_empty() => None,
+        None => return Err(InvalidUrl::Host),
+    };
+    Ok((host, port))
 }
 
 /// The password in a file: its first line.
@@ -257,7 +261,7 @@ mod tests {
         assert_eq!((url.scheme.as_str(), url.user.as_deref()), ("postgres", Some("ma@il")));
         assert_eq!(url.password.as_ref().unwrap().expose_secret(), b"p/w:");
         assert_eq!((url.hosts.as_str(), url.path.as_str()), ("db.example.org:5433", "ma%20il"));
-        assert_eq!(url.host_and_port().unwrap(), ("db.example.org".to_owned(), Some(5433)));
+        assert_eq!(url.hosts_and_ports().unwrap(), [("db.example.org".to_owned(), Some(5433))]);
         assert_eq!(url.take("a").unwrap().as_deref(), Some("1&2"));
         assert_eq!(url.take("a").unwrap(), None);
         assert!(matches!(url.refuse_others(), Err(InvalidUrl::Parameter(name)) if name == "b"));
@@ -274,12 +278,14 @@ mod tests {
             ("[2001:db8::1]", ("2001:db8::1", None)),
         ] {
             let url = ServerUrl::parse(&format!("redis://{hosts}/0")).unwrap();
-            let (host, port) = url.host_and_port().unwrap();
-            assert_eq!((host.as_str(), port), expected);
+            assert_eq!(url.hosts_and_ports().unwrap(), [(expected.0.to_owned(), expected.1)]);
         }
-        for hosts in ["", ":6379", "a:b", "a:0", "a:65536", "a:1:2", "[::1", "[::1]1", "a b", "a,b"] {
+        let several = ServerUrl::parse("postgres://a:1,[::1]/x").unwrap().hosts_and_ports().unwrap();
+        assert_eq!(several, [("a".to_owned(), Some(1)), ("::1".to_owned(), None)]);
+        assert_eq!(ServerUrl::parse("postgres:///x").unwrap().hosts_and_ports().unwrap(), []);
+        for hosts in [":6379", "a:b", "a:0", "a:65536", "a:1:2", "[::1", "[::1]1", "a b", "a,", "%2Frun"] {
             let url = ServerUrl::parse(&format!("redis://{hosts}/0")).unwrap();
-            assert!(url.host_and_port().is_err(), "{hosts}");
+            assert!(url.hosts_and_ports().is_err(), "{hosts}");
         }
     }
 
@@ -311,7 +317,7 @@ mod tests {
         for secret in ["tan/staaf", "tan?staaf", "tan#staaf", "tan@staaf", "tan%staaf", "tan:staaf", "tan/a?staaf=b"] {
             let text = format!("redis://user:{secret}@h:1/0");
             let shown = match ServerUrl::parse(&text) {
-                Ok(url) => format!("{url:?} {:?} {:?}", url.host_and_port(), url.refuse_others()),
+                Ok(url) => format!("{url:?} {:?} {:?}", url.hosts_and_ports(), url.refuse_others()),
                 Err(error) => format!("{error:?} {error}"),
             };
             assert!(!shown.contains("tan") && !shown.contains("staaf"), "{shown}");

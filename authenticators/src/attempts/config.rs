@@ -203,7 +203,7 @@ fn address(url: &mut ServerUrl) -> Result<(ConnectionAddr, String, u32), Invalid
         "redis+unix" | "valkey+unix" => return Err(InvalidUrl::Form),
         _ => return Err(InvalidUrl::Scheme("valkey, valkeys, redis, rediss, valkey+unix, redis+unix")),
     };
-    let (host, port) = url.host_and_port()?;
+    let Ok([(host, port)]) = <[_; 1]>::try_from(url.hosts_and_ports()?) else { return Err(InvalidUrl::Host) };
     let port = port.unwrap_or(PORT);
     let database = if url.path.is_empty() { 0 } else { number(&url.path)? };
     let shown = format!("{host}:{port}");
@@ -239,7 +239,16 @@ mod tests {
         ] {
             assert_eq!(shown(url).unwrap(), expected, "{url}");
         }
-        for url in ["http://h", "redis:///0", "redis://h/x", "redis://h/-1", "redis+unix://h/s", "redis+unix://", "h"] {
+        for url in [
+            "http://h",
+            "redis:///0",
+            "redis://a,b",
+            "redis://h/x",
+            "redis://h/-1",
+            "redis+unix://h/s",
+            "redis+unix://",
+            "h",
+        ] {
             assert!(shown(url).is_err(), "{url}");
         }
         for (url, parameter) in [("redis://h?database=1", "database"), ("redis://h?keyfile=x", "keyfile")] {

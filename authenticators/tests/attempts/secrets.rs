@@ -61,7 +61,7 @@ fn names_are_hashed_with_the_key() {
 
 #[test]
 fn neither_password_nor_names_are_logged() {
-    support::log::collect();
+    support::logs::collect();
     let Some(mut valkey) = Valkey::start() else { return };
     let file = valkey.directory.path().join("password");
     fs::write(&file, format!("{PASSWORD}\n")).unwrap();
@@ -84,8 +84,8 @@ fn neither_password_nor_names_are_logged() {
     assert_eq!(servers[0].plain("192.0.2.1", "hunter2", "hunter3"), 454);
     valkey.start_again();
     until("all that can be", || (logs[0].is_reachable() && logs[1].is_reachable()).then_some(()));
-    assert!(support::log::count(&["WARN", "not counted for all", &format!("127.0.0.1:{}", valkey.port)]) >= 3);
-    let shown = format!("{:?} {:#?} {}", logs, logs, support::log::lines().join("\n"));
+    assert!(support::logs::count(&["WARN", "not counted for all", &format!("127.0.0.1:{}", valkey.port)]) >= 3);
+    let shown = format!("{:?} {:#?} {}", logs, logs, support::logs::lines().join("\n"));
     for secret in ["swordfish", "hunter2", "hunter3", "tanstaaf", "the key of the tests"] {
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }
@@ -94,7 +94,7 @@ fn neither_password_nor_names_are_logged() {
 /// Something that is no Valkey repeats what it was told.
 #[test]
 fn what_a_stranger_answers_is_not_logged() {
-    support::log::collect();
+    support::logs::collect();
     for prefix in ["-", "-ERR unknown command ", "+", "", "HTTP/1.1 400 ", "$5\r\n", "*3\r\n-"] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -108,9 +108,9 @@ fn what_a_stranger_answers_is_not_logged() {
         let log =
             log(&format!("redis://:swordfish@{address}"), |config| by_user(config).time_limit(Duration::from_secs(1)));
         assert_eq!(log.ask(&attempt()), Standing::CannotTell);
-        until("a warning", || (support::log::count(&["WARN", &address.to_string()]) > 0).then_some(()));
+        until("a warning", || (support::logs::count(&["WARN", &address.to_string()]) > 0).then_some(()));
     }
-    let lines = support::log::lines().join("\n");
+    let lines = support::logs::lines().join("\n");
     assert!(!lines.to_lowercase().contains("swordfish"), "{lines}");
 }
 

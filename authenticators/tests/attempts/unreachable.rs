@@ -160,14 +160,14 @@ fn a_server_that_stands_still_for_a_while() {
 /// What waits to be told is bounded, and so are the warnings.
 #[test]
 fn failures_that_nobody_takes_are_dropped() {
-    support::log::collect();
+    support::logs::collect();
     let address = stalled::tcp();
     let log = log(&format!("redis://:x@{address}"), |config| three(config).time_limit(Duration::from_secs(600)));
     for _ in 0..10_000 {
         log.failed(&attempt());
     }
     let warnings = ["WARN", "too many failed logins", &address.to_string()];
-    assert_eq!(support::log::count(&warnings), 1);
+    assert_eq!(support::logs::count(&warnings), 1);
 }
 
 /// The thread ends with the log, and with it the connection, when everything is told.
