@@ -25,21 +25,29 @@
 //! Each waits for a limited time only, and what it cannot find out by then is
 //! [`AuthResult::cannot_tell`](sansmtp::AuthResult::cannot_tell), `454 4.7.0`, never a refusal.
 //!
-//! Each is behind a feature of its own name.
+//! Each is behind a feature of its own name, but [`Chain`], which puts one behind the other.
 
 #[cfg(feature = "valkey")]
 pub mod attempts;
 mod authenticator;
+mod chain;
+#[cfg(feature = "memory")]
+pub mod memory;
+#[cfg(feature = "passwd")]
+pub mod passwd;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(any(feature = "postgres", feature = "valkey"))]
 mod server_url;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 #[cfg(feature = "stored")]
 pub mod stored;
 #[cfg(feature = "postgres")]
 mod tls_client;
 
 pub use authenticator::{Answers, Authenticator, Knows};
+pub use chain::Chain;
 #[cfg(any(feature = "postgres", feature = "valkey"))]
 pub use server_url::InvalidUrl;
 #[cfg(feature = "postgres")]

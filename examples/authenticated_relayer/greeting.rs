@@ -6,13 +6,14 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use crate::mechanisms::Mechanism;
+use crate::user_source::UserSource;
 use crate::users::FirstUser;
 
 /// What a first mail needs to know about the server. The address is the bound one: port 0 has become a number.
 #[derive(Debug)]
 pub(crate) struct Greeting<'a> {
     pub(crate) user: &'a FirstUser,
-    pub(crate) users: &'a Path,
+    pub(crate) users: &'a UserSource,
     /// The certificate to trust, if it is self-signed.
     pub(crate) certificate: Option<&'a Path>,
     pub(crate) address: SocketAddr,
@@ -25,7 +26,6 @@ pub(crate) fn greeting_text(greeting: &Greeting<'_>) -> Zeroizing<String> {
     let Greeting { user, users, certificate, address, implicit_tls, mechanisms } = greeting;
     let port = address.port();
     let host = host(address.ip());
-    let users = users.display();
     let name = &user.name;
     let password = user.password.as_str();
     let scheme = if *implicit_tls { "smtps" } else { "smtp" };
@@ -98,7 +98,7 @@ mod tests {
         let user = FirstUser { name: "user".to_owned(), password: "p-_0".to_owned().into() };
         greeting_text(&Greeting {
             user: &user,
-            users: Path::new("mail.db"),
+            users: &UserSource::Sqlite("mail.db".into()),
             certificate: certificate.map(Path::new),
             address: address.parse().unwrap(),
             implicit_tls,

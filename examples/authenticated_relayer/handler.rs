@@ -7,23 +7,18 @@ use sansmtp::{
     Aborted, AuthRequest, AuthResult, Body, EnhancedCode, Envelope, Greeting, Handler, Hooks, Path, Reply, Session,
     Verdict, reply,
 };
+use sansmtp_authenticators::Authenticator;
 
-use crate::login;
 use crate::store::{self, Incoming, QueueId, Store};
-use crate::users::{Keep, Users};
 
 /// What all connections share.
-#[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) users: Users,
-    /// What logins leave behind for other mechanisms.
-    pub(crate) keep: Keep,
+    pub(crate) users: Arc<dyn Authenticator>,
     pub(crate) store: Store,
     pub(crate) hostname: String,
 }
 
 /// One connection's state: the message on its way in, if there is one.
-#[derive(Debug)]
 pub(crate) struct Relayer {
     shared: Arc<Shared>,
     incoming: Option<Incoming>,
@@ -58,7 +53,7 @@ impl Handler for Relayer {
     }
 
     fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
-        login::authenticate(&self.shared.users, self.shared.keep, request)
+        self.shared.users.authenticate(request)
     }
 
     fn data(&mut self, session: &Session, envelope: &Envelope) -> Verdict {

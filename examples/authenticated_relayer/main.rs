@@ -10,11 +10,11 @@
 //!
 //! | file | what it is about |
 //! |---|---|
-//! | `options.rs`, `relay_url.rs` | the command line |
-//! | `users/`, `user_command.rs` | who may log in, and what is stored for each mechanism |
+//! | `options.rs`, `relay_url.rs`, `user_source.rs` | the command line |
+//! | `users.rs`, `user_command.rs`, `offer.rs` | who may log in, and by which mechanisms |
 //! | `store.rs`, `maildir.rs`, `spool/` | where an accepted message goes before it is acknowledged |
 //! | `deliver/`, `bounce.rs` | from the spool to the next hop, or back to the sender |
-//! | `server.rs`, `handler.rs`, `login.rs`, `greeting.rs` | the listeners, and what they do with a connection |
+//! | `server.rs`, `handler.rs`, `greeting.rs` | the listeners, and what they do with a connection |
 
 mod bounce;
 #[path = "../support/certificate.rs"]
@@ -24,10 +24,10 @@ mod durable;
 mod failure;
 mod greeting;
 mod handler;
-mod login;
 mod maildir;
 #[path = "../support/mechanisms.rs"]
 mod mechanisms;
+mod offer;
 mod options;
 mod relay_url;
 #[path = "../support/runtime.rs"]
@@ -36,8 +36,7 @@ mod server;
 mod spool;
 mod store;
 mod user_command;
-#[path = "../support/user_name.rs"]
-mod user_name;
+mod user_source;
 mod users;
 
 use std::io::IsTerminal;

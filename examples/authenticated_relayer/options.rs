@@ -1,18 +1,21 @@
 //! The command line, and what it means once checked.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::{StringValueParser, TypedValueParser};
+use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Args, Command, CommandFactory, Parser, Subcommand};
 
 use crate::mechanisms::Mechanism;
 use crate::relay_url::RelayUrl;
 use crate::runtime::Runtime;
+use crate::user_source::UserSource;
 
 /// What the program was asked to do.
 #[derive(Debug)]
@@ -27,9 +30,10 @@ pub(crate) enum Options {
 pub(crate) struct Serve {
     /// At least one.
     pub(crate) listeners: Vec<Listener>,
-    /// The user database.
-    pub(crate) users: PathBuf,
-    /// What EHLO lists, in this order; at least one. EXTERNAL is among them if there is a `client_ca`, and only then.
+    /// Where users are looked for, in this order; at least one.
+    pub(crate) users: Vec<UserSource>,
+    /// What EHLO is to list, in this order; none for what does no harm. If there are some, EXTERNAL is among them where
+    /// there is a `client_ca`, and only then.
     pub(crate) mechanisms: Vec<Mechanism>,
     /// Whose signature makes a client's certificate good.
     pub(crate) client_ca: Option<PathBuf>,
@@ -87,9 +91,9 @@ pub(crate) struct TlsFiles {
 pub(crate) struct UserCommand {
     #[command(subcommand)]
     pub(crate) action: UserAction,
-    /// SQLite database of the users
-    #[arg(long, global = true, value_name = "FILE", default_value = "mail.db")]
-    pub(crate) users: PathBuf,
+    /// Where the users are: sqlite:FILE, or the path alone
+    #[arg(long, global = true, value_name = "USERS", default_value = DEFAULT_USERS, value_parser = Unrepeated(UserSource::parse))]
+    pub(crate) users: UserSource,
 }
 
 /// What to do with the user database.
@@ -129,6 +133,13 @@ impl Schedule {
     pub(crate) fn pause_after(self, attempts: u32) -> Duration {
         let doubled = 1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
         self.first.saturating_mul(doubled).min(self.longest)
+    }
+}
+
+impl Serve {
+    /// The path of a file that the program keeps beside the first users that are in one, or else where it was started.
+    pub(crate) fn beside_users(&self, name: &str) -> PathBuf {
+        self.users.iter().find_map(UserSource::file).unwrap_or_else(|| Path::new("")).with_file_name(name)
     }
 }
 
@@ -189,10 +200,13 @@ struct ServeArguments {
     #[arg(long, value_enum, default_value_t = Runtime::Smol, help_heading = LISTENING)]
     runtime: Runtime,
 
-    /// SQLite database of the users, made on the first start
-    #[arg(long, value_name = "FILE", default_value = "mail.db", help_heading = SECURITY)]
-    users: PathBuf,
-    /// Offer these mechanisms, in this order [default: SCRAM-SHA-256,PLAIN,LOGIN, and EXTERNAL with --client-ca]
+    /// Where the users are; repeatable, the first place that knows a name decides. sqlite:FILE, or the path alone, is a
+    /// database, made on the first start; passwd:FILE has lines of user:hash, as htpasswd -B, doveadm pw and mkpasswd
+    /// write them, and is read again when it has changed
+    #[arg(long, value_name = "USERS", default_value = DEFAULT_USERS, value_parser = Unrepeated(UserSource::parse), help_heading = SECURITY)]
+    users: Vec<UserSource>,
+    /// Offer these mechanisms, in this order [default: PLAIN,LOGIN, before them SCRAM-SHA-256 if all users have keys for
+    /// it, or get them, and behind them EXTERNAL with --client-ca]
     ///
     /// A -PLUS mechanism notices whoever sits between client and server, but mutt and other clients with GNU SASL
     /// choose it without being able to do it, and give up. CRAM-MD5 needs a weaker key than the rest; while it is
@@ -235,7 +249,7 @@ struct ServeArguments {
     /// Hand mail to this server; repeatable, the next one is tried when one cannot be reached.
     /// smtp://[user:password@]host[:port] uses STARTTLS where offered, smtp+starttls:// insists on it,
     /// smtps:// is TLS from the first octet
-    #[arg(long, value_name = "URL", group = "delivery", value_parser = RelayUrlParser, help_heading = DELIVERY)]
+    #[arg(long, value_name = "URL", group = "delivery", value_parser = Unrepeated(relay_url), help_heading = DELIVERY)]
     relay: Vec<RelayUrl>,
     /// Deliver to the recipients' mail exchangers, found by DNS
     #[arg(long, group = "delivery", help_heading = DELIVERY)]
@@ -281,7 +295,7 @@ impl ServeArguments {
                 ));
             }
         }
-        let mechanisms = self.mechanisms()?;
+        self.check_mechanisms()?;
         let schedule = Schedule {
             first: self.retry_first,
             longest: self.retry_longest.max(self.retry_first),
@@ -302,7 +316,7 @@ impl ServeArguments {
         Ok(Serve {
             listeners,
             users: self.users,
-            mechanisms,
+            mechanisms: self.mechanisms,
             client_ca: self.client_ca,
             max_failures_per_address: NonZeroU32::new(self.max_failures_per_address),
             delivery,
@@ -314,11 +328,9 @@ impl ServeArguments {
         })
     }
 
-    fn mechanisms(&self) -> Result<Vec<Mechanism>, (ErrorKind, String)> {
+    fn check_mechanisms(&self) -> Result<(), (ErrorKind, String)> {
         let external = self.mechanisms.contains(&Mechanism::External);
         match (&self.client_ca, self.mechanisms.is_empty()) {
-            (None, true) => Ok(DEFAULT_MECHANISMS.to_vec()),
-            (Some(_), true) => Ok([DEFAULT_MECHANISMS, &[Mechanism::External]].concat()),
             (None, false) if external => {
                 Err((ErrorKind::MissingRequiredArgument, "EXTERNAL needs --client-ca".to_owned()))
             }
@@ -326,7 +338,7 @@ impl ServeArguments {
                 ErrorKind::ArgumentConflict,
                 "--client-ca is for EXTERNAL, which --mechanisms does not name".to_owned(),
             )),
-            (None | Some(_), false) => Ok(self.mechanisms.clone()),
+            (None | Some(_), _) => Ok(()),
         }
     }
 
@@ -337,20 +349,25 @@ impl ServeArguments {
     }
 }
 
-/// Reads a [`RelayUrl`]. clap's own parsers repeat a wrong value in the error, and this one may hold a password.
+/// Reads a value that may hold a password, which clap's own parsers would repeat in the error when it is wrong.
 #[derive(Clone)]
-struct RelayUrlParser;
+struct Unrepeated<T, E>(fn(&OsStr) -> Result<T, E>);
 
-impl TypedValueParser for RelayUrlParser {
-    type Value = RelayUrl;
+impl<T: Clone + Send + Sync + 'static, E: Display + Clone + 'static> TypedValueParser for Unrepeated<T, E> {
+    type Value = T;
 
-    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<RelayUrl, clap::Error> {
-        let text = StringValueParser::new().parse_ref(command, arg, value)?;
-        text.parse().map_err(|error| {
-            clap::Error::raw(ErrorKind::ValueValidation, format!("invalid URL for --relay: {error}\n"))
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<T, clap::Error> {
+        (self.0)(value).map_err(|error| {
+            let option = arg.and_then(Arg::get_long).unwrap_or_default();
+            clap::Error::raw(ErrorKind::ValueValidation, format!("invalid value for --{option}: {error}\n"))
                 .with_cmd(command)
         })
     }
+}
+
+fn relay_url(text: &OsStr) -> Result<RelayUrl, String> {
+    let text = text.to_str().ok_or("not UTF-8")?;
+    text.parse().map_err(|error: <RelayUrl as FromStr>::Err| error.to_string())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -376,8 +393,7 @@ fn machine_hostname() -> String {
 }
 
 const DEFAULT_LISTENER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8025);
-/// What does no harm.
-const DEFAULT_MECHANISMS: &[Mechanism] = &[Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login];
+const DEFAULT_USERS: &str = "mail.db";
 const LISTENING: &str = "Listening";
 const SECURITY: &str = "Logins and TLS";
 const DELIVERY: &str = "Delivery";

@@ -27,7 +27,7 @@ fn no_arguments_are_a_local_server() {
     let serve = serve(&[]);
     assert_eq!(serve.listeners, [Listener { address: "127.0.0.1:8025".parse().unwrap(), implicit_tls: false }]);
     assert!(matches!(serve.delivery, Delivery::Maildir(directory) if directory.as_os_str() == "./mail"));
-    assert_eq!(serve.users.as_os_str(), "mail.db");
+    assert_eq!(serve.users, [UserSource::Sqlite("mail.db".into())]);
     assert_eq!(serve.max_size, 33_554_432);
     assert!(!serve.allow_plaintext_auth && !serve.hostname.is_empty() && serve.tls.is_none());
 }
@@ -70,9 +70,8 @@ fn plaintext_logins_off_loopback_must_be_insisted_on() {
 
 #[test]
 fn mechanisms_are_offered_in_the_order_of_the_list() {
-    use Mechanism::{CramMd5, External, Login, Plain, ScramSha256, ScramSha512Plus};
-    assert_eq!(serve(&[]).mechanisms, [ScramSha256, Plain, Login]);
-    assert_eq!(serve(&["--client-ca", "ca.pem"]).mechanisms, [ScramSha256, Plain, Login, External]);
+    use Mechanism::{CramMd5, Login, ScramSha512Plus};
+    assert!(serve(&["--client-ca", "ca.pem"]).mechanisms.is_empty() && serve(&[]).mechanisms.is_empty());
     let list = ["--mechanisms", "login,SCRAM-SHA-512-PLUS,CRAM-MD5"];
     assert_eq!(serve(&list).mechanisms, [Login, ScramSha512Plus, CramMd5]);
     for unknown in ["NTLM", "PLAIN,", "ANONYMOUS", ""] {
@@ -81,7 +80,7 @@ fn mechanisms_are_offered_in_the_order_of_the_list() {
     assert!(error(&["--mechanisms", "EXTERNAL"]).contains("--client-ca"));
     assert!(error(&["--mechanisms", "PLAIN", "--client-ca", "ca.pem"]).contains("EXTERNAL"));
     let external = serve(&["--mechanisms", "EXTERNAL", "--client-ca", "ca.pem"]);
-    assert_eq!(external.client_ca.as_deref(), Some(std::path::Path::new("ca.pem")));
+    assert_eq!(external.client_ca.as_deref(), Some(Path::new("ca.pem")));
 }
 
 #[test]
@@ -117,12 +116,27 @@ fn a_wrong_relay_url_is_not_repeated() {
 }
 
 #[test]
+fn users_are_looked_for_in_the_order_of_the_options() {
+    let (passwd, sqlite) = (UserSource::Passwd("/etc/users".into()), UserSource::Sqlite("x.db".into()));
+    let serve = serve(&["--users", "passwd:/etc/users", "--users", "sqlite:x.db"]);
+    assert_eq!(serve.users, [passwd, sqlite]);
+    assert_eq!(serve.beside_users("mail-cert.pem"), Path::new("/etc/mail-cert.pem"));
+    for wrong in
+        [&["--users", "nowhere://me:hunter2@host"][..], &["user", "list", "--users", "nowhere://me:hunter2@host"]]
+    {
+        let message = error(wrong);
+        assert!(message.contains("--users") && message.contains("sqlite:FILE"), "{message}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+}
+
+#[test]
 fn users_are_named_after_the_action() {
     let Options::User(command) = parse(&["user", "add", "tim", "--users", "x.db"]).unwrap() else {
         panic!("not a user command");
     };
     assert!(matches!(&command.action, UserAction::Add { name, cram_md5: false } if name == "tim"));
-    assert_eq!(command.users.as_os_str(), "x.db");
+    assert_eq!(command.users, UserSource::Sqlite("x.db".into()));
     let Options::User(command) = parse(&["user", "passwd", "--cram-md5", "tim"]).unwrap() else {
         panic!("not a user command");
     };

@@ -6,27 +6,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
 use rustls::ServerConfig;
 
 use sansmtp::auth::{AttemptLimits, MemoryAttemptLog, Policy};
 use sansmtp::{Auth, Config, Limits, Secret, TlsVersion};
+use sansmtp_authenticators::stored::Keep;
 use sansmtp_smol::Shutdown;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::certificate;
 use crate::deliver::{Route, Worker};
+use crate::durable;
 use crate::failure::Failure;
 use crate::greeting::{Greeting, greeting_text};
 use crate::handler::{Relayer, Shared};
 use crate::maildir::Maildir;
 use crate::mechanisms::Mechanism;
+use crate::offer::offered;
 use crate::options::{Delivery, Listener, Schedule, Serve};
 use crate::runtime::{Runtime, Serve as Server};
 use crate::spool::Spool;
 use crate::store::Store;
-use crate::users::{Keep, SCRAM_ITERATIONS, Users};
+use crate::users::Users;
 
 /// Serves until SIGINT or SIGTERM.
 ///
@@ -35,25 +37,25 @@ use crate::users::{Keep, SCRAM_ITERATIONS, Users};
 pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     let (tls, certificate) = open_certificate(&options)?;
     let keep = if options.mechanisms.contains(&Mechanism::CramMd5) { Keep::ScramAndCramMd5 } else { Keep::Scram };
-    let opened = Users::first_start(&options.users, keep)
-        .and_then(|(users, first_user)| Ok((users.salt_key()?, users, first_user)));
-    let (salt_key, users, first_user) =
-        opened.map_err(|error| Failure::new(format!("cannot open {}", options.users.display()), error))?;
-    let config = configure(&options, salt_key)?;
+    let users = Users::open(&options.users, keep)?;
+    let mechanisms = offered(&options.mechanisms, &users.members, options.client_ca.is_some())?;
+    let config = configure(&options, &mechanisms, &users)?;
     let (store, worker) = open_store(&options)?;
 
-    let shared = Arc::new(Shared { users, keep, store, hostname: options.hostname.clone() });
+    let first_user = users.first_user.as_ref().zip(options.users.first());
+    let shared = Shared { users: users.authenticator(), store, hostname: options.hostname.clone() };
+    let shared = Arc::new(shared);
     let relayer = move |_| Relayer::new(Arc::clone(&shared));
     let started = |addresses: &[SocketAddr]| {
-        let (user, listener) = (first_user.as_ref(), options.listeners.first());
-        if let (Some(user), Some(listener), Some(&address)) = (user, listener, addresses.first()) {
+        let listener = options.listeners.first();
+        if let (Some((user, source)), Some(listener), Some(&address)) = (first_user, listener, addresses.first()) {
             say(&greeting_text(&Greeting {
                 user,
-                users: &options.users,
+                users: source,
                 certificate: certificate.as_deref(),
                 address,
                 implicit_tls: listener.implicit_tls,
-                mechanisms: &options.mechanisms,
+                mechanisms: &mechanisms,
             }));
         }
         for address in addresses {
@@ -88,13 +90,16 @@ fn serve(mut server: impl Server, listeners: &[Listener], started: impl FnOnce(&
     server.serve().map_err(|error| Failure::new("cannot serve", error))
 }
 
-fn configure(options: &Serve, salt_key: Secret) -> Result<Arc<Config>, Failure> {
-    let mut auth = Auth::without_mechanisms().require_tls(!options.allow_plaintext_auth).salt_key(salt_key);
-    for mechanism in &options.mechanisms {
-        auth = mechanism.offer(auth, SCRAM_ITERATIONS);
-        if let Some(name) = mechanism.to_possible_value().filter(|_| mechanism.binds()) {
+fn configure(options: &Serve, mechanisms: &[Mechanism], users: &Users) -> Result<Arc<Config>, Failure> {
+    let mut auth = Auth::without_mechanisms().require_tls(!options.allow_plaintext_auth);
+    if mechanisms.iter().any(|mechanism| mechanism.is_scram()) {
+        auth = auth.salt_key(salt_key(options, users)?);
+    }
+    for mechanism in mechanisms {
+        auth = mechanism.offer(auth, users.scram_iterations);
+        if mechanism.binds() {
             // On TLS 1.2 GNU SASL would choose it, and fail: it knows no binding there that could be had.
-            auth = auth.policy(name.get_name(), Policy::new().min_tls(TlsVersion::Tls1_3));
+            auth = auth.policy(&mechanism.name(), Policy::new().min_tls(TlsVersion::Tls1_3));
         }
     }
     if let Some(failures) = options.max_failures_per_address {
@@ -111,6 +116,18 @@ fn configure(options: &Serve, salt_key: Secret) -> Result<Arc<Config>, Failure> 
         .limits(Limits { max_message_octets: options.max_size, ..Limits::default() })
         .build()
         .map_err(|error| Failure::new("cannot use the configuration", error))
+}
+
+/// From which unknown users' SCRAM salts are made: the database's, so that all servers over it make the same, or one
+/// that is kept in a file, so that a restart does not show who is unknown.
+fn salt_key(options: &Serve, users: &Users) -> Result<Secret, Failure> {
+    if let Some(key) = &users.salt_key {
+        return Ok(key.expose_secret().into());
+    }
+    let path = options.beside_users("mail-salt.key");
+    durable::random_file(&path, SALT_KEY_OCTETS)
+        .map(Secret::new)
+        .map_err(|error| Failure::new(format!("cannot keep a key in {}", path.display()), error))
 }
 
 /// The first SIGINT or SIGTERM lets sessions end; the second one does not wait.
@@ -143,8 +160,7 @@ fn open_certificate(options: &Serve) -> Result<(Arc<ServerConfig>, Option<PathBu
     if let Some(files) = &options.tls {
         return Ok((certificate::load(&files.certificate, &files.key, clients).map_err(explain)?, None));
     }
-    let (certificate, key) =
-        (options.users.with_file_name("mail-cert.pem"), options.users.with_file_name("mail-key.pem"));
+    let (certificate, key) = (options.beside_users("mail-cert.pem"), options.beside_users("mail-key.pem"));
     let made = certificate::load_or_make(&certificate, &key, &options.hostname, clients).map_err(explain)?;
     if made.new {
         tracing::info!(certificate = %certificate.display(), "made a self-signed certificate");
@@ -180,6 +196,8 @@ fn open_store(options: &Serve) -> Result<(Store, Option<Worker>), Failure> {
         }
     }
 }
+
+const SALT_KEY_OCTETS: usize = 32;
 
 /// How long sessions, and then deliveries, may take to finish once the program was told to stop.
 const GRACE: Duration = Duration::from_secs(30);

@@ -2,46 +2,40 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
+use sansmtp_authenticators::stored::{AccountError, Keep};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 use crate::options::{UserAction, UserCommand};
-use crate::users::{Error, Keep, Users};
+use crate::users;
 
 /// Changes or lists the users, and gives out and drops their tokens.
 ///
 /// # Errors
 /// Says what could not be done; the database is then as it was.
 pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
-    let path = &command.users;
-    let explain = |error: Error| Failure::new(path.display().to_string(), error);
+    let source = &command.users;
+    let explain = |error: AccountError| Failure::new(source.to_string(), error);
+    let users = users::accounts(source, matches!(command.action, UserAction::Add { .. }))?;
     match command.action {
         UserAction::Add { name, cram_md5 } => {
-            let users = Users::open_or_create(path).map_err(explain)?;
             users.add(&name, read_password()?.as_bytes(), keep(cram_md5)).map_err(explain)
         }
         UserAction::Passwd { name, cram_md5 } => {
-            let users = Users::open(path).map_err(explain)?;
             // Before the prompt: nobody wants to type a password twice to hear that there is no such user.
             let name = users.known(&name).map_err(explain)?;
             users.set_password(&name, read_password()?.as_bytes(), keep(cram_md5)).map_err(explain)
         }
-        UserAction::Delete { name } => Users::open(path).and_then(|users| users.delete(&name)).map_err(explain),
-        UserAction::Disable { name } => {
-            Users::open(path).and_then(|users| users.set_disabled(&name, true)).map_err(explain)
-        }
-        UserAction::Enable { name } => {
-            Users::open(path).and_then(|users| users.set_disabled(&name, false)).map_err(explain)
-        }
+        UserAction::Delete { name } => users.delete(&name).map_err(explain),
+        UserAction::Disable { name } => users.set_disabled(&name, true).map_err(explain),
+        UserAction::Enable { name } => users.set_disabled(&name, false).map_err(explain),
         UserAction::Token { name } => {
-            let token = Users::open(path).and_then(|users| users.add_token(&name)).map_err(explain)?;
+            let token = users.add_token(&name).map_err(explain)?;
             writeln!(io::stdout(), "{}", *token).map_err(|error| Failure::new("cannot write the token", error))
         }
-        UserAction::Revoke { name } => {
-            Users::open(path).and_then(|users| users.drop_tokens(&name)).map(drop).map_err(explain)
-        }
+        UserAction::Revoke { name } => users.drop_tokens(&name).map(drop).map_err(explain),
         UserAction::List => {
-            let users = Users::open(path).and_then(|users| users.list()).map_err(explain)?;
+            let users = users.list().map_err(explain)?;
             let mut out = io::stdout().lock();
             users
                 .iter()

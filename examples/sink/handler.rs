@@ -10,8 +10,7 @@ use sansmtp::{
     Aborted, AsyncHandler, AuthQuestion, AuthRequest, AuthResult, Envelope, Handler, Hooks, Refusal, Secret, Session,
     Verdict, reply,
 };
-
-use crate::user_name;
+use sansmtp_authenticators::stored::names_in_certificate;
 
 /// The one user, by all that it may show.
 pub(crate) struct User {
@@ -27,7 +26,7 @@ impl User {
             return AuthResult::accept();
         }
         if let AuthQuestion::ClientCertificate(chain) = request.question() {
-            return if user_name::of_certificate(chain).contains(&self.name) {
+            return if names_in_certificate(chain).contains(&self.name) {
                 AuthResult::accept().with_login(self.name.as_str())
             } else {
                 AuthResult::refuse_because(Refusal::UnknownUser)

@@ -14,8 +14,6 @@ mod mechanisms;
 #[path = "../support/runtime.rs"]
 #[expect(dead_code, reason = "this program ends when it is killed")]
 mod runtime;
-#[path = "../support/user_name.rs"]
-mod user_name;
 
 use std::error::Error;
 use std::io::Write;
@@ -28,6 +26,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use sansmtp::auth::KnownPassword;
 use sansmtp::{Auth, Config, Limits, Secret};
+use sansmtp_authenticators::stored::prepare_name;
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
@@ -133,7 +132,7 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let mut salt = [0; 16];
     getrandom::fill(&mut salt)?;
     let user = User {
-        name: user_name::prepare(&options.user).ok_or("no login can bring the name of --user")?,
+        name: prepare_name(&options.user).ok_or("no login can bring the name of --user")?,
         password: KnownPassword::new(&Zeroizing::new(options.password.into_bytes()), &salt)?,
         token: options.token.map(|token| Secret::new(token.into_bytes())),
     };

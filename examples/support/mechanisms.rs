@@ -60,6 +60,24 @@ impl Mechanism {
         }
     }
 
+    /// All of them, in the order in which EHLO lists them.
+    #[allow(dead_code, reason = "not every program that includes this file wants all of it")]
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Self::value_variants().iter().copied()
+    }
+
+    /// The name.
+    #[allow(dead_code, reason = "not every program that includes this file wants all of it")]
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// Whether the mechanism is one of SCRAM's.
+    #[allow(dead_code, reason = "not every program that includes this file wants all of it")]
+    pub(crate) fn is_scram(self) -> bool {
+        self.binds() || matches!(self, Self::ScramSha256 | Self::ScramSha512 | Self::ScramSha1)
+    }
+
     /// Whether the mechanism binds itself to the TLS connection.
     #[allow(dead_code, reason = "not every program that includes this file wants all of it")]
     pub(crate) fn binds(self) -> bool {

@@ -5,6 +5,9 @@ mod support;
 
 use std::process::Command;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use support::{Authority, Client, Program, add_user, assert_absent, example, maildir, run, user};
 use tempfile::TempDir;
 
@@ -133,10 +136,93 @@ fn a_list_that_cannot_be_offered_is_an_error() {
     }
 }
 
+/// Users of a file, beside those of a database: each logs in, and is refused with the other's password.
+#[test]
+fn users_are_looked_for_in_several_places() {
+    let directory = TempDir::new().expect("there is room for a directory");
+    add_user(directory.path(), USER, PASSWORD);
+    let file = directory.path().join("users");
+    let write = |users: &str| std::fs::write(&file, users).expect("the directory can be written to");
+    // The second one has a user of the same name, and another password; the first decides.
+    write(&format!("printer:{BCRYPT}\n{USER}:{BCRYPT}\n"));
+    let server = relayer(&directory, &["--users", "sqlite:mail.db", "--users", "passwd:users"]);
+    let log_in = |user: &str, password: &str| {
+        let mut client = Client::greet(server.address(0)).expect("the server talks");
+        // Those of the file cannot use SCRAM.
+        assert_eq!(client.mechanisms().expect("the server talks"), ["PLAIN", "LOGIN"]);
+        client.auth_plain(user, password).expect("the server talks")
+    };
+    assert!(log_in(USER, PASSWORD).starts_with("235 "));
+    assert!(log_in("printer", PRINTER).starts_with("235 "));
+    for (user, password) in [(USER, PRINTER), ("printer", PASSWORD), ("scanner", PRINTER)] {
+        assert!(log_in(user, password).starts_with("535 5.7.8 "), "{user}");
+    }
+    // A broken file changes nothing, and is told.
+    write("scanner\n");
+    assert!(log_in("printer", PRINTER).starts_with("235 "));
+    write(&format!("scanner:{BCRYPT}\n"));
+    assert!(log_in("scanner", PRINTER).starts_with("235 "));
+    assert!(log_in("printer", PRINTER).starts_with("535 5.7.8 "));
+    let (stdout, stderr) = server.stop();
+    assert!(stderr.contains("line 1: no colon"), "{stderr}");
+    for secret in [PASSWORD, PRINTER, BCRYPT] {
+        assert_absent(secret, &(stdout.clone() + &stderr));
+    }
+
+    let (done, printed) = user(directory.path(), &["add", "x", "--users", "passwd:users"], "x");
+    assert!(!done && printed.contains("passwd:users") && printed.contains("htpasswd"), "{printed}");
+    let (done, printed) = user(directory.path(), &["list", "--users", "sqlite:mail.db"], "");
+    assert_eq!((done, printed), (true, format!("{USER}\n")));
+}
+
+#[test]
+fn what_the_users_can_log_in_by_is_offered() {
+    let directory = TempDir::new().expect("there is room for a directory");
+    let file = directory.path().join("users");
+    std::fs::write(&file, format!("tim:{SCRAM}\n")).expect("the directory can be written to");
+    let challenge = |server: &Program| {
+        let mut client = Client::greet(server.address(0)).expect("the server talks");
+        assert_eq!(client.mechanisms().expect("the server talks"), ["SCRAM-SHA-256", "PLAIN", "LOGIN"]);
+        let reply = client.auth("SCRAM-SHA-256", "n,,n=nobody,r=nonce").expect("the server talks");
+        let text = STANDARD.decode(reply.trim_start_matches("334 ").trim_end()).expect("base64");
+        let text = String::from_utf8(text).expect("ASCII");
+        text.split_once(",s=").map(|(_, rest)| rest.to_owned()).expect("a salt")
+    };
+    // Whoever is unknown has as many iterations as the others, and after a restart the same salt.
+    let server = relayer(&directory, &["--users", "passwd:users"]);
+    let first = challenge(&server);
+    assert!(first.ends_with(",i=4096"), "{first}");
+    server.stop();
+    let server = relayer(&directory, &["--users", "passwd:users"]);
+    assert_eq!(challenge(&server), first);
+    let mut client = Client::greet(server.address(0)).expect("the server talks");
+    assert!(client.auth_plain("tim", "pencil").expect("the server talks").starts_with("235 "));
+    server.stop();
+
+    let mut command = Command::new(example("authenticated_relayer"));
+    let arguments = ["--listen", "127.0.0.1:0", "--users", "passwd:users", "--mechanisms", "PLAIN,SCRAM-SHA-512"];
+    let (done, printed) = run(command.current_dir(directory.path()).args(arguments));
+    assert!(!done && printed.contains("SCRAM-SHA-512, which --mechanisms names"), "{printed}");
+    assert!(!printed.contains("SCRAM-SHA-256$"), "{printed}");
+    std::fs::write(&file, "tim:hunter2\n").expect("the directory can be written to");
+    let mut command = Command::new(example("authenticated_relayer"));
+    let (done, printed) = run(command.current_dir(directory.path()).args(["--users", "passwd:users"]));
+    assert!(
+        !done && printed.contains("cannot open passwd:users: line 1: ") && !printed.contains("hunter2"),
+        "{printed}"
+    );
+}
+
 fn relayer(directory: &TempDir, arguments: &[&str]) -> Program {
     let listen = ["--listen", "127.0.0.1:0", "--allow-plaintext-auth"];
     Program::start("authenticated_relayer", directory.path(), "trace", &[&listen, arguments].concat())
 }
 
 const USER: &str = "tim@example.org";
+const PRINTER: &str = "bright red printer";
+/// Of [`PRINTER`], by htpasswd.
+const BCRYPT: &str = "$2y$05$QW7AwUSAAv9eRKpV/bMTEuvLzX6DK8uRzzmAGm46TY8eWr1nedI.C";
+/// Of "pencil" (RFC 7677, section 3), as PostgreSQL writes it.
+const SCRAM: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\
+                     WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 const PASSWORD: &str = "tanstaaftanstaaf";

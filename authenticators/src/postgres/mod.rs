@@ -116,7 +116,7 @@ impl Store for Postgres {
     }
 
     fn sample(&self) -> Result<Vec<Zeroizing<String>>, StoreError> {
-        let rows = self.rows("SELECT password FROM sansmtp.user LIMIT 128", Vec::new())?;
+        let rows = self.rows("SELECT password FROM sansmtp.user LIMIT $1", Vec::new())?;
         rows.iter().map(|row| column(row, 0).map(Zeroizing::new)).collect::<Result<_, _>>().map_err(StoreError::new)
     }
 

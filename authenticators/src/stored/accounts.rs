@@ -6,7 +6,7 @@ use sansmtp::Secret;
 use sansmtp::auth::InvalidScramKeys;
 use zeroize::Zeroizing;
 
-use super::{InvalidHash, Keep, NewPassword, Store, StoreError, TokenHash, User, keys, name};
+use super::{InvalidHash, Keep, NewPassword, Store, StoreError, TokenHash, User, keys, prepare_name};
 
 /// A [`Store`] whose users can be changed. Its methods are what [`Accounts`] is made of; each is one transaction.
 ///
@@ -113,12 +113,18 @@ impl<S: WritableStore> Accounts<S> {
         &self.store
     }
 
+    /// The store, when there is nothing left to change.
+    #[must_use]
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
     /// Adds a user.
     ///
     /// # Errors
     /// [`AccountError::Exists`], and where no login can bring the name or the password.
     pub fn add(&self, name: &str, password: &[u8], keep: Keep) -> Result<(), AccountError> {
-        let name = name::prepare(name).ok_or(AccountError::Name)?;
+        let name = prepare_name(name).ok_or(AccountError::Name)?;
         let password = NewPassword::new(password, keep)?;
         if self.store.insert(&name, &password)? { Ok(()) } else { Err(AccountError::Exists(name)) }
     }
@@ -164,7 +170,7 @@ impl<S: WritableStore> Accounts<S> {
     /// # Errors
     /// [`AccountError::Unknown`].
     pub fn known(&self, name: &str) -> Result<String, AccountError> {
-        let prepared = name::prepare(name);
+        let prepared = prepare_name(name);
         for name in [Some(name), prepared.as_deref()].into_iter().flatten() {
             if let Some(found) = self.store.find(name)? {
                 return Ok(found.into_user().name);

@@ -7,7 +7,7 @@ use sansmtp::{AuthQuestion, AuthRequest, AuthResult, Refusal, SecretRef};
 
 use super::decoys::Decoys;
 use super::keys::{self, MAX_PASSWORD_OCTETS};
-use super::{AccountError, Hashing, Keep, Keys, Store, StoreError, StoredUser, TokenHash, User, name};
+use super::{AccountError, Hashing, Keep, Keys, Store, StoreError, StoredUser, TokenHash, User, names_in_certificate};
 use crate::{Answers, Authenticator, Knows};
 
 /// The authenticator over a [`Store`]: passwords, SCRAM, CRAM-MD5, bearer tokens and client certificates.
@@ -138,7 +138,7 @@ impl<S: Store> Stored<S> {
 
     /// The user whom a verified certificate names; of several, the first that there is.
     fn find_by_certificate(&self, chain: &[Vec<u8>]) -> Result<Option<User>, StoreError> {
-        for name in name::of_certificate(chain) {
+        for name in names_in_certificate(chain) {
             if let Some(found) = self.store.find(&name)? {
                 return Ok(Some(found.into_user()));
             }

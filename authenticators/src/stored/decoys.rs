@@ -82,3 +82,74 @@ impl fmt::Debug for Decoys {
 
 /// After this a changed store is looked at again.
 const KNOWN_FOR: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::stored::StoredUser;
+
+    /// Three quarters of its users have one kind of hash, a quarter another.
+    #[derive(Default)]
+    struct Mixed {
+        asked: AtomicUsize,
+        down: AtomicBool,
+        empty: bool,
+    }
+
+    const CHEAP: &str = "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+    const DEAR: &str = "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc8";
+
+    impl Store for Mixed {
+        fn find(&self, _: &str) -> Result<Option<StoredUser>, StoreError> {
+            Ok(None)
+        }
+
+        fn sample(&self) -> Result<Vec<Zeroizing<String>>, StoreError> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            if self.down.load(Ordering::Relaxed) {
+                return Err(StoreError::new("down"));
+            }
+            let users = if self.empty { 0 } else { 100 };
+            let hash = |user| if user % 4 == 0 { DEAR } else { CHEAP };
+            let broken = Zeroizing::new("cannot be read".to_owned());
+            Ok((0..users).map(|user| Zeroizing::new(hash(user).to_owned())).chain([broken]).collect())
+        }
+    }
+
+    fn cost(text: &str) -> Cost {
+        text.parse::<PasswordHash>().unwrap().cost()
+    }
+
+    fn decoys() -> Decoys {
+        Decoys::new("{CRAM-MD5}e02d374fde0dc75a17a557039a3a5338c7743304777dccd376f332bee68d2cf6".parse().unwrap())
+    }
+
+    #[test]
+    fn names_share_the_costs_out_as_users_do_and_each_keeps_its_own() {
+        let (store, decoys) = (Mixed::default(), decoys());
+        let costs = || -> Vec<Cost> {
+            (0..4000).map(|name: u32| decoys.choose(&name.to_string(), &store).unwrap().cost()).collect()
+        };
+        let first = costs();
+        assert_eq!(first, costs());
+        let dear = first.iter().filter(|found| **found == cost(DEAR)).count();
+        assert!((800..1200).contains(&dear), "{dear}");
+        assert!(first.iter().all(|found| [cost(DEAR), cost(CHEAP)].contains(found)));
+        assert_eq!(store.asked.into_inner(), 1);
+    }
+
+    #[test]
+    fn an_empty_store_costs_what_a_new_hash_does_and_a_store_that_is_down_is_asked_again() {
+        let decoys = decoys();
+        assert_eq!(decoys.choose("tim", &Mixed { empty: true, ..Mixed::default() }).unwrap().cost(), Cost::CramMd5);
+        let (store, decoys) = (Mixed::default(), self::decoys());
+        store.down.store(true, Ordering::Relaxed);
+        assert!(decoys.choose("tim", &store).is_err());
+        store.down.store(false, Ordering::Relaxed);
+        assert!(decoys.choose("tim", &store).is_ok());
+    }
+}

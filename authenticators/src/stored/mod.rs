@@ -28,6 +28,7 @@ pub use authenticator::Stored;
 pub use error::StoreError;
 pub use hashing::Hashing;
 pub use keys::{Keep, Keys, NewPassword, SCRAM_ITERATIONS};
+pub use name::{names_in_certificate, prepare_name};
 pub use password_hash::{InvalidHash, PasswordHash};
 pub use token::TokenHash;
 
@@ -72,6 +73,15 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// As [`find`](Self::find).
     fn sample(&self) -> Result<Vec<Zeroizing<String>>, StoreError>;
+
+    /// How many iterations the users' SCRAM keys usually have, which a server shows for unknown users:
+    /// [`Scram::iterations`](sansmtp::auth::mechanism::Scram::iterations). [`SCRAM_ITERATIONS`] unless overridden.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    fn scram_iterations(&self) -> Result<u32, StoreError> {
+        Ok(SCRAM_ITERATIONS)
+    }
 
     /// For whom the store has what a mechanism (its name in any case) needs; what
     /// [`Authenticator::answers`](crate::Authenticator::answers) says.
@@ -178,8 +188,13 @@ impl StoredUser {
         self.disabled
     }
 
+    #[cfg(feature = "memory")]
+    pub(crate) fn set_disabled(&mut self, disabled: bool) {
+        self.disabled = disabled;
+    }
+
     /// What a password is compared with: its hash, or else keys that were made of it.
-    fn password_text(&self) -> Option<&Zeroizing<String>> {
+    pub(crate) fn password_text(&self) -> Option<&Zeroizing<String>> {
         let [sha1, sha256, sha512] = &self.scram;
         self.password.as_ref().or(sha256.as_ref()).or(sha512.as_ref()).or(sha1.as_ref()).or(self.cram_md5.as_ref())
     }
@@ -255,6 +270,9 @@ impl Needed {
     }
 }
 
+/// As many hashes as a [sample](Store::sample) of the crate's own stores has, or a few more.
+pub const SAMPLE: usize = 128;
+
 macro_rules! passed_on {
     ($($owner:ty),*) => {$(
         impl<S: Store + ?Sized> Store for $owner {
@@ -276,6 +294,10 @@ macro_rules! passed_on {
 
             fn sample(&self) -> Result<Vec<Zeroizing<String>>, StoreError> {
                 (**self).sample()
+            }
+
+            fn scram_iterations(&self) -> Result<u32, StoreError> {
+                (**self).scram_iterations()
             }
 
             fn answers(&self, mechanism: &str) -> Answers {

@@ -7,7 +7,8 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 /// A user's name as SASLprep has it (RFC 4013), if it is one that a login can bring.
-pub(crate) fn prepare(name: &str) -> Option<String> {
+#[must_use]
+pub fn prepare_name(name: &str) -> Option<String> {
     let mut credentials = Credentials::default();
     credentials.set_authcid(name.as_bytes()).ok()?;
     Some(credentials.authcid().to_owned()).filter(|name| !name.is_empty())
@@ -17,7 +18,8 @@ pub(crate) fn prepare(name: &str) -> Option<String> {
 /// of the subjectAltName, RFC 5280, section 4.2.1.6), or, where it has none, the subject's common name.
 ///
 /// They are prepared as the authcid of any other mechanism is. None means that the certificate names nobody.
-pub(crate) fn of_certificate(chain: &[Vec<u8>]) -> Vec<String> {
+#[must_use]
+pub fn names_in_certificate(chain: &[Vec<u8>]) -> Vec<String> {
     let Some(certificate) = chain.first().and_then(|own| Certificate::from_der(own).ok()) else { return Vec::new() };
     let own = certificate.tbs_certificate();
     let mut names = Vec::new();
@@ -37,7 +39,7 @@ pub(crate) fn of_certificate(chain: &[Vec<u8>]) -> Vec<String> {
     {
         names.push(common_name.into());
     }
-    names.iter().filter_map(|name| prepare(name)).collect()
+    names.iter().filter_map(|name| prepare_name(name)).collect()
 }
 
 #[cfg(test)]
@@ -64,17 +66,17 @@ mod tests {
     fn an_email_address_names_the_user_before_the_common_name() {
         let host = SanType::DnsName("host.example".try_into().unwrap());
         let both = [host.clone(), email("tim@example.org"), email("t@example.org")];
-        assert_eq!(of_certificate(&chain(Some("Tim"), &both)), ["tim@example.org", "t@example.org"]);
-        assert_eq!(of_certificate(&chain(Some("tim"), &[host])), ["tim"]);
-        assert_eq!(of_certificate(&chain(Some("Jose\u{301}"), &[])), ["José"]);
+        assert_eq!(names_in_certificate(&chain(Some("Tim"), &both)), ["tim@example.org", "t@example.org"]);
+        assert_eq!(names_in_certificate(&chain(Some("tim"), &[host])), ["tim"]);
+        assert_eq!(names_in_certificate(&chain(Some("Jose\u{301}"), &[])), ["José"]);
     }
 
     #[test]
     fn a_certificate_may_name_nobody() {
-        assert!(of_certificate(&chain(None, &[])).is_empty());
-        assert!(of_certificate(&chain(Some("a\nb"), &[])).is_empty());
-        assert!(of_certificate(&chain(Some(""), &[])).is_empty());
-        assert!(of_certificate(&[]).is_empty());
-        assert!(of_certificate(&[b"no certificate".to_vec()]).is_empty());
+        assert!(names_in_certificate(&chain(None, &[])).is_empty());
+        assert!(names_in_certificate(&chain(Some("a\nb"), &[])).is_empty());
+        assert!(names_in_certificate(&chain(Some(""), &[])).is_empty());
+        assert!(names_in_certificate(&[]).is_empty());
+        assert!(names_in_certificate(&[b"no certificate".to_vec()]).is_empty());
     }
 }

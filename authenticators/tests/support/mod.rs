@@ -4,11 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 pub(crate) mod battery;
+pub(crate) mod log;
 pub(crate) mod login;
 #[cfg(any(feature = "postgres", feature = "valkey"))]
 pub(crate) mod logs;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgresql;
+pub(crate) mod scram_secret;
+pub(crate) mod scripted;
 pub(crate) mod stalled;
 #[cfg(feature = "valkey")]
 pub(crate) mod valkey;

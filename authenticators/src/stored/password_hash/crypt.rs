@@ -72,9 +72,11 @@ impl ShaCrypt {
         }
         let output = fields.next().ok_or(InvalidHash::Encoding)?;
         let encoded = |text: &str| text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"./".contains(&octet));
-        let digits = if sha512 { SHA512_DIGITS } else { SHA256_DIGITS };
+        let (digits, last) =
+            if sha512 { (SHA512_DIGITS, SHA512_LAST_DIGITS) } else { (SHA256_DIGITS, SHA256_LAST_DIGITS) };
         // crypt(3) takes no more than 16 characters of salt, and writes no more.
         let whole = (1..=16).contains(&salt.len()) && output.len() == digits && fields.next().is_none();
+        let whole = whole && output.ends_with(|digit| last.contains(digit));
         if !whole || !encoded(salt) || !encoded(output) {
             return Err(InvalidHash::Encoding);
         }
@@ -97,4 +99,8 @@ const DEFAULT_ROUNDS: u32 = 5_000;
 /// crypt(3) makes none with fewer.
 const LEAST_ROUNDS: u32 = 1_000;
 const SHA256_DIGITS: usize = 43;
+/// The last one stands for four bits.
+const SHA256_LAST_DIGITS: &str = "./0123456789ABCD";
 const SHA512_DIGITS: usize = 86;
+/// For two.
+const SHA512_LAST_DIGITS: &str = "./01";

@@ -3,29 +3,29 @@
 use rusqlite::{Connection, TransactionBehavior};
 use zeroize::Zeroizing;
 
-use super::Error;
+use super::SqliteError;
 
 /// Brings the database to the newest version, in a transaction: another process may be doing the same.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), SqliteError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let newest = i64::try_from(VERSIONS.len()).unwrap_or(i64::MAX);
     if version > newest {
-        return Err(Error::Newer(version));
+        return Err(SqliteError::Newer(version));
     }
     if version == 0 {
         let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         if tables > 0 {
-            return Err(Error::Foreign);
+            return Err(SqliteError::Foreign);
         }
     }
-    let missing = VERSIONS.get(usize::try_from(version).map_err(|_| Error::Foreign)?..).unwrap_or_default();
+    let missing = VERSIONS.get(usize::try_from(version).map_err(|_| SqliteError::Foreign)?..).unwrap_or_default();
     for statements in missing {
         transaction.execute_batch(statements)?;
     }
     if version < SALT_KEY_SINCE {
         let mut key = Zeroizing::new([0; SALT_KEY_OCTETS]);
-        getrandom::fill(&mut *key)?;
+        getrandom::fill(&mut *key).map_err(SqliteError::Random)?;
         transaction.execute("INSERT INTO setting (name, value) VALUES (?1, ?2)", (SALT_KEY, &*key))?;
     }
     transaction.pragma_update(None, "user_version", newest)?;

@@ -1,4 +1,6 @@
-//! Whole exchanges, of a client that knows the mechanisms, with the engine.
+//! Whole exchanges, of a client that knows the mechanisms, with the engine, over each store that can be changed.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,18 +11,47 @@ use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use sansmtp::auth::ScramHash;
-use sansmtp::{Action, Auth, AuthFailure, Config, Connection, Event, Peer, TlsInfo, TlsVersion};
+use sansmtp::auth::mechanism::{CramMd5, External, OAuthBearer, Scram, XOAuth2};
+use sansmtp::{Action, Auth, AuthFailure, Config, Connection, Event, Peer, Refusal, TlsInfo, TlsVersion};
+use sansmtp_authenticators::Authenticator;
+use sansmtp_authenticators::memory::Memory;
+use sansmtp_authenticators::sqlite::Sqlite;
+use sansmtp_authenticators::stored::{
+    AccountError, Accounts, Keep, NewPassword, SCRAM_ITERATIONS, Stored, WritableStore,
+};
 use sha2::{Digest, Sha256};
 
-use super::*;
-use crate::mechanisms::Mechanism;
-use crate::users::SCRAM_ITERATIONS;
-use crate::users::testing::{self, version_1};
+type Users = Arc<dyn WritableStore>;
+
+/// Makes a test over each store.
+macro_rules! over_each_store {
+    ($($case:ident,)*) => {
+        mod memory {
+            $(#[test] fn $case() { super::$case(super::Server::in_memory) })*
+        }
+        mod sqlite {
+            $(#[test] fn $case() { super::$case(super::Server::in_sqlite) })*
+        }
+    };
+}
+
+over_each_store! {
+    mistakes_have_their_own_errors,
+    one_password_opens_every_mechanism_for_passwords,
+    unknown_and_disabled_users_are_asked_as_before,
+    the_first_login_with_a_password_makes_its_keys,
+    a_cram_md5_key_is_made_only_when_asked_for,
+    a_new_password_replaces_all_keys_and_leaves_tokens,
+    names_and_passwords_are_prepared_when_they_are_stored,
+    a_token_is_its_users_until_it_is_revoked,
+    a_certificate_names_a_user_who_may_log_in,
+}
 
 struct Server {
-    _directory: tempfile::TempDir,
-    users: Users,
-    keep: Keep,
+    _directory: Option<tempfile::TempDir>,
+    store: Users,
+    users: Accounts<Users>,
+    authenticator: Stored<Users>,
     config: Arc<Config>,
     /// What the clients' TLS knows of them.
     tls: Option<TlsInfo>,
@@ -35,29 +66,37 @@ enum End {
 }
 
 impl Server {
-    fn new(keep: Keep) -> Self {
-        let (directory, users) = testing::users();
-        Self::over(directory, users, keep)
+    fn in_memory(keep: Keep) -> Self {
+        Self::over(None, Arc::new(Memory::new().unwrap()), keep)
     }
 
-    fn over(directory: tempfile::TempDir, users: Users, keep: Keep) -> Self {
-        let salt_key = users.salt_key().unwrap();
-        let auth =
-            Auth::without_mechanisms().require_tls(false).salt_key(salt_key).pause(Duration::ZERO, Duration::ZERO);
-        let auth = [
-            Mechanism::ScramSha256,
-            Mechanism::ScramSha1,
-            Mechanism::Plain,
-            Mechanism::Login,
-            Mechanism::CramMd5,
-            Mechanism::OAuthBearer,
-            Mechanism::XOAuth2,
-            Mechanism::External,
-        ]
-        .into_iter()
-        .fold(auth, |auth, mechanism| mechanism.offer(auth, SCRAM_ITERATIONS));
+    fn in_sqlite(keep: Keep) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(Sqlite::open_or_create(&directory.path().join("mail.db")).unwrap());
+        Self::over(Some(directory), store, keep)
+    }
+
+    fn over(directory: Option<tempfile::TempDir>, store: Users, keep: Keep) -> Self {
+        let scram = |hash| Scram::new(hash).iterations(SCRAM_ITERATIONS).tell_invalid_proof(false);
+        let auth = Auth::new()
+            .mechanism(scram(ScramHash::Sha256))
+            .mechanism(scram(ScramHash::Sha1))
+            .mechanism(CramMd5::new())
+            .mechanism(OAuthBearer::new())
+            .mechanism(XOAuth2::new())
+            .mechanism(External::new())
+            .require_tls(false)
+            .salt_key(store.salt_key().unwrap())
+            .pause(Duration::ZERO, Duration::ZERO);
         let config = Config::builder("mx.example").auth(auth).implicit_tls(true).build().unwrap();
-        Self { _directory: directory, users, keep, config, tls: None }
+        let authenticator = Stored::new(Arc::clone(&store)).unwrap().keep(keep);
+        let users = Accounts::new(Arc::clone(&store));
+        Self { _directory: directory, store, users, authenticator, config, tls: None }
+    }
+
+    /// The same users, and other keys are kept.
+    fn keeping(self, keep: Keep) -> Self {
+        Self::over(self._directory, self.store, keep)
     }
 
     /// Sends AUTH, answers each challenge as `client` says, and hears how it ends.
@@ -88,7 +127,7 @@ impl Server {
                         pending = format!("{}\r\n", STANDARD.encode(response)).into_bytes();
                     }
                     Action::CallAuthenticator(request) => {
-                        let result = authenticate(&self.users, self.keep, &request);
+                        let result = self.authenticator.authenticate(&request);
                         assert!(!format!("{result:?} {request:?}").contains("tanstaaf"));
                         connection.answer(request.answer(result)).unwrap();
                     }
@@ -178,9 +217,8 @@ fn transition_needed() -> End {
     End::Refused("432 4.7.1".to_owned(), Some(Refusal::PasswordTransitionNeeded))
 }
 
-#[test]
-fn one_password_opens_every_mechanism_for_passwords() {
-    let server = Server::new(Keep::ScramAndCramMd5);
+fn one_password_opens_every_mechanism_for_passwords(start: Start) {
+    let server = start(Keep::ScramAndCramMd5);
     server.users.add("tim", PASSWORD.as_bytes(), Keep::ScramAndCramMd5).unwrap();
     type Login = fn(&Server, &str, &str) -> End;
     for login in [Server::plain as Login, Server::scram_sha_256, Server::cram_md5] {
@@ -193,9 +231,8 @@ fn one_password_opens_every_mechanism_for_passwords() {
     }
 }
 
-#[test]
-fn unknown_and_disabled_users_are_asked_as_before() {
-    let server = Server::new(Keep::Scram);
+fn unknown_and_disabled_users_are_asked_as_before(start: Start) {
+    let server = start(Keep::Scram);
     server.users.add("tim", PASSWORD.as_bytes(), Keep::Scram).unwrap();
     let known = server.scram_sha_256_with_salt("tim", "wrong").1;
     server.users.set_disabled("tim", true).unwrap();
@@ -207,10 +244,11 @@ fn unknown_and_disabled_users_are_asked_as_before() {
     assert!(unknown.ends_with(&iterations) && known.ends_with(&iterations) && unknown != known);
 }
 
-#[test]
-fn the_first_login_with_an_old_password_makes_its_keys() {
-    let (directory, path) = version_1(PASSWORD);
-    let server = Server::over(directory, Users::open(&path).unwrap(), Keep::ScramAndCramMd5);
+fn the_first_login_with_a_password_makes_its_keys(start: Start) {
+    let server = start(Keep::ScramAndCramMd5);
+    for name in ["tim", "old"] {
+        server.users.add(name, PASSWORD.as_bytes(), Keep::Nothing).unwrap();
+    }
     assert_eq!(server.scram_sha_256("tim", PASSWORD), transition_needed());
     assert_eq!(server.cram_md5("tim", PASSWORD), transition_needed());
     assert_eq!(server.plain("tim", "wrong"), refused(Refusal::BadCredentials));
@@ -228,22 +266,20 @@ fn the_first_login_with_an_old_password_makes_its_keys() {
     assert_eq!(server.scram_sha_256("old", PASSWORD), transition_needed());
 }
 
-#[test]
-fn a_cram_md5_key_is_made_only_when_asked_for() {
-    let mut server = Server::new(Keep::Scram);
+fn a_cram_md5_key_is_made_only_when_asked_for(start: Start) {
+    let server = start(Keep::Scram);
     server.users.add("tim", PASSWORD.as_bytes(), Keep::Scram).unwrap();
     assert_eq!(server.plain("tim", PASSWORD), logged_in("tim"));
     assert_eq!(server.cram_md5("tim", PASSWORD), transition_needed());
     // The server offers CRAM-MD5 from now on.
-    server.keep = Keep::ScramAndCramMd5;
+    let server = server.keeping(Keep::ScramAndCramMd5);
     assert_eq!(server.cram_md5("tim", PASSWORD), transition_needed());
     assert_eq!(server.plain("tim", PASSWORD), logged_in("tim"));
     assert_eq!(server.cram_md5("tim", PASSWORD), logged_in("tim"));
 }
 
-#[test]
-fn a_new_password_replaces_all_keys_and_leaves_tokens() {
-    let server = Server::new(Keep::Scram);
+fn a_new_password_replaces_all_keys_and_leaves_tokens(start: Start) {
+    let server = start(Keep::Scram);
     server.users.add("tim", b"old password", Keep::ScramAndCramMd5).unwrap();
     let token = server.users.add_token("tim").unwrap();
     server.users.set_password("tim", PASSWORD.as_bytes(), Keep::Scram).unwrap();
@@ -255,9 +291,8 @@ fn a_new_password_replaces_all_keys_and_leaves_tokens() {
     assert_eq!(server.cram_md5("tim", PASSWORD), logged_in("tim"));
 }
 
-#[test]
-fn names_and_passwords_are_prepared_when_they_are_stored() {
-    let server = Server::new(Keep::ScramAndCramMd5);
+fn names_and_passwords_are_prepared_when_they_are_stored(start: Start) {
+    let server = start(Keep::ScramAndCramMd5);
     server.users.add("Jose\u{301}", "pa\u{308}ss\u{ad}word\u{a0}1".as_bytes(), Keep::ScramAndCramMd5).unwrap();
     for password in ["pässword 1", "pa\u{308}ss\u{ad}word\u{a0}1"] {
         assert_eq!(server.plain("José", password), logged_in("José"));
@@ -268,9 +303,8 @@ fn names_and_passwords_are_prepared_when_they_are_stored() {
     server.users.delete("Jose\u{301}").unwrap();
 }
 
-#[test]
-fn a_token_is_its_users_until_it_is_revoked() {
-    let server = Server::new(Keep::Scram);
+fn a_token_is_its_users_until_it_is_revoked(start: Start) {
+    let server = start(Keep::Scram);
     server.users.add("tim", PASSWORD.as_bytes(), Keep::Scram).unwrap();
     server.users.add("tom", PASSWORD.as_bytes(), Keep::Scram).unwrap();
     let (first, second) = (server.users.add_token("tim").unwrap(), server.users.add_token("tim").unwrap());
@@ -301,9 +335,8 @@ fn a_token_is_its_users_until_it_is_revoked() {
     assert_eq!(server.oauthbearer(&of_tom), refused(Refusal::BadCredentials));
 }
 
-#[test]
-fn a_certificate_names_a_user_who_may_log_in() {
-    let mut server = Server::new(Keep::Scram);
+fn a_certificate_names_a_user_who_may_log_in(start: Start) {
+    let mut server = start(Keep::Scram);
     server.users.add("tim", PASSWORD.as_bytes(), Keep::Scram).unwrap();
     server.users.add("tom", PASSWORD.as_bytes(), Keep::Scram).unwrap();
     server.users.set_disabled("tom", true).unwrap();
@@ -323,22 +356,30 @@ fn a_certificate_names_a_user_who_may_log_in() {
     assert_eq!(external("somebody", ""), refused(Refusal::UnknownUser));
 }
 
-#[test]
-fn keys_that_cannot_be_read_are_the_servers_fault() {
-    let server = Server::new(Keep::ScramAndCramMd5);
-    server.users.add("tim", PASSWORD.as_bytes(), Keep::ScramAndCramMd5).unwrap();
-    server.users.spoil("tim", "tanstaaf");
-    let later = End::Refused("454 4.7.0".to_owned(), None);
-    assert_eq!(server.plain("tim", PASSWORD), later);
-    assert_eq!(server.scram_sha_256("tim", PASSWORD), later);
-    assert_eq!(server.cram_md5("tim", PASSWORD), later);
-    let errors = [
-        server.users.check_password("tim", b"x", Keep::Scram).unwrap_err(),
-        server.users.scram_keys("tim", ScramHash::Sha512).unwrap_err(),
-    ];
-    for error in errors {
-        assert!(!format!("{error} {error:?}").contains("tanstaaf"), "{error:?}");
+fn mistakes_have_their_own_errors(start: Start) {
+    let Server { users, .. } = &start(Keep::Scram);
+    users.add("tim", b"x", Keep::Nothing).unwrap();
+    assert!(matches!(users.add("tim", b"y", Keep::Scram), Err(AccountError::Exists(_))));
+    assert!(matches!(users.set_password("tam", b"y", Keep::Scram), Err(AccountError::Unknown(_))));
+    assert!(matches!(users.set_disabled("tam", true), Err(AccountError::Unknown(_))));
+    assert!(matches!(users.delete("tam"), Err(AccountError::Unknown(_))));
+    assert!(matches!(users.add_token("tam"), Err(AccountError::Unknown(_))));
+    assert!(matches!(users.drop_tokens("tam"), Err(AccountError::Unknown(_))));
+    let refused = |password: &[u8]| users.add("tam", password, Keep::Scram).unwrap_err();
+    assert!(matches!(refused(b""), AccountError::EmptyPassword));
+    assert!(matches!(refused(b"a\0b"), AccountError::NulInPassword));
+    assert!(matches!(refused(b"a\tb"), AccountError::ProhibitedPassword));
+    assert!(matches!(refused(b"\xFF"), AccountError::ProhibitedPassword));
+    assert!(matches!(refused(&[b'x'; 1025]), AccountError::LongPassword));
+    for name in ["", "a\0b", "a\nb", "a\u{7f}", &"x".repeat(256)] {
+        assert!(matches!(users.add(name, b"x", Keep::Scram), Err(AccountError::Name)), "{name:?}");
     }
+    users.add(&"x".repeat(255), &[b'x'; 1024], Keep::Nothing).unwrap();
+    let names: Vec<_> = users.list().unwrap().into_iter().map(|user| user.name).collect();
+    assert_eq!(names, ["tim".to_owned(), "x".repeat(255)]);
+    assert!(matches!(NewPassword::new(b"", Keep::Nothing), Err(AccountError::EmptyPassword)));
 }
+
+type Start = fn(Keep) -> Server;
 
 const PASSWORD: &str = "tanstaaftanstaaf";

@@ -1,0 +1,132 @@
+//! The lines of a file of users.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sansmtp::auth::ScramHash;
+use zeroize::Zeroizing;
+
+use super::{PasswdError, WrongLine};
+use crate::Answers;
+use crate::stored::{Needed, PasswordHash, StoredUser, prepare_name};
+
+/// The users of a file.
+#[derive(Default)]
+pub(super) struct Users {
+    by_name: HashMap<String, User>,
+    kinds: Kinds,
+}
+
+struct User {
+    line: usize,
+    disabled: bool,
+    hash: Option<Zeroizing<String>>,
+}
+
+/// How many of the users who may log in there are, and what is kept of their passwords.
+#[derive(Default)]
+struct Kinds {
+    users: usize,
+    scram: [usize; 3],
+    cram_md5: usize,
+    /// How often each number of iterations is there.
+    iterations: BTreeMap<u32, usize>,
+}
+
+impl Users {
+    pub(super) fn read(text: &[u8]) -> Result<Self, PasswdError> {
+        let mut users = Self::default();
+        for (number, line) in (1..).zip(text.split(|octet| *octet == b'\n')) {
+            users.add(number, line).map_err(|wrong| PasswdError::Line { number, wrong })?;
+        }
+        Ok(users)
+    }
+
+    fn add(&mut self, number: usize, line: &[u8]) -> Result<(), WrongLine> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.first().is_none_or(|first| *first == b'#') {
+            return Ok(());
+        }
+        let line = std::str::from_utf8(line).map_err(|_| WrongLine::Utf8)?;
+        let (name, rest) = line.split_once(':').ok_or(WrongLine::NoColon)?;
+        let name = prepare_name(name).ok_or(WrongLine::Name)?;
+        if let Some(User { line: first, .. }) = self.by_name.get(&name) {
+            return Err(WrongLine::Duplicate { first: *first });
+        }
+        let (disabled, text) = match hash_field(rest) {
+            "" => return Err(WrongLine::NoHash),
+            field => {
+                let hash = field.trim_start_matches(['!', '*']);
+                (hash.len() < field.len(), hash)
+            }
+        };
+        let hash: Option<PasswordHash> =
+            if text.is_empty() { None } else { Some(text.parse().map_err(WrongLine::Hash)?) };
+        if !disabled && let Some(hash) = &hash {
+            self.kinds.count(hash);
+        }
+        let hash = hash.map(|_| Zeroizing::new(text.to_owned()));
+        self.by_name.insert(name, User { line: number, disabled, hash });
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<StoredUser> {
+        let user = self.by_name.get(name)?;
+        Some(StoredUser::new(name, user.disabled).with_password(user.hash.clone()))
+    }
+
+    /// So many hashes, from all over the file.
+    pub(super) fn sample(&self, hashes: usize) -> Vec<Zeroizing<String>> {
+        let step = self.by_name.len().checked_div(hashes).unwrap_or(1).max(1);
+        self.by_name.values().filter_map(|user| user.hash.clone()).step_by(step).collect()
+    }
+
+    /// The most frequent number of iterations of SCRAM keys.
+    pub(super) fn scram_iterations(&self) -> Option<u32> {
+        self.kinds.iterations.iter().max_by_key(|(_, count)| **count).map(|(iterations, _)| *iterations)
+    }
+
+    pub(super) fn answers(&self, mechanism: &str) -> Answers {
+        let [sha1, sha256, sha512] = self.kinds.scram;
+        let those = match Needed::by(mechanism) {
+            Needed::Password | Needed::Certificate => return Answers::ForAll,
+            Needed::Scram(ScramHash::Sha1) => sha1,
+            Needed::Scram(ScramHash::Sha256) => sha256,
+            Needed::Scram(ScramHash::Sha512) => sha512,
+            Needed::CramMd5 => self.kinds.cram_md5,
+            Needed::Token | Needed::Other => 0,
+        };
+        match those {
+            0 => Answers::ForNone,
+            those if those == self.kinds.users => Answers::ForAll,
+            _ => Answers::ForSome,
+        }
+    }
+}
+
+impl Kinds {
+    fn count(&mut self, hash: &PasswordHash) {
+        self.users += 1;
+        self.cram_md5 += usize::from(hash.cram_md5_key().is_some());
+        if let Some(keys) = hash.scram_keys() {
+            let [sha1, sha256, sha512] = &mut self.scram;
+            *match keys.hash() {
+                ScramHash::Sha1 => sha1,
+                ScramHash::Sha256 => sha256,
+                ScramHash::Sha512 => sha512,
+            } += 1;
+            *self.iterations.entry(keys.iterations()).or_default() += 1;
+        }
+    }
+}
+
+/// What is in front of the next colon that is not part of the hash.
+fn hash_field(rest: &str) -> &str {
+    // `SCRAM-SHA-256$4096:salt$StoredKey:ServerKey`
+    let own = if rest.trim_start_matches(['!', '*']).starts_with("SCRAM-") { 2 } else { 0 };
+    let end = rest.match_indices(':').nth(own).map(|(at, _)| at);
+    rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest)
+}

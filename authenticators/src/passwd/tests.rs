@@ -1,0 +1,68 @@
+use super::*;
+
+const HASH: &str = "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+const SCRAM: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\
+                     WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+
+fn lines(text: &[u8]) -> Result<Users, (usize, WrongLine)> {
+    Users::read(text).map_err(|error| match error {
+        PasswdError::Line { number, wrong } => (number, wrong),
+        other @ (PasswdError::File(_) | PasswdError::NoFile | PasswdError::TooLarge) => panic!("{other}"),
+    })
+}
+
+/// The text of the hash, and whether the user is disabled.
+fn found(users: &Users, name: &str) -> Option<(Option<String>, bool)> {
+    let user = users.find(name)?;
+    Some((user.password_text().map(|text| text.to_string()), user.is_disabled()))
+}
+
+#[test]
+fn names_hashes_and_what_follows() {
+    let text = format!(
+        "# comment: not a line\n\ntim:{HASH}\r\ntom:{SCRAM}\nann:{HASH}:1:2:x:/:/bin/sh nologin\nbob:{SCRAM}:more:{HASH}\n\
+         a b:{HASH}\nJose\u{301}:{HASH}\nout:!{HASH}\ngone:*\naway:!!:\nleft:!{SCRAM}:x\nlast:{HASH}"
+    );
+    let users = lines(text.as_bytes()).unwrap();
+    assert_eq!(users.len(), 11);
+    for name in ["tim", "ann", "a b", "José", "last"] {
+        assert_eq!(found(&users, name), Some((Some(HASH.to_owned()), false)), "{name}");
+    }
+    for name in ["tom", "bob"] {
+        assert_eq!(found(&users, name), Some((Some(SCRAM.to_owned()), false)), "{name}");
+    }
+    assert_eq!(found(&users, "out"), Some((Some(HASH.to_owned()), true)));
+    assert_eq!(found(&users, "left"), Some((Some(SCRAM.to_owned()), true)));
+    for name in ["gone", "away"] {
+        assert_eq!(found(&users, name), Some((None, true)), "{name}");
+    }
+    for name in ["", "Tim", "# comment", "Jose\u{301}", "b"] {
+        assert_eq!(found(&users, name), None, "{name}");
+    }
+    assert_eq!(users.scram_iterations(), Some(4096));
+    assert_eq!((users.sample(4).len(), users.sample(100).len()), (5, 9));
+}
+
+#[test]
+fn what_is_wrong_is_told_with_the_line_s_number() {
+    for (line, wrong) in [
+        (&b"tim"[..], WrongLine::NoColon),
+        (b"   ", WrongLine::NoColon),
+        (b":hash", WrongLine::Name),
+        (b"a\tb:hash", WrongLine::Name),
+        (&[b'x'; 300], WrongLine::NoColon),
+        (b"caf\xe9:hash", WrongLine::Utf8),
+        (b"tim:", WrongLine::NoHash),
+        (b"tim::1000", WrongLine::NoHash),
+        (b"tim:sEcReT", WrongLine::Hash(crate::stored::InvalidHash::Form)),
+        (b"tim:!sEcReT", WrongLine::Hash(crate::stored::InvalidHash::Form)),
+        (b"tim:{PLAIN}sEcReT", WrongLine::Hash(crate::stored::InvalidHash::Scheme)),
+    ] {
+        let text = [b"# comment\n\n", line, b"\nlast:wrong, too\n"].concat();
+        let error = Users::read(&text).err().unwrap();
+        assert!(!error.to_string().contains("sEcReT") && error.to_string().starts_with("line 3: "), "{error}");
+        assert_eq!(lines(&text).err(), Some((3, wrong)));
+    }
+    let again = format!("tim:{HASH}\nJos\u{e9}:{HASH}\nJose\u{301}:{HASH}\n");
+    assert_eq!(lines(again.as_bytes()).err(), Some((3, WrongLine::Duplicate { first: 2 })));
+}

@@ -1,0 +1,185 @@
+//! The users who may log in: what `--users` names, opened.
+
+use std::error::Error;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use sansmtp::Secret;
+use sansmtp_authenticators::passwd::Passwd;
+use sansmtp_authenticators::sqlite::Sqlite;
+use sansmtp_authenticators::stored::{Accounts, Hashing, Keep, SCRAM_ITERATIONS, Store, Stored, WritableStore};
+use sansmtp_authenticators::{Answers, Authenticator, Chain};
+use zeroize::Zeroizing;
+
+use crate::failure::Failure;
+use crate::user_source::UserSource;
+
+/// All who may log in.
+pub(crate) struct Users {
+    /// One for each `--users`, in that order.
+    pub(crate) members: Vec<Arc<dyn Authenticator>>,
+    /// From which unknown users' SCRAM salts are made, where one of the databases keeps it.
+    pub(crate) salt_key: Option<Secret>,
+    /// The iterations that SCRAM shows for unknown users. They are refused as if they were in the last of the places
+    /// that have SCRAM keys, so as many as most keys there have.
+    pub(crate) scram_iterations: u32,
+    /// Made on the first start.
+    pub(crate) first_user: Option<FirstUser>,
+}
+
+/// The user made on the first start, with the only copy of the password.
+pub(crate) struct FirstUser {
+    pub(crate) name: String,
+    pub(crate) password: Zeroizing<String>,
+}
+
+type Cause = Box<dyn Error + Send + Sync>;
+
+impl Users {
+    /// Opens them all. Logins leave the keys behind that are to be kept, where that is possible.
+    ///
+    /// An SQLite database is made where there is none; if it is the only place of users, with one user in it.
+    ///
+    /// # Errors
+    /// Says what cannot be opened, and why.
+    pub(crate) fn open(sources: &[UserSource], keep: Keep) -> Result<Self, Failure> {
+        let first_user = match sources {
+            [only @ UserSource::Sqlite(path)] => first_start(path, keep).map_err(|error| cannot_open(only, error))?,
+            _ => None,
+        };
+        let mut users = Self { members: Vec::new(), salt_key: None, scram_iterations: SCRAM_ITERATIONS, first_user };
+        // One limit for all: they share the machine.
+        let hashing = Arc::new(Hashing::new());
+        for source in sources {
+            users.add(source, keep, &hashing).map_err(|error| cannot_open(source, error))?;
+        }
+        Ok(users)
+    }
+
+    fn add(&mut self, source: &UserSource, keep: Keep, hashing: &Arc<Hashing>) -> Result<(), Cause> {
+        match source {
+            UserSource::Passwd(path) => self.add_store(Passwd::open(path)?, keep, hashing),
+            UserSource::Sqlite(path) => {
+                let store = Sqlite::open_or_create(path)?;
+                let salt_key = store.salt_key()?;
+                self.salt_key.get_or_insert(salt_key);
+                self.add_store(store, keep, hashing)
+            }
+        }
+    }
+
+    fn add_store(&mut self, store: impl Store + 'static, keep: Keep, hashing: &Arc<Hashing>) -> Result<(), Cause> {
+        if store.answers("SCRAM-SHA-256") != Answers::ForNone {
+            self.scram_iterations = store.scram_iterations()?;
+        }
+        self.members.push(Arc::new(Stored::new(store)?.keep(keep).hashing(Arc::clone(hashing))));
+        Ok(())
+    }
+
+    /// Asks whoever knows the user.
+    pub(crate) fn authenticator(&self) -> Arc<dyn Authenticator> {
+        match self.members.as_slice() {
+            [only] => Arc::clone(only),
+            members => Arc::new(members.iter().cloned().collect::<Chain>()),
+        }
+    }
+}
+
+/// Opens users to be changed; with `create`, those that there are not are made.
+///
+/// # Errors
+/// Says what cannot be opened, and why, and which cannot be changed from here.
+pub(crate) fn accounts(source: &UserSource, create: bool) -> Result<Accounts<Box<dyn WritableStore>>, Failure> {
+    let store: Box<dyn WritableStore> = match source {
+        UserSource::Passwd(_) => {
+            return Err(Failure::plain(format!(
+                "{source} is not changed from here: edit the file, with what \"htpasswd -B\" or \"doveadm pw\" writes"
+            )));
+        }
+        UserSource::Sqlite(path) => {
+            let opened = if create { Sqlite::open_or_create(path) } else { Sqlite::open(path) };
+            Box::new(opened.map_err(|error| Failure::new(source.to_string(), error))?)
+        }
+    };
+    Ok(Accounts::new(store))
+}
+
+/// On the first start, makes the database with one user and a random password, to be shown once.
+fn first_start(path: &Path, keep: Keep) -> Result<Option<FirstUser>, Cause> {
+    // An empty file is a first start that was interrupted.
+    if path.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+        return Ok(None);
+    }
+    let accounts = Accounts::new(Sqlite::open_or_create(path)?);
+    let password = accounts.add_with_random_password(FIRST_USER, keep)?;
+    Ok(Some(FirstUser { name: FIRST_USER.to_owned(), password }))
+}
+
+fn cannot_open(source: &UserSource, error: Cause) -> Failure {
+    Failure::new(format!("cannot open {source}"), error)
+}
+
+impl fmt::Debug for FirstUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FirstUser").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+const FIRST_USER: &str = "user";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sqlite(path: &Path) -> [UserSource; 1] {
+        [UserSource::Sqlite(path.to_owned())]
+    }
+
+    #[test]
+    fn the_first_start_makes_one_user_and_the_second_none() {
+        for (keep, has_cram_md5) in [(Keep::Scram, false), (Keep::ScramAndCramMd5, true)] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("mail.db");
+            let first = Users::open(&sqlite(&path), keep).unwrap();
+            let user = first.first_user.as_ref().unwrap();
+            assert!(user.password.len() >= 24);
+            assert!(!format!("{user:?}").contains(user.password.as_str()));
+            let database = rusqlite::Connection::open(&path).unwrap();
+            let row = database.query_row("SELECT name, cram_md5 IS NOT NULL FROM user", [], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?))
+            });
+            assert_eq!(row.unwrap(), ("user".to_owned(), has_cram_md5));
+            let password = user.password.clone();
+            drop((first, database));
+            assert!(Users::open(&sqlite(&path), keep).unwrap().first_user.is_none());
+            let octets = std::fs::read(&path).unwrap();
+            assert!(!octets.windows(password.len()).any(|window| window == password.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_database_among_others_is_made_empty() {
+        let directory = tempfile::tempdir().unwrap();
+        let (passwd, database) = (directory.path().join("users"), directory.path().join("mail.db"));
+        std::fs::write(&passwd, "").unwrap();
+        let users = Users::open(&[UserSource::Passwd(passwd), UserSource::Sqlite(database.clone())], Keep::Scram);
+        let users = users.unwrap();
+        assert!(users.first_user.is_none() && users.salt_key.is_some() && users.members.len() == 2);
+        assert!(accounts(&UserSource::Sqlite(database), false).unwrap().list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_opened_or_changed_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users");
+        std::fs::write(&path, "tim:sEcReT\n").unwrap();
+        let source = UserSource::Passwd(path);
+        let error = Users::open(std::slice::from_ref(&source), Keep::Scram).err().unwrap().to_string();
+        assert!(error.contains("passwd:/") && error.contains("line 1: ") && !error.contains("sEcReT"), "{error}");
+        let error = accounts(&source, true).err().unwrap().to_string();
+        assert!(error.contains("htpasswd"), "{error}");
+        let error = accounts(&sqlite(&directory.path().join("none"))[0], false).err().unwrap().to_string();
+        assert!(error.contains("there is no "), "{error}");
+    }
+}
