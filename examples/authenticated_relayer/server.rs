@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 
-use sansmtp::auth::{AttemptLimits, MemoryAttemptLog, Policy};
+use sansmtp::auth::{AttemptLimits, AttemptLog, MemoryAttemptLog, Policy};
 use sansmtp::{Auth, Config, Limits, Secret, TlsVersion};
+use sansmtp_authenticators::Authenticator;
+use sansmtp_authenticators::attempts::{Guarded, ValkeyAttemptLog, ValkeyConfig};
 use sansmtp_authenticators::stored::Keep;
 use sansmtp_smol::Shutdown;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -39,11 +41,13 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     let keep = if options.mechanisms.contains(&Mechanism::CramMd5) { Keep::ScramAndCramMd5 } else { Keep::Scram };
     let users = Users::open(&options.users, keep)?;
     let mechanisms = offered(&options.mechanisms, &users.members, options.client_ca.is_some())?;
-    let config = configure(&options, &mechanisms, &users)?;
+    let attempts = open_attempts(&options)?;
+    let config = configure(&options, &mechanisms, &users, attempts.log)?;
     let (store, worker) = open_store(&options)?;
 
     let first_user = users.first_user.as_ref().zip(options.users.first());
-    let shared = Shared { users: users.authenticator(), store, hostname: options.hostname.clone() };
+    let shared =
+        Shared { users: guarded(users.authenticator(), attempts.shared), store, hostname: options.hostname.clone() };
     let shared = Arc::new(shared);
     let relayer = move |_| Relayer::new(Arc::clone(&shared));
     let started = |addresses: &[SocketAddr]| {
@@ -90,7 +94,43 @@ fn serve(mut server: impl Server, listeners: &[Listener], started: impl FnOnce(&
     server.serve().map_err(|error| Failure::new("cannot serve", error))
 }
 
-fn configure(options: &Serve, mechanisms: &[Mechanism], users: &Users) -> Result<Arc<Config>, Failure> {
+/// Where refused logins are counted.
+#[derive(Default)]
+struct Attempts {
+    /// Told by the engine; none without a limit.
+    log: Option<Arc<dyn AttemptLog>>,
+    /// The same, where it has to be asked before an authenticator.
+    shared: Option<Arc<ValkeyAttemptLog>>,
+}
+
+fn open_attempts(options: &Serve) -> Result<Attempts, Failure> {
+    let Some(failures) = options.max_failures_per_address else { return Ok(Attempts::default()) };
+    let limits = AttemptLimits { by_address: failures.get(), ..AttemptLimits::default() };
+    let Some(url) = &options.attempts else {
+        let started = Instant::now();
+        let log = MemoryAttemptLog::new(limits, move || started.elapsed());
+        return Ok(Attempts { log: Some(Arc::new(log)), shared: None });
+    };
+    let what = || format!("cannot count in {url}");
+    let config = ValkeyConfig::from_url(url.expose_secret()).map_err(|error| Failure::new(what(), error))?;
+    let log = ValkeyAttemptLog::new(config.limits(limits)).map_err(|error| Failure::new(what(), error))?;
+    let log = Arc::new(log);
+    Ok(Attempts { log: Some(Arc::<ValkeyAttemptLog>::clone(&log)), shared: Some(log) })
+}
+
+fn guarded(users: Arc<dyn Authenticator>, attempts: Option<Arc<ValkeyAttemptLog>>) -> Arc<dyn Authenticator> {
+    match attempts {
+        Some(log) => Arc::new(Guarded::new(users, log)),
+        None => users,
+    }
+}
+
+fn configure(
+    options: &Serve,
+    mechanisms: &[Mechanism],
+    users: &Users,
+    attempts: Option<Arc<dyn AttemptLog>>,
+) -> Result<Arc<Config>, Failure> {
     let mut auth = Auth::without_mechanisms().require_tls(!options.allow_plaintext_auth);
     if mechanisms.iter().any(|mechanism| mechanism.is_scram()) {
         auth = auth.salt_key(salt_key(options, users)?);
@@ -102,10 +142,8 @@ fn configure(options: &Serve, mechanisms: &[Mechanism], users: &Users) -> Result
             auth = auth.policy(&mechanism.name(), Policy::new().min_tls(TlsVersion::Tls1_3));
         }
     }
-    if let Some(failures) = options.max_failures_per_address {
-        let limits = AttemptLimits { by_address: failures.get(), ..AttemptLimits::default() };
-        let started = Instant::now();
-        auth = auth.attempts(Arc::new(MemoryAttemptLog::new(limits, move || started.elapsed())));
+    if let Some(log) = attempts {
+        auth = auth.attempts(log);
     }
     Config::builder(options.hostname.as_str())
         .auth(auth)

@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::server_url::ServerUrl;
+
 /// One place where users are found.
 ///
 /// Neither `Debug` nor `Display` shows what is secret, so that the value can go to logs and reports as it is.
@@ -11,17 +13,21 @@ use std::path::{Path, PathBuf};
 pub(crate) enum UserSource {
     /// `passwd:FILE`: lines of `user:hash`.
     Passwd(PathBuf),
+    /// `postgres://…`.
+    Postgres(ServerUrl),
     /// `sqlite:FILE`, or a path alone.
     Sqlite(PathBuf),
 }
 
 /// Why a text names no place where users are. Never shows the text, which may hold a password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum InvalidSource {
     /// What is in front of the colon is nothing that is known.
     Kind,
     /// There is no file behind the colon, or no text at all.
     NoFile,
+    /// What is wrong with a URL.
+    Url(String),
 }
 
 impl UserSource {
@@ -35,6 +41,10 @@ impl UserSource {
         };
         match text.to_str().and_then(kind) {
             Some(("passwd", path)) => file(path.as_ref()).map(Self::Passwd),
+            Some(("postgres" | "postgresql", _)) => {
+                let url = text.to_str().unwrap_or_default();
+                ServerUrl::postgres(url).map(Self::Postgres).map_err(InvalidSource::Url)
+            }
             Some(("sqlite", path)) => file(path.as_ref()).map(Self::Sqlite),
             Some(_) => Err(InvalidSource::Kind),
             None => file(text).map(Self::Sqlite),
@@ -45,6 +55,7 @@ impl UserSource {
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
             Self::Passwd(path) | Self::Sqlite(path) => Some(path),
+            Self::Postgres(_) => None,
         }
     }
 }
@@ -53,6 +64,7 @@ impl fmt::Display for UserSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Passwd(path) => write!(f, "passwd:{}", path.display()),
+            Self::Postgres(url) => url.fmt(f),
             Self::Sqlite(path) => write!(f, "{}", path.display()),
         }
     }
@@ -61,8 +73,9 @@ impl fmt::Display for UserSource {
 impl fmt::Display for InvalidSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Kind => "users are in sqlite:FILE or in passwd:FILE; a path alone is SQLite's",
+            Self::Kind => "users are in sqlite:FILE, passwd:FILE or postgres://HOST/DATABASE; a path alone is SQLite's",
             Self::NoFile => "no file is named",
+            Self::Url(error) => error,
         })
     }
 }
@@ -91,6 +104,10 @@ mod tests {
             ("sqlite:/a:b", sqlite("/a:b")),
             ("sqlite:passwd:x", sqlite("passwd:x")),
             ("passwd:/etc/mail/users", Ok(UserSource::Passwd("/etc/mail/users".into()))),
+            (
+                "postgres://h/x?y=1",
+                Err(InvalidSource::Url("the URL's parameter \"y\" is unknown, or there twice".to_owned())),
+            ),
             ("passwd:", Err(InvalidSource::NoFile)),
             ("sqlite:", Err(InvalidSource::NoFile)),
             ("", Err(InvalidSource::NoFile)),
@@ -99,6 +116,11 @@ mod tests {
         ] {
             assert_eq!(UserSource::parse(text.as_ref()), expected, "{text}");
         }
+        let url = "postgres://me:hunter2@h/mail";
+        let postgres = UserSource::parse(url.as_ref()).unwrap();
+        assert_eq!(format!("{postgres} {postgres:?}"), "postgres://h:5432 Postgres(ServerUrl(postgres://h:5432))");
+        let UserSource::Postgres(parsed) = &postgres else { panic!("{postgres}") };
+        assert_eq!((parsed.expose_secret(), postgres.file()), (url, None));
         let shown =
             ["mail.db", "sqlite:a", "passwd:b"].map(|text| UserSource::parse(text.as_ref()).unwrap().to_string());
         assert_eq!(shown, ["mail.db", "a", "passwd:b"]);

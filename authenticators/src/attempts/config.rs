@@ -124,6 +124,12 @@ impl ValkeyConfig {
         self
     }
 
+    /// Where the server is, to be shown: host and port.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// The key to hash with.
     pub(super) fn take_key(&mut self) -> Result<Secret, ValkeyError> {
         self.key.take().filter(|key| key.expose_secret().len() >= LEAST_KEY_OCTETS).ok_or(ValkeyError::Key)
@@ -167,8 +173,8 @@ impl fmt::Display for ValkeyError {
         match self {
             Self::Key => write!(
                 f,
-                "names need a key of {LEAST_KEY_OCTETS} octets or more to be hashed with, or a password of the server \
-                 to make one from"
+                "names need a key (key-file) of {LEAST_KEY_OCTETS} octets or more to be hashed with, or a password \
+                 of the server to make one from"
             ),
             Self::RootCertificates(error) => write!(f, "the root certificates cannot be used: {error}"),
             Self::Thread(error) => write!(f, "no thread to count with: {error}"),

@@ -108,6 +108,12 @@ impl PostgresConfig {
         self
     }
 
+    /// Where the database is, to be shown: hosts and ports.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     pub(super) fn uses_tls(&self) -> bool {
         self.server.get_ssl_mode() == SslMode::Require
     }

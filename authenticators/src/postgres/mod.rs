@@ -12,7 +12,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Its tables are those of the [SQLite database](crate::stored), in a schema `sansmtp` of their own: `sansmtp.user` has
+//! Its tables are those of the SQLite database, in a schema `sansmtp` of their own: `sansmtp.user` has
 //! a row for each user, with the name, the hash of the password (any [`PasswordHash`](crate::stored::PasswordHash); new
 //! ones are Argon2id), the keys of each SCRAM mechanism and of CRAM-MD5, if they are kept, and whether logins are
 //! refused. Tokens are in `sansmtp.token`, as hashes. What one server changes the others see at once.
@@ -35,7 +35,7 @@ use tokio_postgres::types::{FromSql, ToSql};
 use zeroize::Zeroizing;
 
 use crate::Answers;
-use crate::stored::{Keys, Needed, NewPassword, Store, StoreError, StoredUser, TokenHash, User, WritableStore};
+use crate::stored::{Keys, Needed, NewPassword, SAMPLE, Store, StoreError, StoredUser, TokenHash, User, WritableStore};
 
 mod config;
 mod error;
@@ -116,7 +116,10 @@ impl Store for Postgres {
     }
 
     fn sample(&self) -> Result<Vec<Zeroizing<String>>, StoreError> {
-        let rows = self.rows("SELECT password FROM sansmtp.user LIMIT $1", Vec::new())?;
+        let rows = self.rows(
+            "SELECT password FROM sansmtp.user LIMIT $1",
+            vec![Box::new(i64::try_from(SAMPLE).unwrap_or(i64::MAX))],
+        )?;
         rows.iter().map(|row| column(row, 0).map(Zeroizing::new)).collect::<Result<_, _>>().map_err(StoreError::new)
     }
 
