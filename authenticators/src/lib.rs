@@ -27,6 +27,8 @@
 //!
 //! Each is behind a feature of its own name, but [`Chain`], which puts one behind the other.
 
+#[cfg(feature = "valkey")]
+pub mod attempts;
 mod authenticator;
 #[cfg(feature = "cache")]
 mod cache;
@@ -41,12 +43,22 @@ pub mod memory;
 pub mod oauth2;
 #[cfg(feature = "passwd")]
 pub mod passwd;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(any(feature = "postgres", feature = "valkey"))]
+mod server_url;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 #[cfg(feature = "stored")]
 pub mod stored;
+#[cfg(feature = "postgres")]
+mod tls_client;
 
 pub use authenticator::{Answers, Authenticator, Knows};
 #[cfg(feature = "cache")]
 pub use cache::{Cache, CacheLimits};
 pub use chain::Chain;
+#[cfg(any(feature = "postgres", feature = "valkey"))]
+pub use server_url::InvalidUrl;
+#[cfg(feature = "postgres")]
+pub use tls_client::InvalidRoots;

@@ -10,7 +10,7 @@
 //!
 //! | file | what it is about |
 //! |---|---|
-//! | `options.rs`, `relay_url.rs`, `user_source.rs`, `jwks_source.rs` | the command line |
+//! | `options.rs`, `relay_url.rs`, `server_url.rs`, `user_source.rs`, `jwks_source.rs` | the command line |
 //! | `users.rs`, `user_command.rs`, `offer.rs` | who may log in, and by which mechanisms |
 //! | `store.rs`, `maildir.rs`, `spool/` | where an accepted message goes before it is acknowledged |
 //! | `deliver/`, `bounce.rs` | from the spool to the next hop, or back to the sender |
@@ -34,6 +34,7 @@ mod relay_url;
 #[path = "../support/runtime.rs"]
 mod runtime;
 mod server;
+mod server_url;
 mod spool;
 mod store;
 mod user_command;

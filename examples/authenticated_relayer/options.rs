@@ -15,6 +15,7 @@ use clap::{Arg, Args, Command, CommandFactory, Parser, Subcommand};
 use crate::mechanisms::Mechanism;
 use crate::relay_url::RelayUrl;
 use crate::runtime::Runtime;
+use crate::server_url::ServerUrl;
 use crate::user_source::UserSource;
 
 /// What the program was asked to do.
@@ -39,6 +40,8 @@ pub(crate) struct Serve {
     pub(crate) client_ca: Option<PathBuf>,
     /// Refused logins from one address before it has to wait; none for no limit.
     pub(crate) max_failures_per_address: Option<NonZeroU32>,
+    /// Where they are counted for several servers. Then there is a limit.
+    pub(crate) attempts: Option<ServerUrl>,
     /// Where accepted mail goes.
     pub(crate) delivery: Delivery,
     /// The certificate to show; a self-signed one is made when there is none.
@@ -91,7 +94,7 @@ pub(crate) struct TlsFiles {
 pub(crate) struct UserCommand {
     #[command(subcommand)]
     pub(crate) action: UserAction,
-    /// Where the users are: sqlite:FILE, or the path alone
+    /// Where the users are: sqlite:FILE, or the path alone; postgres://USER:PASSWORD@HOST/DATABASE
     #[arg(long, global = true, value_name = "USERS", default_value = DEFAULT_USERS, value_parser = Unrepeated(UserSource::parse))]
     pub(crate) users: UserSource,
 }
@@ -207,6 +210,10 @@ struct ServeArguments {
     /// passwd:FILE has lines of user:hash, as htpasswd -B, doveadm pw and mkpasswd write them, and is read again when
     /// it has changed.
     ///
+    /// postgres://USER:PASSWORD@HOST:PORT/DATABASE is for several servers; its password can also be in
+    /// ?password-file=FILE or ?password-env=NAME. Other hosts than this one need TLS, with a certificate from the
+    /// system's authorities or ?sslrootcert=FILE, or else ?sslmode=disable.
+    ///
     /// dovecot:SOCKET asks Dovecot's auth service, whose mechanisms are offered where it is the only place, and which
     /// otherwise has to be the last.
     ///
@@ -248,6 +255,14 @@ struct ServeArguments {
     /// wait; 0 for no limit. Users behind one proxy share an address
     #[arg(long, value_name = "N", default_value_t = 50, help_heading = SECURITY)]
     max_failures_per_address: u32,
+    /// Count refused logins for all servers that name the same Valkey or Redis, valkey://USER:PASSWORD@HOST:PORT/DATABASE
+    /// (valkeys:// with TLS, trusting the system's authorities or ?ca-file=FILE) [default: in memory]
+    ///
+    /// The password can also be in ?password-file=FILE or ?password-env=NAME. Names and addresses are hashed with what
+    /// is in ?key-file=FILE, or else with a key made from the password. While the server cannot be reached, each process
+    /// counts for itself, or refuses all logins for now with ?when-unreachable=closed.
+    #[arg(long, value_name = "URL", value_parser = Unrepeated(valkey_url), help_heading = SECURITY)]
+    attempts: Option<ServerUrl>,
     /// Certificate chain to show [default: a self-signed mail-cert.pem beside the users]
     #[arg(long, value_name = "PEM", requires = "tls_key", help_heading = SECURITY)]
     tls_cert: Option<PathBuf>,
@@ -314,6 +329,10 @@ impl ServeArguments {
             }
         }
         self.check_mechanisms()?;
+        if self.attempts.is_some() && self.max_failures_per_address == 0 {
+            let message = "--attempts has nothing to count with --max-failures-per-address 0";
+            return Err((ErrorKind::ArgumentConflict, message.to_owned()));
+        }
         let schedule = Schedule {
             first: self.retry_first,
             longest: self.retry_longest.max(self.retry_first),
@@ -337,6 +356,7 @@ impl ServeArguments {
             mechanisms: self.mechanisms,
             client_ca: self.client_ca,
             max_failures_per_address: NonZeroU32::new(self.max_failures_per_address),
+            attempts: self.attempts,
             delivery,
             tls,
             hostname: self.hostname.unwrap_or_else(machine_hostname),
@@ -386,6 +406,10 @@ impl<T: Clone + Send + Sync + 'static, E: Display + Clone + 'static> TypedValueP
 fn relay_url(text: &OsStr) -> Result<RelayUrl, String> {
     let text = text.to_str().ok_or("not UTF-8")?;
     text.parse().map_err(|error: <RelayUrl as FromStr>::Err| error.to_string())
+}
+
+fn valkey_url(text: &OsStr) -> Result<ServerUrl, String> {
+    ServerUrl::valkey(text.to_str().ok_or("not UTF-8")?)
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

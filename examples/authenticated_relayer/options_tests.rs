@@ -155,3 +155,32 @@ fn pauses_double_up_to_the_longest() {
     let minutes = |attempts| schedule.pause_after(attempts).as_secs() / 60;
     assert_eq!([1, 2, 3, 8, 9, 31, 32, 33, u32::MAX].map(minutes), [1, 2, 4, 128, 240, 240, 240, 240, 240]);
 }
+
+#[test]
+fn servers_are_named_by_urls_that_are_not_shown() {
+    let arguments = ["--users", "postgres://mail:hunter2@db/mail", "--attempts", "rediss://:hunter2@counts:1/2"];
+    let serve = serve(&arguments);
+    let attempts = serve.attempts.as_ref().unwrap();
+    assert_eq!(
+        (serve.users[0].to_string(), attempts.to_string()),
+        ("postgres://db:5432".into(), "valkey://counts:1".into())
+    );
+    assert_eq!(attempts.expose_secret(), arguments[3]);
+    assert!(!format!("{serve:?}").contains("hunter2"));
+    for (option, value) in [
+        ("--users", "postgres://mail:hunter2@db/mail?sslmode=prefer"),
+        ("--users", "postgres://mail:hunter/2@db/mail"),
+        ("--users", "postgres://mail:hunter2@db:x/mail"),
+        ("--attempts", "redis://:hunter2@counts/x"),
+        ("--attempts", "redis://:hunter#2@counts"),
+        ("--attempts", "memcached://:hunter2@counts"),
+        ("--attempts", "hunter2"),
+    ] {
+        let error = error(&[option, value]);
+        assert!(
+            error.contains(&format!("invalid value for {option}: the URL")) && !error.contains("hunter"),
+            "{error}"
+        );
+    }
+    assert!(error(&["--attempts", "redis://counts", "--max-failures-per-address", "0"]).contains("nothing to count"));
+}

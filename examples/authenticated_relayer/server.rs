@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 
-use sansmtp::auth::{AttemptLimits, MemoryAttemptLog, Policy};
+use sansmtp::auth::{AttemptLimits, AttemptLog, MemoryAttemptLog, Policy};
 use sansmtp::{Auth, Config, Limits, Secret, TlsVersion};
+use sansmtp_authenticators::Authenticator;
+use sansmtp_authenticators::attempts::{Guarded, ValkeyAttemptLog, ValkeyConfig};
 use sansmtp_authenticators::stored::Keep;
 use sansmtp_smol::Shutdown;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -46,12 +48,13 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
             (mechanisms, auth)
         }
     };
-    let config = configure(&options, auth)?;
+    let attempts = open_attempts(&options)?;
+    let config = configure(&options, auth, attempts.log)?;
     let (store, worker) = open_store(&options)?;
 
     let first_user = users.first_user.as_ref().zip(options.users.first());
     let shared = Arc::new(Shared {
-        users: users.authenticator(),
+        users: guarded(users.authenticator(), attempts.shared),
         dovecot: users.dovecot.clone(),
         store,
         hostname: options.hostname.clone(),
@@ -101,6 +104,37 @@ fn serve(mut server: impl Server, listeners: &[Listener], started: impl FnOnce(&
     server.serve().map_err(|error| Failure::new("cannot serve", error))
 }
 
+/// Where refused logins are counted.
+#[derive(Default)]
+struct Attempts {
+    /// Told by the engine; none without a limit.
+    log: Option<Arc<dyn AttemptLog>>,
+    /// The same, where it has to be asked before an authenticator.
+    shared: Option<Arc<ValkeyAttemptLog>>,
+}
+
+fn open_attempts(options: &Serve) -> Result<Attempts, Failure> {
+    let Some(failures) = options.max_failures_per_address else { return Ok(Attempts::default()) };
+    let limits = AttemptLimits { by_address: failures.get(), ..AttemptLimits::default() };
+    let Some(url) = &options.attempts else {
+        let started = Instant::now();
+        let log = MemoryAttemptLog::new(limits, move || started.elapsed());
+        return Ok(Attempts { log: Some(Arc::new(log)), shared: None });
+    };
+    let what = || format!("cannot count in {url}");
+    let config = ValkeyConfig::from_url(url.expose_secret()).map_err(|error| Failure::new(what(), error))?;
+    let log = ValkeyAttemptLog::new(config.limits(limits)).map_err(|error| Failure::new(what(), error))?;
+    let log = Arc::new(log);
+    Ok(Attempts { log: Some(Arc::<ValkeyAttemptLog>::clone(&log)), shared: Some(log) })
+}
+
+fn guarded(users: Arc<dyn Authenticator>, attempts: Option<Arc<ValkeyAttemptLog>>) -> Arc<dyn Authenticator> {
+    match attempts {
+        Some(log) => Arc::new(Guarded::new(users, log)),
+        None => users,
+    }
+}
+
 /// Offers mechanisms that the engine runs, and asks the users about.
 fn built_in(options: &Serve, mechanisms: &[Mechanism], users: &Users) -> Result<Auth, Failure> {
     let mut auth = Auth::without_mechanisms().require_tls(!options.allow_plaintext_auth);
@@ -117,11 +151,9 @@ fn built_in(options: &Serve, mechanisms: &[Mechanism], users: &Users) -> Result<
     Ok(auth)
 }
 
-fn configure(options: &Serve, mut auth: Auth) -> Result<Arc<Config>, Failure> {
-    if let Some(failures) = options.max_failures_per_address {
-        let limits = AttemptLimits { by_address: failures.get(), ..AttemptLimits::default() };
-        let started = Instant::now();
-        auth = auth.attempts(Arc::new(MemoryAttemptLog::new(limits, move || started.elapsed())));
+fn configure(options: &Serve, mut auth: Auth, attempts: Option<Arc<dyn AttemptLog>>) -> Result<Arc<Config>, Failure> {
+    if let Some(log) = attempts {
+        auth = auth.attempts(log);
     }
     Config::builder(options.hostname.as_str())
         .auth(auth)

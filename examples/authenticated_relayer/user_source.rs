@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::jwks_source::{InvalidJwks, JwksSource};
+use crate::server_url::ServerUrl;
 
 /// One place where users are found.
 ///
@@ -19,6 +20,8 @@ pub(crate) enum UserSource {
     Ldap(DirectoryUrl),
     /// `passwd:FILE`: lines of `user:hash`.
     Passwd(PathBuf),
+    /// `postgres://…`.
+    Postgres(ServerUrl),
     /// `sqlite:FILE`, or a path alone.
     Sqlite(PathBuf),
 }
@@ -28,7 +31,7 @@ pub(crate) enum UserSource {
 pub(crate) struct DirectoryUrl(String);
 
 /// Why a text names no place where users are. Never shows the text, which may hold a password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum InvalidSource {
     /// What follows `jwks:`.
     Jwks(InvalidJwks),
@@ -36,6 +39,8 @@ pub(crate) enum InvalidSource {
     Kind,
     /// There is no file behind the colon, or no text at all.
     NoFile,
+    /// What is wrong with a URL.
+    Url(String),
 }
 
 impl UserSource {
@@ -54,6 +59,10 @@ impl UserSource {
             }
             Some(("jwks", text)) => JwksSource::parse(text).map(Box::new).map(Self::Jwks).map_err(InvalidSource::Jwks),
             Some(("passwd", path)) => file(path.as_ref()).map(Self::Passwd),
+            Some(("postgres" | "postgresql", _)) => {
+                let url = text.to_str().unwrap_or_default();
+                ServerUrl::postgres(url).map(Self::Postgres).map_err(InvalidSource::Url)
+            }
             Some(("sqlite", path)) => file(path.as_ref()).map(Self::Sqlite),
             Some(_) => Err(InvalidSource::Kind),
             None => file(text).map(Self::Sqlite),
@@ -67,6 +76,7 @@ impl UserSource {
             Self::Passwd(path) | Self::Sqlite(path) => Some(path),
             // It is the authorization server's.
             Self::Jwks(_) => None,
+            Self::Postgres(_) => None,
         }
     }
 }
@@ -100,6 +110,7 @@ impl fmt::Display for UserSource {
             Self::Ldap(url) => write!(f, "{url}"),
             Self::Jwks(source) => write!(f, "jwks:{}", source.file.display()),
             Self::Passwd(path) => write!(f, "passwd:{}", path.display()),
+            Self::Postgres(url) => url.fmt(f),
             Self::Sqlite(path) => write!(f, "{}", path.display()),
         }
     }
@@ -110,10 +121,11 @@ impl fmt::Display for InvalidSource {
         match self {
             Self::Jwks(error) => error.fmt(f),
             Self::Kind => f.write_str(
-                "users are in sqlite:FILE, passwd:FILE, jwks:FILE?…, dovecot:SOCKET or at ldap://HOST/DN; a path alone \
-                 is SQLite's",
+                "users are in sqlite:FILE, passwd:FILE, jwks:FILE?…, dovecot:SOCKET, or at ldap://HOST/DN or \
+                 postgres://HOST/DATABASE; a path alone is SQLite's",
             ),
             Self::NoFile => f.write_str("no file is named"),
+            Self::Url(error) => f.write_str(error),
         }
     }
 }
@@ -144,6 +156,10 @@ mod tests {
             ("passwd:/etc/mail/users", Ok(UserSource::Passwd("/etc/mail/users".into()))),
             ("dovecot:/run/dovecot/auth-client", Ok(UserSource::Dovecot("/run/dovecot/auth-client".into()))),
             ("dovecot:", Err(InvalidSource::NoFile)),
+            (
+                "postgres://h/x?y=1",
+                Err(InvalidSource::Url("the URL's parameter \"y\" is unknown, or there twice".to_owned())),
+            ),
             ("passwd:", Err(InvalidSource::NoFile)),
             ("jwks:keys.json", Err(InvalidSource::Jwks(InvalidJwks::Missing("issuer")))),
             ("sqlite:", Err(InvalidSource::NoFile)),
@@ -154,6 +170,11 @@ mod tests {
         ] {
             assert_eq!(UserSource::parse(text.as_ref()), expected, "{text}");
         }
+        let url = "postgres://me:hunter2@h/mail";
+        let postgres = UserSource::parse(url.as_ref()).unwrap();
+        assert_eq!(format!("{postgres} {postgres:?}"), "postgres://h:5432 Postgres(ServerUrl(postgres://h:5432))");
+        let UserSource::Postgres(parsed) = &postgres else { panic!("{postgres}") };
+        assert_eq!((parsed.expose_secret(), postgres.file()), (url, None));
         let shown = ["mail.db", "sqlite:a", "passwd:b", "dovecot:c", "jwks:c?issuer=d&audience=e"]
             .map(|text| UserSource::parse(text.as_ref()).unwrap().to_string());
         assert_eq!(shown, ["mail.db", "a", "passwd:b", "dovecot:c", "jwks:c"]);

@@ -10,6 +10,7 @@ use sansmtp_authenticators::dovecot::{Dovecot, Settings};
 use sansmtp_authenticators::ldap::Ldap;
 use sansmtp_authenticators::oauth2::{Jwks, Jwt};
 use sansmtp_authenticators::passwd::Passwd;
+use sansmtp_authenticators::postgres::{Postgres, PostgresConfig};
 use sansmtp_authenticators::sqlite::Sqlite;
 use sansmtp_authenticators::stored::{
     Accounts, Hashing, Keep, SCRAM_ITERATIONS, Store, Stored, WritableStore, names_in_certificate,
@@ -91,6 +92,12 @@ impl Users {
                 Ok(())
             }
             UserSource::Passwd(path) => self.add_store(Passwd::open(path)?, keep, hashing),
+            UserSource::Postgres(url) => {
+                let store = Postgres::open(PostgresConfig::from_url(url.expose_secret())?)?;
+                let salt_key = store.salt_key()?;
+                self.salt_key.get_or_insert(salt_key);
+                self.add_store(store, keep, hashing)
+            }
             UserSource::Sqlite(path) => {
                 let store = Sqlite::open_or_create(path)?;
                 let salt_key = store.salt_key()?;
@@ -140,6 +147,11 @@ pub(crate) fn accounts(source: &UserSource, create: bool) -> Result<Accounts<Box
             return Err(Failure::plain(format!(
                 "{source} is not changed from here: edit the file, with what \"htpasswd -B\" or \"doveadm pw\" writes"
             )));
+        }
+        UserSource::Postgres(url) => {
+            let config = PostgresConfig::from_url(url.expose_secret());
+            let config = config.map_err(|error| Failure::new(source.to_string(), error))?;
+            Box::new(Postgres::open(config).map_err(|error| Failure::new(source.to_string(), error))?)
         }
         UserSource::Sqlite(path) => {
             let opened = if create { Sqlite::open_or_create(path) } else { Sqlite::open(path) };

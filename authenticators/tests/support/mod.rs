@@ -6,9 +6,15 @@
 pub(crate) mod battery;
 pub(crate) mod log;
 pub(crate) mod login;
+#[cfg(any(feature = "postgres", feature = "valkey"))]
+pub(crate) mod logs;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgresql;
 pub(crate) mod scram_secret;
 pub(crate) mod scripted;
 #[cfg(feature = "oauth2")]
 pub(crate) mod signer;
 pub(crate) mod stalled;
+#[cfg(feature = "valkey")]
+pub(crate) mod valkey;
 pub(crate) mod wait;

@@ -1,0 +1,62 @@
+//! Users in a real PostgreSQL.
+
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod faults;
+mod fleet;
+mod migration;
+mod secrets;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sansmtp_authenticators::postgres::{Postgres, PostgresConfig};
+use sansmtp_authenticators::stored::{Accounts, Hashing, Keep, Stored};
+use support::battery::{Backend, USERS, battery};
+use support::login::Door;
+use support::postgresql::PostgreSql;
+
+impl Backend for PostgreSql {
+    fn start() -> Option<Self> {
+        let server = Self::start()?;
+        let users = Accounts::new(server.users());
+        for (name, password) in USERS {
+            users.add(name, password.as_bytes(), Keep::Scram).unwrap();
+        }
+        Some(server)
+    }
+
+    fn door(&self) -> Arc<dyn Door> {
+        door(self.users())
+    }
+
+    fn stop(&mut self) -> bool {
+        Self::stop(self);
+        true
+    }
+
+    fn start_again(&mut self) {
+        Self::start_again(self);
+    }
+
+    fn stalled(&self) -> Option<Arc<dyn Door>> {
+        Some(door(later(&format!("postgres://mail:x@{}/mail", support::stalled::tcp()), Duration::from_millis(200))))
+    }
+}
+
+battery!(PostgreSql);
+
+/// The users, when they are asked for.
+fn later(url: &str, time_limit: Duration) -> Arc<Postgres> {
+    Arc::new(Postgres::open_later(PostgresConfig::from_url(url).unwrap().time_limit(time_limit)).unwrap())
+}
+
+/// With room for everybody.
+fn door(users: Arc<Postgres>) -> Arc<Stored<Arc<Postgres>>> {
+    let hashing = Hashing::with_limits(NonZeroUsize::new(2).unwrap(), 1000);
+    Arc::new(Stored::new(users).unwrap().hashing(Arc::new(hashing)))
+}

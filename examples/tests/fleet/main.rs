@@ -1,0 +1,134 @@
+//! Two `authenticated_relayer`s over one PostgreSQL and one Valkey or Redis.
+
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+/// The servers that the tests of the authenticators start, too.
+#[path = "../../../authenticators/tests/support"]
+mod servers {
+    #![allow(dead_code, reason = "the tests of the authenticators take more")]
+
+    #[path = "postgresql.rs"]
+    pub(crate) mod postgresql;
+    #[path = "valkey.rs"]
+    pub(crate) mod valkey;
+    #[path = "wait.rs"]
+    pub(crate) mod wait;
+
+    pub(crate) mod battery {
+        pub(crate) fn missing(what: &str) {
+            crate::support::skip(&format!("{what} is not installed"));
+        }
+    }
+}
+
+use servers::postgresql::PostgreSql;
+use servers::valkey::Valkey;
+use support::{Client, Program, assert_absent, eventually, user};
+use tempfile::TempDir;
+
+/// A relayer with a directory of its own, as on a machine of its own.
+struct Relayer {
+    directory: TempDir,
+    program: Program,
+    users: String,
+}
+
+impl Relayer {
+    fn start(users: &str, attempts: &str) -> Self {
+        let directory = TempDir::new().unwrap();
+        let arguments = ["--listen", "127.0.0.1:0", "--allow-plaintext-auth", "--users", users];
+        let counting = ["--attempts", attempts, "--max-failures-per-address", "3"];
+        let arguments = [&arguments[..], &counting].concat();
+        let program = Program::start("authenticated_relayer", directory.path(), "trace", &arguments);
+        Self { directory, program, users: users.to_owned() }
+    }
+
+    /// The code of the reply to AUTH PLAIN.
+    fn log_in(&self, name: &str, password: &str) -> String {
+        let reply = Client::greet(self.program.address(0)).and_then(|mut client| client.auth_plain(name, password));
+        reply.unwrap()[..3].to_owned()
+    }
+
+    /// Runs `user …` beside it. What it prints.
+    fn user(&self, arguments: &[&str], password: &str) -> String {
+        let (done, printed) = user(self.directory.path(), &[&["--users", &self.users], arguments].concat(), password);
+        assert!(done, "{printed}");
+        SECRETS.iter().for_each(|secret| assert_absent(secret, &printed));
+        printed
+    }
+}
+
+const SECRETS: [&str; 4] = [FIRST, SECOND, servers::postgresql::PASSWORD, servers::postgresql::ESCAPED];
+const FIRST: &str = "tanstaaftanstaaf";
+const SECOND: &str = "correct horse battery staple";
+
+#[test]
+fn two_servers_share_users_and_failures() {
+    let (Some(mut database), Some(counts)) = (PostgreSql::start(), Valkey::start()) else { return };
+    let file = database.directory.path().join("the password");
+    std::fs::write(&file, format!("{}\n", servers::postgresql::PASSWORD)).unwrap();
+    let file = file.display().to_string().replace(' ', "%20");
+    let (port, counted) = (database.port, counts.port);
+    let one = Relayer::start(&database.url(), &counts.url());
+    let other = Relayer::start(
+        &format!("postgresql://mail@127.0.0.1:{port}/mail?password-file={file}"),
+        &format!("valkey://127.0.0.1:{counted}?password-file={file}&when-unreachable=closed"),
+    );
+
+    // A user added through one logs in through the other.
+    one.user(&["add", "tim"], FIRST);
+    assert_eq!(other.user(&["list"], ""), "tim\n");
+    assert_eq!((one.log_in("tim", FIRST), other.log_in("tim", FIRST)), ("235".into(), "235".into()));
+    other.user(&["passwd", "tim"], SECOND);
+    assert_eq!(one.log_in("tim", SECOND), "235");
+    one.user(&["disable", "tim"], "");
+    assert_eq!(one.user(&["list"], ""), "tim (disabled)\n");
+    one.user(&["enable", "tim"], "");
+    let token = one.user(&["token", "tim"], "");
+    assert!(token.trim().len() >= 32, "{token}");
+    other.user(&["revoke", "tim"], "");
+
+    // The database goes away and comes back.
+    database.stop();
+    assert_eq!((one.log_in("tim", SECOND), other.log_in("tim", SECOND)), ("454".into(), "454".into()));
+    database.start_again();
+    assert_eq!((one.log_in("tim", SECOND), other.log_in("tim", SECOND)), ("235".into(), "235".into()));
+
+    // Failures against one count in the other.
+    assert_eq!(one.log_in("tim", FIRST), "535");
+    assert_eq!(one.log_in("nobody", FIRST), "535");
+    eventually(|| counts.times_to_live().iter().any(|(_, ttl)| *ttl > 9 * 60 * 1000));
+    assert_eq!(other.log_in("tim", SECOND), "235");
+    assert_eq!(other.log_in("tim", FIRST), "535");
+    eventually(|| counts.times_to_live().iter().any(|(_, ttl)| *ttl > 14 * 60 * 1000));
+    assert_eq!((one.log_in("tim", SECOND), other.log_in("tim", SECOND)), ("454".into(), "454".into()));
+
+    // Nobody has written down what is secret.
+    for relayer in [one, other] {
+        let (stdout, stderr) = relayer.program.stop();
+        for secret in SECRETS {
+            assert_absent(secret, &stdout);
+            assert_absent(secret, &stderr);
+        }
+    }
+}
+
+/// What cannot work is said at the start, without what is secret.
+#[test]
+fn what_cannot_be_opened_is_said() {
+    let Some(database) = PostgreSql::start() else { return };
+    let directory = TempDir::new().unwrap();
+    let wrong = database.url().replace("swordfish", "swordfisch");
+    for (users, expected) in [
+        (wrong.as_str(), "28P01"),
+        (&format!("{}x", database.url()), "3D000"),
+        ("postgres://mail:swordfisch@127.0.0.1:1/mail", "refused"),
+    ] {
+        let (done, printed) = user(directory.path(), &["--users", users, "add", "tim"], FIRST);
+        assert!(!done && printed.contains("error: postgres://127.0.0.1:") && printed.contains(expected), "{printed}");
+        assert!(!printed.contains("swordfis") && !printed.contains(FIRST), "{printed}");
+    }
+}
