@@ -103,6 +103,29 @@ pub fn the_clients_of_a_proxy_are_not_counted_as_one<K: Kind>() {
     drop(clients);
 }
 
+/// By whatever protocol the proxy speaks of them; a proxy that speaks for itself is not counted.
+pub fn each_client_of_a_proxy_is_counted_by_its_address<K: Kind>() {
+    let proxy = || sansmtp::Proxy::from_networks(["127.0.0.1".parse().unwrap()]);
+    let change = |plan: &mut crate::Plan| plan.max_connections_per_address = Some(1);
+    let server = Running::start_like::<K>(|config| config.proxy(proxy()), change);
+    let connect = |address: &str, to| {
+        let mut client = Client::new(to);
+        client.say(format!("PROXY {address}\r\n"));
+        client
+    };
+    let [one, other] = [1, 2].map(|number| format!("TCP4 192.0.2.{number} 192.0.2.100 1024 25"));
+    let mut first = connect(&one, server.clear);
+    assert!(first.reply().starts_with("220 "));
+    assert_eq!(connect(&one, server.clear).rest(), TOO_MANY_FROM_ADDRESS);
+    assert_eq!(connect(&one, server.tls).rest(), "");
+    let mut others = ["UNKNOWN", &other, "UNKNOWN"].map(|address| connect(address, server.clear));
+    assert!(others.iter_mut().all(|client| client.reply().starts_with("220 ")));
+    assert!(first.ask("NOOP").starts_with("250 "));
+    drop(first);
+    let mut next = connect_when_there_is_a_place(|| connect(&one, server.clear));
+    assert!(next.ask("NOOP").starts_with("250 "));
+}
+
 /// Panics wherever it is told to, and when it goes.
 struct Bursts(Play);
 

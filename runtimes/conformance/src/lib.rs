@@ -114,6 +114,7 @@ macro_rules! server_conformance {
             who_is_too_many_is_turned_away,
             who_is_too_many_from_one_address_is_turned_away,
             the_clients_of_a_proxy_are_not_counted_as_one,
+            each_client_of_a_proxy_is_counted_by_its_address,
             a_place_is_free_again_after_a_panic,
         );
         $crate::tests_in_processes!($kind, connections:

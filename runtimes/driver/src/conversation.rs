@@ -10,10 +10,11 @@ use sansmtp::{Action, Answer, AuthRequest, AuthTurn, Event, Hook, Peer, ReadBuff
 
 use crate::buffers::Buffers;
 use crate::engine::Engine;
+use crate::limits::Gate;
 use crate::out::{Out, is_nothing_yet};
 use crate::question::Question;
 use crate::signal::Stages;
-use crate::time::at;
+use crate::time::{after, at};
 
 /// One connection, without its socket and its handler.
 ///
@@ -31,6 +32,8 @@ pub struct Conversation {
     buffers: Arc<Buffers>,
     /// An idle connection has none: it takes one when there is something to read.
     buffer: Option<Box<ReadBuffer>>,
+    /// Where a proxy is still to say who the client is, or has said so, and that is counted.
+    gate: Option<Box<Gate>>,
     /// A question whose session is still to be borrowed.
     held: Option<Box<Held>>,
     /// What was asked last.
@@ -101,7 +104,7 @@ enum Asked {
 }
 
 impl Conversation {
-    pub(crate) fn new(engine: Engine, stages: Arc<Stages>, buffers: Arc<Buffers>) -> Self {
+    pub(crate) fn new(engine: Engine, stages: Arc<Stages>, buffers: Arc<Buffers>, gate: Option<Box<Gate>>) -> Self {
         Self {
             engine,
             accepted: Instant::now(),
@@ -109,6 +112,7 @@ impl Conversation {
             stages,
             buffers,
             buffer: None,
+            gate,
             held: None,
             asked: Asked::Other,
             shutting_down: false,
@@ -124,6 +128,9 @@ impl Conversation {
     pub fn step(&mut self, out: &mut Out) -> Option<Step<'_>> {
         if mem::take(&mut self.has_waited) {
             self.now = self.accepted.elapsed();
+        }
+        if let Some(step) = self.pass_gate(out) {
+            return Some(step);
         }
         if mem::take(&mut self.broken) {
             self.engine.begin_shutdown();
@@ -178,7 +185,10 @@ impl Conversation {
             Action::Event(event) => return Some(Step::Event(event)),
             Action::NeedInput { deadline } => {
                 self.has_waited = true;
-                return Some(Step::Read { until: at(accepted, deadline) });
+                // It may have been the proxy's header that was read last, and TLS comes next: the gate is first.
+                if !self.gate.as_mut().is_some_and(|gate| gate.has_news()) {
+                    return Some(Step::Read { until: at(accepted, deadline) });
+                }
             }
             // Questions are answered before the next step; only the time of one that was not can be waited
             // for.
@@ -191,6 +201,23 @@ impl Conversation {
             Action::Close => return Some(Step::Close),
         }
         None
+    }
+
+    /// Turns a client of a proxy away from whose address there are too many, before it has heard anything.
+    fn pass_gate(&mut self, out: &mut Out) -> Option<Step<'static>> {
+        let gate = self.gate.as_mut()?;
+        if gate.is_closed() {
+            return Some(Step::Close);
+        }
+        let connection = self.engine.connection();
+        let client = connection.session().proxy()?.source().map(|_| connection.session().peer())?;
+        let line = gate.refuse(client)?;
+        tracing::warn!(peer = %client, "too many connections");
+        self.held = None;
+        out.clear();
+        let Some(line) = line else { return Some(Step::Close) };
+        out.append(line.as_bytes());
+        Some(Step::Write { until: after(connection.config().timeouts().write) })
     }
 
     /// Tells the handler how what was begun ends, after the peer was lost.
@@ -269,7 +296,12 @@ impl Conversation {
     /// wait.
     pub fn read(&mut self, read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> bool {
         match self.fill(read) {
-            Ok(1..) => true,
+            Ok(1..) => {
+                if let Some(gate) = &mut self.gate {
+                    gate.expect_news();
+                }
+                true
+            }
             Err(error) if is_nothing_yet(&error) => {
                 self.give_buffer_back();
                 false

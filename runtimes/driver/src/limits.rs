@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::mem;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,6 +39,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// What counts a connection later, if anything does.
+    pub(crate) fn gate(&self, is_silent: bool) -> Option<Box<Gate>> {
+        let (max, taken) = (self.max_per_address?, Arc::clone(&self.taken));
+        Some(Box::new(Gate { taken, max, counted: None, is_silent, is_closed: false, has_news: false }))
+    }
+
     /// Counts a connection, until its place is dropped.
     pub(crate) fn admit(&self, peer: Peer, is_counted_by_address: impl FnOnce() -> bool) -> Result<Place, Refused> {
         let source = match (self.max_per_address, peer.address()) {
@@ -48,16 +55,33 @@ impl Limits {
         if taken.all >= self.max_connections {
             return Err(Refused { peer, line: Some(TOO_MANY) });
         }
-        if let Some((source, max)) = source {
-            let connections = taken.by_source.entry(source).or_default();
-            // A limit is at least one: an entry that was made just now stays.
-            if *connections >= max {
-                return Err(Refused { peer, line: Some(TOO_MANY_FROM_ADDRESS) });
-            }
-            *connections += 1;
+        if let Some((source, max)) = source
+            && !taken.count(source, max)
+        {
+            return Err(Refused { peer, line: Some(TOO_MANY_FROM_ADDRESS) });
         }
         taken.all += 1;
         Ok(Place { taken: Arc::clone(&self.taken), source: source.map(|(source, _)| source) })
+    }
+}
+
+impl Taken {
+    /// Counts a connection, unless there are `max` already.
+    fn count(&mut self, source: Source, max: usize) -> bool {
+        let connections = self.by_source.entry(source).or_default();
+        // A limit is at least one: an entry that was made just now stays.
+        let has_room = *connections < max;
+        *connections += usize::from(has_room);
+        has_room
+    }
+
+    fn discount(&mut self, source: Source) {
+        if let Some(connections) = self.by_source.get_mut(&source) {
+            *connections -= 1;
+            if *connections == 0 {
+                self.by_source.remove(&source);
+            }
+        }
     }
 }
 
@@ -73,13 +97,64 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
         taken.all -= 1;
-        let Some(source) = self.source else { return };
-        if let Some(connections) = taken.by_source.get_mut(&source) {
-            *connections -= 1;
-            if *connections == 0 {
-                taken.by_source.remove(&source);
-            }
+        if let Some(source) = self.source {
+            taken.discount(source);
         }
+    }
+}
+
+/// Counts a connection by its client's address once a proxy has named it.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    taken: Arc<Mutex<Taken>>,
+    max: usize,
+    counted: Option<Counted>,
+    /// Before TLS that is there from the start, nothing can be said.
+    is_silent: bool,
+    is_closed: bool,
+    /// Something was read that it has not looked at.
+    has_news: bool,
+}
+
+impl Gate {
+    /// Lets a client through, or closes. What one is then told, if anything can be said.
+    pub(crate) fn refuse(&mut self, client: Peer) -> Option<Option<&'static str>> {
+        let (None, Some(address)) = (&self.counted, client.address()) else { return None };
+        let source = Source::from(address.ip());
+        if lock(&self.taken).count(source, self.max) {
+            self.counted = Some(Counted { taken: Arc::clone(&self.taken), source });
+            return None;
+        }
+        self.is_closed = true;
+        Some((!self.is_silent).then_some(TOO_MANY_FROM_ADDRESS))
+    }
+
+    /// Something was read: the client may be known by it.
+    pub(crate) fn expect_news(&mut self) {
+        self.has_news = self.counted.is_none();
+    }
+
+    /// Whether something was read since this was asked last.
+    pub(crate) fn has_news(&mut self) -> bool {
+        mem::take(&mut self.has_news)
+    }
+
+    /// Whether a client was refused.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+}
+
+/// A connection that counts for its address. Dropped, it does not any more.
+#[derive(Debug)]
+struct Counted {
+    taken: Arc<Mutex<Taken>>,
+    source: Source,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        lock(&self.taken).discount(self.source);
     }
 }
 

@@ -165,9 +165,16 @@ impl Setup {
         };
         let mut connection = Connection::new(service.config.clone(), peer);
         connection.set_hooks(hooks);
+        // Whoever a proxy speaks for is not known yet.
+        let gate = if service.config.expects_proxy_header(peer) {
+            self.limits.gate(service.security != Security::Clear)
+        } else {
+            None
+        };
         match self.tls.engine(connection, service.security) {
             Ok(engine) => {
-                Some((Box::new(Conversation::new(engine, self.stages.clone(), self.buffers.clone())), handler))
+                let conversation = Conversation::new(engine, self.stages.clone(), self.buffers.clone(), gate);
+                Some((Box::new(conversation), handler))
             }
             Err(error) => {
                 tracing::error!(%peer, %error, "cannot begin TLS");

@@ -117,8 +117,9 @@ macro_rules! setup_methods {
         /// Serves so many connections at a time from one address, over all listeners: no limit unless set, at
         /// least one. A client too many fares as with [`max_connections`](Self::max_connections).
         ///
-        /// A network of IPv6, a /64, counts as one address. Not counted are unix sockets, and peers that are
-        /// trusted to send a PROXY header: a proxy's address is that of all its clients.
+        /// A network of IPv6, a /64, counts as one address. A client whose address a
+        /// trusted PROXY header tells is counted by that one, not by the proxy's. Not counted are unix sockets, and
+        /// proxies that speak for nobody.
         #[must_use]
         pub fn max_connections_per_address(mut self, connections: usize) -> Self {
             self.setup.set_max_connections_per_address(connections);
