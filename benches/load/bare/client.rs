@@ -8,6 +8,7 @@ use mio::net::TcpStream;
 use rustls::{ServerConfig, ServerConnection};
 
 use crate::content::{Content, END};
+use crate::metered::Metered;
 
 /// A client, as far as it has to be known to answer it.
 pub(crate) struct Client {
@@ -46,12 +47,15 @@ impl Client {
     }
 
     /// Answers what has come; `false` at the end. A client that does not read its replies is at its end, too.
+    ///
+    /// `closes` says that the client has said all that it will.
     pub(crate) fn go_on(&mut self, scratch: &mut Scratch, tls: Option<&Arc<ServerConfig>>, closes: bool) -> bool {
         loop {
-            let next = match if self.tls.is_some() { self.read_tls(scratch) } else { self.read(scratch, closes) } {
-                Ok(Some(next)) => next,
-                Ok(None) => return true,
+            let read = if self.tls.is_some() { self.read_tls(scratch) } else { self.read(scratch) };
+            let (next, drained) = match read {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
                 Err(_) => return false,
+                Ok(read) => read,
             };
             match next {
                 Next::Command => {}
@@ -61,34 +65,34 @@ impl Client {
                 },
                 Next::Close => return false,
             }
+            if drained && !closes {
+                return true;
+            }
         }
     }
 
-    /// `None` if there is nothing more to read for now.
-    fn read(&mut self, scratch: &mut Scratch, closes: bool) -> io::Result<Option<Next>> {
-        let octets = match self.stream.read(&mut scratch.room) {
-            Ok(0) => return Ok(Some(Next::Close)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-            read => read?,
-        };
+    /// Answers what one read gives; also whether that was all that there was.
+    fn read(&mut self, scratch: &mut Scratch) -> io::Result<(Next, bool)> {
+        let octets = self.stream.read(&mut scratch.room)?;
+        if octets == 0 {
+            return Ok((Next::Close, true));
+        }
         scratch.out.clear();
         let input = scratch.room.get(..octets).unwrap_or_default();
         let next = self.answer(input, &mut scratch.out, &scratch.end);
         if !scratch.out.is_empty() {
             self.stream.write_all(&scratch.out)?;
         }
-        // What comes after a read that was not filled is another event.
-        let drained = octets < scratch.room.len() && !closes;
-        Ok(if next == Next::Command && drained { None } else { Some(next) })
+        Ok((next, octets < scratch.room.len()))
     }
 
-    fn read_tls(&mut self, scratch: &mut Scratch) -> io::Result<Option<Next>> {
-        let Some(tls) = &mut self.tls else { return Ok(None) };
-        match tls.read_tls(&mut self.stream) {
-            Ok(0) => return Ok(Some(Next::Close)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-            read => read?,
-        };
+    fn read_tls(&mut self, scratch: &mut Scratch) -> io::Result<(Next, bool)> {
+        let mut stream = Metered::new(&mut self.stream);
+        let Some(tls) = &mut self.tls else { return Ok((Next::Close, true)) };
+        if tls.read_tls(&mut stream)? == 0 {
+            return Ok((Next::Close, true));
+        }
+        let drained = stream.drained;
         let mut left = tls.process_new_packets().map_err(io::Error::other)?.plaintext_bytes_to_read();
         let mut next = Next::Command;
         scratch.out.clear();
@@ -107,7 +111,7 @@ impl Client {
                 tls.write_tls(&mut self.stream)?;
             }
         }
-        Ok(Some(next))
+        Ok((next, drained))
     }
 
     fn answer(&mut self, mut octets: &[u8], out: &mut Vec<u8>, end: &Finder<'_>) -> Next {

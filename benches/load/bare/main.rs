@@ -6,6 +6,8 @@
 
 mod client;
 mod content;
+#[path = "../support/metered.rs"]
+mod metered;
 
 use std::error::Error;
 use std::io::ErrorKind;

@@ -8,6 +8,7 @@ use mio::net::TcpStream;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
+use crate::metered::Metered;
 use crate::replies::Replies;
 use crate::script::{Script, Step, Then};
 
@@ -52,10 +53,12 @@ impl Connection {
         let mut operations = 0;
         self.send(script)?;
         loop {
+            let mut stream = Metered::new(&mut self.stream);
             let read = match &mut self.tls {
-                Some(tls) => tls.read_tls(&mut self.stream),
-                None => self.stream.read(room),
+                Some(tls) => tls.read_tls(&mut stream),
+                None => stream.read(room),
             };
+            let drained = stream.drained;
             let octets = match read {
                 Ok(0) if self.step == script.steps.len() && script.then == Then::Reconnect => {
                     return Ok(Progress::Ended);
@@ -65,15 +68,11 @@ impl Connection {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Progress::Operations(operations)),
                 Err(error) => return Err(self.at(script, &error.to_string()).into()),
             };
-            let drained = if self.tls.is_some() {
-                operations += self.decrypt(script, room)?;
-                // rustls reads into a buffer of its own, of a size that it doesn't tell.
-                false
+            operations += if self.tls.is_some() {
+                self.decrypt(script, room)?
             } else {
-                operations += self.take(script, tls, room.get(..octets).unwrap_or_default())?;
-                octets < room.len()
+                self.take(script, tls, room.get(..octets).unwrap_or_default())?
             };
-            // More of it will be another event.
             if drained && !closes {
                 return Ok(Progress::Operations(operations));
             }

@@ -7,6 +7,8 @@
 mod connection;
 mod load;
 mod measure;
+#[path = "../support/metered.rs"]
+mod metered;
 mod process;
 mod replies;
 mod script;
