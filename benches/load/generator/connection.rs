@@ -22,6 +22,8 @@ pub(crate) struct Connection {
     /// How much of the step has been sent.
     sent: usize,
     replies: Replies,
+    /// The server has said under TLS that it says nothing more; some then wait for the client to close.
+    closed: bool,
 }
 
 /// What has become of a connection for now.
@@ -35,7 +37,7 @@ pub(crate) enum Progress {
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, tls: None, step: 0, sent: 0, replies: Replies::default() }
+        Self { stream, tls: None, step: 0, sent: 0, replies: Replies::default(), closed: false }
     }
 
     /// Goes on with the script as far as the socket lets it. `room` is read into; `closes` says that the server has said
@@ -60,10 +62,7 @@ impl Connection {
             };
             let drained = stream.drained;
             let octets = match read {
-                Ok(0) if self.step == script.steps.len() && script.then == Then::Reconnect => {
-                    return Ok(Progress::Ended);
-                }
-                Ok(0) => return Err(self.at(script, "the server has closed the connection").into()),
+                Ok(0) => return self.end(script),
                 Ok(octets) => octets,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Progress::Operations(operations)),
                 Err(error) => return Err(self.at(script, &error.to_string()).into()),
@@ -73,9 +72,20 @@ impl Connection {
             } else {
                 self.take(script, tls, room.get(..octets).unwrap_or_default())?
             };
+            if self.closed {
+                return self.end(script);
+            }
             if drained && !closes {
                 return Ok(Progress::Operations(operations));
             }
+        }
+    }
+
+    fn end(&self, script: &Script) -> Result<Progress, Box<dyn Error>> {
+        if self.step == script.steps.len() && script.then == Then::Reconnect {
+            Ok(Progress::Ended)
+        } else {
+            Err(self.at(script, "the server has closed the connection").into())
         }
     }
 
@@ -84,6 +94,7 @@ impl Connection {
         let Some(tls) = &mut self.tls else { return Ok(operations) };
         let state = tls.process_new_packets()?;
         let mut left = state.plaintext_bytes_to_read();
+        self.closed = state.peer_has_closed();
         if tls.wants_write() {
             self.send(script)?;
         }

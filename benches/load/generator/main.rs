@@ -47,6 +47,9 @@ struct Options {
     user: String,
     #[arg(long, default_value = "tanstaaftanstaaf")]
     password: String,
+    /// Leave AUTH out, where the server refuses it in the clear and takes mail without
+    #[arg(long)]
+    no_auth: bool,
 }
 
 fn main() -> ExitCode {
@@ -66,8 +69,8 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<serde_json::Value, Box<dyn Error>> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     let Options { workload, address, .. } = *options;
-    let script = Script::new(workload, &options.user, &options.password);
-    let target = Target { address, script, tls: tls::config()? };
+    let credentials = (!options.no_auth).then_some((&*options.user, &*options.password));
+    let target = Target { address, script: Script::new(workload, credentials), tls: tls::config()? };
     let server = Process(options.pid);
     let default = match workload {
         Workload::Idle | Workload::IdleTls => 5000,

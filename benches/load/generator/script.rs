@@ -53,16 +53,19 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    pub(crate) fn new(workload: Workload, user: &str, password: &str) -> Self {
+    /// What a client says who logs in with `credentials`, if it does.
+    pub(crate) fn new(workload: Workload, credentials: Option<(&str, &str)>) -> Self {
         let ehlo = || step("EHLO client.example\r\n", &["250"]);
-        let plain = STANDARD.encode(format!("\0{user}\0{password}"));
         let mut steps = vec![step("", &["220"]), ehlo()];
         if matches!(workload, Workload::Starttls | Workload::IdleTls) {
             steps.push(Step { starts_tls: true, ..step("STARTTLS\r\n", &["220"]) });
             steps.push(ehlo());
         }
-        steps.push(step(&format!("AUTH PLAIN {plain}\r\n"), &["235"]));
-        let authenticated = steps.len();
+        if let Some((user, password)) = credentials {
+            let plain = STANDARD.encode(format!("\0{user}\0{password}"));
+            steps.push(step(&format!("AUTH PLAIN {plain}\r\n"), &["235"]));
+        }
+        let transaction = steps.len();
         let then = match workload {
             Workload::Auth | Workload::Starttls => {
                 steps.push(step("QUIT\r\n", &["221"]));
@@ -71,12 +74,12 @@ impl Script {
             Workload::Submit | Workload::Large => {
                 steps.extend([step(MAIL, &["250"]), step(RCPT, &["250"]), step("DATA\r\n", &["354"])]);
                 steps.push(step(&content(workload.message_octets()), &["250"]));
-                Then::Repeat(authenticated)
+                Then::Repeat(transaction)
             }
             Workload::Pipelined => {
                 steps.push(step(&[MAIL, RCPT, "DATA\r\n"].concat(), &["250", "250", "354"]));
                 steps.push(step(&content(workload.message_octets()), &["250"]));
-                Then::Repeat(authenticated)
+                Then::Repeat(transaction)
             }
             Workload::Idle | Workload::IdleTls => Then::Stay,
         };
@@ -142,7 +145,7 @@ mod tests {
     #[test]
     fn each_step_awaits_a_reply() {
         for workload in Workload::value_variants() {
-            let script = Script::new(*workload, "tim", "secret");
+            let script = Script::new(*workload, Some(("tim", "secret")));
             assert!(script.steps.iter().all(|step| !step.codes.is_empty() && step.send.is_ascii()));
             if let Then::Repeat(step) = script.then {
                 assert_eq!(script.steps[step - 1].codes, [*b"235"]);
