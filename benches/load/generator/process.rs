@@ -81,6 +81,7 @@ mod tests {
         assert_eq!(parse_pss("Rss:   20 kB\n"), None);
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn this_process_has_both() {
         let this = Process(std::process::id());
