@@ -39,6 +39,13 @@ def cost(told, server, workload):
     return middle(told, server, workload, lambda sample: sample["server_us"])
 
 
+def cost_ratio(told, server, workload):
+    """The median of how many times the bare loop's it is in the same round: rounds differ more than neighbours in one."""
+    bare = {sample["round"]: sample["server_us"] for sample in samples(told, "bare", workload)}
+    ratios = [s["server_us"] / bare[s["round"]] for s in samples(told, server, workload) if bare.get(s["round"])]
+    return median(ratios) if len(ratios) == told["rounds"] else None
+
+
 def middle(told, server, workload, value):
     values = [value(sample) for sample in samples(told, server, workload)]
     return median(values) if len(values) == told["rounds"] else None
@@ -79,12 +86,9 @@ def row(told, columns, workload):
 
 
 def cost_row(told, columns, workload):
-    bare = cost(told, "bare", workload)
-
     def cell(server):
-        own = cost(told, server, workload)
-        ratio = f" ({own / bare:.2f})" if own and bare and server != "bare" else ""
-        return number(own) + ratio
+        ratio = cost_ratio(told, server, workload) if server != "bare" else None
+        return number(cost(told, server, workload)) + (f" ({ratio:.2f})" if ratio else "")
 
     return [COSTS[workload], *map(cell, columns)]
 
@@ -131,4 +135,6 @@ def line(sample):
     value = f"{name} {FIGURES[sample['workload']][1](sample):10,.0f}"
     if "server_us" not in sample:
         return value
-    return f"{value}  {sample['server_us']:10,.1f} µs  busy: server {sample['server_busy']:.2f}, clients {sample['client_busy']:.2f}"
+    busy = ", ".join(f"{who} {sample[key]:.2f}" for who, key in
+                     [("server", "server_busy"), ("clients", "client_busy"), ("others", "others")])
+    return f"{value}  {sample['server_us']:10,.1f} µs  busy: {busy}"
