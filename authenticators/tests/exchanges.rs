@@ -36,6 +36,7 @@ macro_rules! over_each_store {
 }
 
 over_each_store! {
+    a_hash_that_was_made_elsewhere_is_as_good,
     mistakes_have_their_own_errors,
     one_password_opens_every_mechanism_for_passwords,
     unknown_and_disabled_users_are_asked_as_before,
@@ -378,6 +379,27 @@ fn mistakes_have_their_own_errors(start: Start) {
     let names: Vec<_> = users.list().unwrap().into_iter().map(|user| user.name).collect();
     assert_eq!(names, ["tim".to_owned(), "x".repeat(255)]);
     assert!(matches!(NewPassword::new(b"", Keep::Nothing), Err(AccountError::EmptyPassword)));
+}
+
+fn a_hash_that_was_made_elsewhere_is_as_good(start: Start) {
+    let server = start(Keep::Scram);
+    // Of "pencil" (RFC 7677, section 3), as PostgreSQL writes it, and of "U*U", a vector of Openwall's.
+    let keys = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\
+                WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+    server.users.add_hash("pen", keys).unwrap();
+    server.users.add_hash("tim", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW").unwrap();
+    assert!(matches!(server.users.add_hash("tom", "{PLAIN}U*U"), Err(AccountError::Unreadable(_))));
+    assert!(matches!(server.users.add_hash("tim", keys), Err(AccountError::Exists(_))));
+    // There are keys of its own for the one mechanism, and the first login makes those for all.
+    assert_eq!(server.scram_sha_256("pen", "pencil"), logged_in("pen"));
+    assert_eq!(server.scram_sha_256("tim", "U*U"), transition_needed());
+    for (name, password) in [("pen", "pencil"), ("tim", "U*U")] {
+        assert_eq!(server.plain(name, "wrong"), refused(Refusal::BadCredentials));
+        assert_eq!(server.plain(name, password), logged_in(name));
+        assert_eq!(server.scram_sha_256(name, password), logged_in(name));
+        assert_eq!(server.scram_sha_256(name, "wrong"), refused(Refusal::BadCredentials));
+        assert_eq!(server.plain(name, password), logged_in(name));
+    }
 }
 
 type Start = fn(Keep) -> Server;
