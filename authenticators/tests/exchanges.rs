@@ -13,12 +13,12 @@ use rcgen::{CertificateParams, DnType, KeyPair};
 use sansmtp::auth::ScramHash;
 use sansmtp::auth::mechanism::{CramMd5, External, OAuthBearer, Scram, XOAuth2};
 use sansmtp::{Action, Auth, AuthFailure, Config, Connection, Event, Peer, Refusal, TlsInfo, TlsVersion};
-use sansmtp_authenticators::Authenticator;
 use sansmtp_authenticators::memory::Memory;
 use sansmtp_authenticators::sqlite::Sqlite;
 use sansmtp_authenticators::stored::{
     AccountError, Accounts, Keep, NewPassword, SCRAM_ITERATIONS, Stored, WritableStore,
 };
+use sansmtp_authenticators::{Answers, Authenticator};
 use sha2::{Digest, Sha256};
 
 type Users = Arc<dyn WritableStore>;
@@ -42,6 +42,7 @@ over_each_store! {
     unknown_and_disabled_users_are_asked_as_before,
     the_first_login_with_a_password_makes_its_keys,
     a_cram_md5_key_is_made_only_when_asked_for,
+    whoever_gets_no_keys_looks_as_if_there_were_no_such_user,
     a_new_password_replaces_all_keys_and_leaves_tokens,
     names_and_passwords_are_prepared_when_they_are_stored,
     a_token_is_its_users_until_it_is_revoked,
@@ -277,6 +278,21 @@ fn a_cram_md5_key_is_made_only_when_asked_for(start: Start) {
     assert_eq!(server.cram_md5("tim", PASSWORD), transition_needed());
     assert_eq!(server.plain("tim", PASSWORD), logged_in("tim"));
     assert_eq!(server.cram_md5("tim", PASSWORD), logged_in("tim"));
+}
+
+fn whoever_gets_no_keys_looks_as_if_there_were_no_such_user(start: Start) {
+    let server = start(Keep::Nothing);
+    server.users.add("tim", PASSWORD.as_bytes(), Keep::Nothing).unwrap();
+    assert_eq!(server.plain("tim", PASSWORD), logged_in("tim"));
+    let (refusal, asked) = server.scram_sha_256_with_salt("tim", PASSWORD);
+    assert_eq!(refusal, refused(Refusal::BadCredentials));
+    assert_eq!(asked.len(), server.scram_sha_256_with_salt("tom", PASSWORD).1.len());
+    assert_eq!(server.scram_sha_256_with_salt("tim", PASSWORD).1, asked);
+    assert_eq!(server.cram_md5("tim", PASSWORD), refused(Refusal::BadCredentials));
+    assert_eq!(server.authenticator.answers("SCRAM-SHA-256"), Answers::ForSome);
+    let server = server.keeping(Keep::Scram);
+    assert_eq!(server.authenticator.answers("SCRAM-SHA-256"), Answers::ForAll);
+    assert_eq!(server.scram_sha_256("tim", PASSWORD), transition_needed());
 }
 
 fn a_new_password_replaces_all_keys_and_leaves_tokens(start: Start) {
