@@ -173,6 +173,12 @@ pub trait Handler: Send {
         };
         call.answer(verdict)
     }
+
+    /// Answers the authenticator's question by [`authenticate`](Self::authenticate).
+    fn call_authenticator(&mut self, session: &Session, request: AuthRequest) -> Answer {
+        let result = self.authenticate(session, &request);
+        request.answer(result)
+    }
 }
 
 /// What a server does with its connections; methods may wait.

@@ -1,290 +1,40 @@
 //! Plays every transcript under `tests/transcripts/`, whole and cut.
 
-use std::collections::BTreeMap;
+#[path = "support/transcript_files.rs"]
+mod transcript_files;
+
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use sansmtp::auth::mechanism::{Anonymous, CramMd5, External, Login, OAuthBearer, Plain, Scram, XOAuth2};
-use sansmtp::auth::{Policy, ScramHash};
-use sansmtp::testing::Play;
-use sansmtp::{
-    Auth, Config, Extensions, FutureRelease, Hooks, Limits, Network, Newlines, Peer, Proxy, Quirks, Secret, Timeouts,
-    TlsInfo, TlsVersion, XClient,
-};
+use sansmtp::Peer;
+use sansmtp::testing::{Mismatch, Play};
+use transcript_files::{Session, configure, tls_info};
 
 #[test]
 fn every_transcript_holds_however_it_is_cut() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
-    let mut failures = Vec::new();
-    let (mut sessions, only) = (0, std::env::var("TRANSCRIPT").ok());
-    for entry in std::fs::read_dir(&folder).expect("the folder of transcripts") {
-        let path = entry.expect("a file").path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.extension().is_none_or(|extension| extension != "txt")
-            || only.as_ref().is_some_and(|only| *only != name)
-        {
-            continue;
-        }
-        let text = std::fs::read_to_string(&path).expect("a transcript");
-        let mut first_line = 0;
-        for session in split_sessions(&text) {
-            if session.lines().any(|line| line.starts_with("S:") || line.starts_with("S*:")) {
-                sessions += 1;
-                for cut in [usize::MAX, 1, 2, 3, 7, 64] {
-                    if let Err(mismatch) = play(session, cut) {
-                        let line = first_line + mismatch.line;
-                        failures.push(format!("{name}:{line}: cut {cut}: {mismatch}"));
-                        break;
-                    }
-                }
-            }
-            first_line += session.lines().count();
-        }
-    }
-    assert!(sessions > 0, "no transcript was played");
-    assert!(failures.is_empty(), "{} of {sessions} sessions fail:\n{}", failures.len(), failures.join("\n"));
+    let only = std::env::var("TRANSCRIPT").ok();
+    let mut sessions = transcript_files::sessions(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts"));
+    sessions.retain(|session| only.as_ref().is_none_or(|only| *only == session.file));
+    assert!(!sessions.is_empty(), "no transcript was played");
+    let failures: Vec<_> = sessions.iter().filter_map(|session| play_cut(session).err()).collect();
+    assert!(failures.is_empty(), "{} of {} sessions fail:\n{}", failures.len(), sessions.len(), failures.join("\n"));
 }
 
-/// Each session keeps the line that separates it from the one before, so that line numbers add up.
-fn split_sessions(text: &str) -> Vec<&str> {
-    let (mut sessions, mut start, mut at) = (Vec::new(), 0, 0);
-    for line in text.split_inclusive('\n') {
-        if line.trim_end() == "---" {
-            sessions.extend(text.get(start..at));
-            start = at;
-        }
-        at += line.len();
+fn play_cut(session: &Session) -> Result<(), String> {
+    for cut in [usize::MAX, 1, 2, 3, 7, 64] {
+        let describe = |mismatch: Mismatch| format!("{}:{}: cut {cut}: {mismatch}", session.file, mismatch.line);
+        play(session, cut).map_err(describe)?;
     }
-    sessions.extend(text.get(start..));
-    sessions
+    Ok(())
 }
 
-fn play(session: &str, cut: usize) -> Result<(), sansmtp::testing::Mismatch> {
-    let mut words = BTreeMap::new();
-    let mut lines = String::new();
-    for line in session.lines() {
-        match line.strip_prefix("config:") {
-            Some(config) => {
-                words.extend(config.split_whitespace().map(|word| word.split_once('=').unwrap_or((word, ""))))
-            }
-            None if line != "---" => lines += line,
-            None => {}
-        }
-        lines.push('\n');
-    }
+fn play(session: &Session, cut: usize) -> Result<(), Mismatch> {
+    let Session { words, lines, .. } = session;
     // Octets in the clear behind STARTTLS are refused when they are there: a matter of when they come.
-    let cut = if session.contains("554 5.5.0") { usize::MAX } else { cut };
+    let cut = if lines.contains("554 5.5.0") { usize::MAX } else { cut };
     let address = words.get("peer").map(|peer| peer.parse::<SocketAddr>().expect("an address and port"));
-    let play = Play::new(configure(&words)).cut(cut).peer(address.map_or_else(Peer::local, Peer::from));
-    let tls = tls_info(&words);
+    let play = Play::new(configure(words)).cut(cut).peer(address.map_or_else(Peer::local, Peer::from));
+    let tls = tls_info(words);
     let play = if words.contains_key("tls-now") { play.implicit_tls(tls) } else { play.tls(tls) };
-    play.transcript(&lines)
-}
-
-fn tls_info(words: &BTreeMap<&str, &str>) -> TlsInfo {
-    let version = if words.get("tls-version") == Some(&"1.2") { TlsVersion::Tls1_2 } else { TlsVersion::Tls1_3 };
-    let mut tls = TlsInfo::new(version, "TLS_AES_128_GCM_SHA256");
-    tls.exporter = words.get("exporter").map(|data| hex(data).try_into().expect("32 octets"));
-    tls.server_end_point = words.get("end-point").map(|data| hex(data));
-    if words.contains_key("client-cert") {
-        tls.peer_certificates = vec![b"a certificate".to_vec()];
-    }
-    tls
-}
-
-fn hex(digits: &str) -> Vec<u8> {
-    let octets = digits.as_bytes().chunks(2);
-    octets.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex")).collect()
-}
-
-/// Gives out the octets in `entropy`, and zeros behind them.
-fn entropy(octets: Vec<u8>) -> impl Fn(&mut [u8]) -> bool + Send + Sync {
-    let given = Mutex::new(octets.into_iter());
-    move |room| {
-        let mut given = given.lock().expect("nobody panics here");
-        room.fill_with(|| given.next().unwrap_or_default());
-        true
-    }
-}
-
-fn mechanism(auth: Auth, name: &str, words: &BTreeMap<&str, &str>) -> Auth {
-    let number = |word: &str| words.get(word).map(|value| value.parse::<u32>().expect("a number"));
-    let scram = |hash: ScramHash| {
-        let scram = if name.ends_with("-PLUS") { Scram::plus(hash) } else { Scram::new(hash) };
-        let nonce = number("nonce").unwrap_or(24);
-        scram.iterations(number("iterations").unwrap_or(4096)).nonce_octets(nonce.try_into().expect("a length"))
-    };
-    let scope = words.get("scope").map(|scope| scope.replace("%20", " "));
-    match name.strip_suffix("-PLUS").unwrap_or(name) {
-        "SCRAM-SHA-1" => auth.mechanism(scram(ScramHash::Sha1)),
-        "SCRAM-SHA-256" => auth.mechanism(scram(ScramHash::Sha256)),
-        "SCRAM-SHA-512" => auth.mechanism(scram(ScramHash::Sha512)),
-        "PLAIN" => auth.mechanism(Plain::new()),
-        "LOGIN" => auth.mechanism(Login::new()),
-        "CRAM-MD5" => auth.mechanism(CramMd5::new()),
-        "EXTERNAL" => auth.mechanism(External::new()),
-        "ANONYMOUS" => auth.mechanism(Anonymous::new()),
-        "OAUTHBEARER" => {
-            let bearer = OAuthBearer::new();
-            let bearer = scope.map_or(bearer.clone(), |scope| bearer.scope(&scope));
-            let openid = words.get("openid");
-            auth.mechanism(openid.map_or(bearer.clone(), |url| bearer.openid_configuration(url)))
-        }
-        "XOAUTH2" => {
-            let bearer = XOAuth2::new();
-            let bearer = match words.get("error-object") {
-                Some(object) => bearer.error_object(&String::from_utf8(hex(object)).expect("UTF-8")),
-                None => bearer,
-            };
-            auth.mechanism(scope.map_or(bearer.clone(), |scope| bearer.scope(&scope)))
-        }
-        _ => panic!("no mechanism {name}"),
-    }
-}
-
-/// `NAME:WORD+NAME:WORD`; the words for one name add up.
-fn policies(mut auth: Auth, text: &str) -> Auth {
-    let mut policies: BTreeMap<&str, Policy> = BTreeMap::new();
-    for (name, word) in text.split('+').map(|policy| policy.split_once(':').expect("a policy")) {
-        if word == "hidden" {
-            let hidden = name.to_owned();
-            auth = auth.choose(move |_, mechanism| mechanism != hidden.as_str());
-            continue;
-        }
-        let policy = policies.entry(name).or_default();
-        *policy = match word {
-            "tls" => policy.require_tls(true),
-            "clear" => policy.require_tls(false),
-            "tls1.2" => policy.min_tls(TlsVersion::Tls1_2),
-            "tls1.3" => policy.min_tls(TlsVersion::Tls1_3),
-            "unlisted" => policy.listed(false),
-            "client-cert" => policy.require_client_certificate(true),
-            _ => panic!("no policy {word}"),
-        };
-    }
-    policies.into_iter().fold(auth, |auth, (name, policy)| auth.policy(name, policy))
-}
-
-fn configure(words: &BTreeMap<&str, &str>) -> Arc<Config> {
-    let has = |word: &str| words.contains_key(word);
-    let number = |word: &str| words.get(word).map(|value| value.parse::<u32>().expect("a number"));
-    let mut builder = Config::builder(words.get("hostname").copied().unwrap_or("mx.example.org"))
-        .starttls(!has("no-tls"))
-        .implicit_tls(has("tls-now"))
-        .tls_required(has("require-tls"))
-        .auth_required(has("auth-required"))
-        .smtputf8(has("smtputf8"))
-        .newlines(if words.get("newlines") == Some(&"convert") { Newlines::Convert } else { Newlines::Refuse })
-        .quirks(Quirks {
-            auth_equals_line: has("auth-equals-line"),
-            auth_after_helo: has("auth-after-helo"),
-            space_after_colon: has("space-after-colon"),
-            bare_paths: has("bare-paths"),
-        })
-        .timeouts(Timeouts {
-            session: number("session-timeout").map(|seconds| Duration::from_secs(seconds.into())),
-            ..Timeouts::default()
-        })
-        .hooks(hooks(words.get("hooks").copied().unwrap_or("message")))
-        .limits(Limits {
-            max_message_octets: number("max-size").unwrap_or(33_554_432).into(),
-            max_recipients: number("max-recipients").unwrap_or(100).try_into().expect("a count"),
-            max_content_line_octets: number("max-line").unwrap_or(65_536).try_into().expect("a length"),
-            max_commands: number("max-commands"),
-            max_errors: number("max-errors").or(Limits::default().max_errors),
-            max_transactions: number("max-transactions"),
-            ..Limits::default()
-        });
-    let mut extensions = Extensions {
-        chunking: has("chunking") || has("binarymime"),
-        binarymime: has("binarymime"),
-        dsn: has("dsn"),
-        deliver_by: number("deliver-by"),
-        mt_priority: has("mt-priority"),
-        requiretls: has("requiretls"),
-        limits: has("limits"),
-        ..Extensions::default()
-    };
-    if let Some((interval, time)) = words.get("future-release").and_then(|release| release.split_once(',')) {
-        let max_interval = interval.parse().expect("a number");
-        extensions.future_release = Some(FutureRelease { max_interval, max_date_time: time.into() });
-    }
-    builder = builder.extensions(extensions).lmtp(has("lmtp"));
-    if let Some(octets) = words.get("entropy") {
-        builder = builder.entropy(entropy(hex(octets)));
-    }
-    if !has("no-auth") {
-        let mut auth = match words.get("mechanisms") {
-            Some(names) => names.split(',').fold(Auth::without_mechanisms(), |auth, name| mechanism(auth, name, words)),
-            // Overriding a mechanism leaves it where it is in the list.
-            None if has("nonce") || has("iterations") => mechanism(Auth::new(), "SCRAM-SHA-256", words),
-            None => Auth::new(),
-        };
-        if let Some(text) = words.get("policy") {
-            auth = policies(auth, text);
-        }
-        // Nothing of the entropy that a session gives goes into the key.
-        auth =
-            auth.salt_key(words.get("salt-key").map_or_else(|| Secret::new(vec![0; 32]), |key| Secret::new(hex(key))));
-        auth = auth.require_tls(!has("plaintext-auth") && !has("no-tls"));
-        if has("no-tls") && has("tls-now") {
-            auth = auth.require_tls(true);
-        }
-        if has("no-auth-delay") {
-            auth = auth.pause(Duration::ZERO, Duration::ZERO);
-        }
-        if let Some(failures) = number("max-failures") {
-            auth = auth.max_failures(failures);
-        }
-        for name in words.get("exclude").into_iter().flat_map(|names| names.split(',')) {
-            auth = auth.exclude(name);
-        }
-        if let Some((user_name, password)) = words.get("prompts").and_then(|prompts| prompts.split_once(',')) {
-            let decode = |prompt: &str| prompt.replace("%20", " ").replace("%00", "\0");
-            auth = auth.mechanism(Login::with_prompts(&decode(user_name), &decode(password)));
-        }
-        if has("plain-misplaced-identity") {
-            auth = auth.mechanism(Plain::new().allow_misplaced_identity(true));
-        }
-        builder = builder.auth(auth);
-    }
-    if let Some(trusted) = words.get("proxy-trusted") {
-        let mut proxy = Proxy::from_networks(networks(trusted)).believe_offloaded_tls(has("proxy-tls"));
-        if let Some(octets) = number("proxy-max") {
-            proxy = proxy.max_octets(octets.try_into().expect("a length"));
-        }
-        builder = builder.proxy(proxy);
-    }
-    if let Some(trusted) = words.get("xclient") {
-        builder = builder.xclient(XClient::from_networks(networks(trusted)).allow_login(has("xclient-login")));
-    }
-    builder.build().unwrap_or_else(|error| panic!("{words:?}: {error}"))
-}
-
-fn networks(text: &str) -> Vec<Network> {
-    text.split(',').map(|network| network.parse().expect("a network")).collect()
-}
-
-fn hooks(names: &str) -> Hooks {
-    names.split(',').fold(Hooks::NONE, |hooks, name| {
-        hooks
-            | match name {
-                "none" => Hooks::NONE,
-                "connect" => Hooks::CONNECT,
-                "helo" | "ehlo" => Hooks::HELLO,
-                "mail" => Hooks::MAIL,
-                "rcpt" => Hooks::RCPT,
-                "data" => Hooks::DATA,
-                "message" => Hooks::MESSAGE,
-                "rset" => Hooks::RSET,
-                "noop" => Hooks::NOOP,
-                "vrfy" => Hooks::VRFY,
-                "expn" => Hooks::EXPN,
-                "unknown" => Hooks::UNKNOWN,
-                "quit" => Hooks::QUIT,
-                _ => panic!("no hook is called {name}"),
-            }
-    })
+    play.transcript(lines)
 }

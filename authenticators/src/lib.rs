@@ -28,9 +28,17 @@
 //! Each is behind a feature of its own name, but [`Chain`], which puts one behind the other.
 
 mod authenticator;
+#[cfg(feature = "cache")]
+mod cache;
 mod chain;
+#[cfg(feature = "dovecot")]
+pub mod dovecot;
+#[cfg(feature = "ldap")]
+pub mod ldap;
 #[cfg(feature = "memory")]
 pub mod memory;
+#[cfg(feature = "oauth2")]
+pub mod oauth2;
 #[cfg(feature = "passwd")]
 pub mod passwd;
 #[cfg(feature = "sqlite")]
@@ -39,4 +47,6 @@ pub mod sqlite;
 pub mod stored;
 
 pub use authenticator::{Answers, Authenticator, Knows};
+#[cfg(feature = "cache")]
+pub use cache::{Cache, CacheLimits};
 pub use chain::Chain;

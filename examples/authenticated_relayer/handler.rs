@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use mail_builder::headers::date::Date;
 use sansmtp::{
-    Aborted, AuthRequest, AuthResult, Body, EnhancedCode, Envelope, Greeting, Handler, Hooks, Path, Reply, Session,
-    Verdict, reply,
+    Aborted, Answer, AuthRequest, AuthResult, AuthTurn, Body, EnhancedCode, Envelope, Event, Greeting, Handler, Hooks,
+    Path, Reply, Session, Verdict, reply,
 };
 use sansmtp_authenticators::Authenticator;
+use sansmtp_authenticators::dovecot::{Dovecot, Exchange};
 
 use crate::store::{self, Incoming, QueueId, Store};
 
 /// What all connections share.
 pub(crate) struct Shared {
     pub(crate) users: Arc<dyn Authenticator>,
+    /// Where whole exchanges are left to it.
+    pub(crate) dovecot: Option<Dovecot>,
     pub(crate) store: Store,
     pub(crate) hostname: String,
 }
@@ -22,11 +25,13 @@ pub(crate) struct Shared {
 pub(crate) struct Relayer {
     shared: Arc<Shared>,
     incoming: Option<Incoming>,
+    exchange: Option<Exchange>,
 }
 
 impl Relayer {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, incoming: None }
+        let exchange = shared.dovecot.as_ref().map(Dovecot::exchange);
+        Self { shared, incoming: None, exchange }
     }
 
     fn begin(&self, session: &Session, envelope: &Envelope) -> std::io::Result<Incoming> {
@@ -54,6 +59,19 @@ impl Handler for Relayer {
 
     fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
         self.shared.users.authenticate(request)
+    }
+
+    fn auth(&mut self, session: &Session, turn: AuthTurn) -> Answer {
+        match &mut self.exchange {
+            Some(exchange) => exchange.turn(session, turn),
+            None => turn.result(AuthResult::cannot_tell()),
+        }
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        if let (Event::AuthFailed { .. }, Some(exchange)) = (event, &mut self.exchange) {
+            exchange.cancel();
+        }
     }
 
     fn data(&mut self, session: &Session, envelope: &Envelope) -> Verdict {

@@ -10,7 +10,7 @@
 //!
 //! | file | what it is about |
 //! |---|---|
-//! | `options.rs`, `relay_url.rs`, `user_source.rs` | the command line |
+//! | `options.rs`, `relay_url.rs`, `user_source.rs`, `jwks_source.rs` | the command line |
 //! | `users.rs`, `user_command.rs`, `offer.rs` | who may log in, and by which mechanisms |
 //! | `store.rs`, `maildir.rs`, `spool/` | where an accepted message goes before it is acknowledged |
 //! | `deliver/`, `bounce.rs` | from the spool to the next hop, or back to the sender |
@@ -24,6 +24,7 @@ mod durable;
 mod failure;
 mod greeting;
 mod handler;
+mod jwks_source;
 mod maildir;
 #[path = "../support/mechanisms.rs"]
 mod mechanisms;

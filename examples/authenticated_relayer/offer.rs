@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use sansmtp::Auth;
+use sansmtp::auth::Policy;
+use sansmtp_authenticators::dovecot::Dovecot;
 use sansmtp_authenticators::{Answers, Authenticator};
 
 use crate::failure::Failure;
 use crate::mechanisms::Mechanism;
+use crate::options::Serve;
 
 /// Which mechanisms to offer for these users, at least one.
 ///
@@ -49,6 +53,36 @@ pub(crate) fn offered(
     };
     let offered: Vec<Mechanism> = Mechanism::all().filter(by_default).collect();
     if offered.is_empty() { Err(Failure::plain("nobody in --users can log in by any mechanism")) } else { Ok(offered) }
+}
+
+/// Offers the mechanisms of Dovecot, or those of them that were asked for, for the AUTH handler hook.
+///
+/// # Errors
+/// Names a mechanism that was asked for, and that Dovecot does not offer; or says why Dovecot cannot be asked.
+pub(crate) fn passed_through(options: &Serve, dovecot: &Dovecot) -> Result<Auth, Failure> {
+    let explain = |error| Failure::new("cannot learn which mechanisms there are", error);
+    let offered = dovecot.mechanisms().map_err(explain)?;
+    let mut auth = Auth::without_mechanisms().require_tls(!options.allow_plaintext_auth);
+    // Those that were asked for first, in their order.
+    for mechanism in &options.mechanisms {
+        let name = mechanism.name();
+        if !offered.iter().any(|offered| offered.name == name.as_str()) {
+            return Err(Failure::plain(format!("Dovecot does not offer {name}, which --mechanisms names")));
+        }
+        auth = auth.handler_mechanism(&name);
+    }
+    auth = dovecot.offer(auth).map_err(explain)?;
+    for offered in offered {
+        let name = offered.name.as_str();
+        let asked_for = |mechanism: &Mechanism| mechanism.name() == name;
+        let is_external = name == "EXTERNAL" && options.client_ca.is_none();
+        if is_external || !options.mechanisms.is_empty() && !options.mechanisms.iter().any(asked_for) {
+            auth = auth.exclude(name);
+        } else if offered.plaintext && options.allow_plaintext_auth {
+            auth = auth.policy(name, Policy::new());
+        }
+    }
+    Ok(auth)
 }
 
 #[cfg(test)]

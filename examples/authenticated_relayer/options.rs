@@ -200,9 +200,27 @@ struct ServeArguments {
     #[arg(long, value_enum, default_value_t = Runtime::Smol, help_heading = LISTENING)]
     runtime: Runtime,
 
-    /// Where the users are; repeatable, the first place that knows a name decides. sqlite:FILE, or the path alone, is a
-    /// database, made on the first start; passwd:FILE has lines of user:hash, as htpasswd -B, doveadm pw and mkpasswd
-    /// write them, and is read again when it has changed
+    /// Where the users are; repeatable, the first place that knows a name decides
+    ///
+    /// sqlite:FILE, or the path alone, is a database, made on the first start.
+    ///
+    /// passwd:FILE has lines of user:hash, as htpasswd -B, doveadm pw and mkpasswd write them, and is read again when
+    /// it has changed.
+    ///
+    /// dovecot:SOCKET asks Dovecot's auth service, whose mechanisms are offered where it is the only place, and which
+    /// otherwise has to be the last.
+    ///
+    /// ldap://HOST/DN, ldaps://HOST/DN or ldapi://PATH/DN is a directory. It has {user} in the DN, as whom to bind then.
+    /// Or the DN is where to search, and what follows it is ?ATTRIBUTE?SCOPE?FILTER?EXTENSIONS (RFC 4516): which
+    /// attribute is the login, base, one or sub, a filter with {user} in it, and, with commas between them, bindname=DN
+    /// with x-bindpw-file=FILE or x-bindpw-env=VARIABLE, x-ca-file=FILE and others. ldap:// begins with StartTLS. Of
+    /// several hosts with commas between them, the first is asked that can be.
+    ///
+    /// jwks:FILE?issuer=URL&audience=NAME has the keys (a JWK Set) of an OAuth 2.0 server, and is read again, too. What
+    /// follows the file is joined by "&", with "%" and two hexadecimal digits for a "&", "%", "?" or "#" in it:
+    /// issuer=URL, which tokens have in "iss"; audience=NAME, one of those in "aud" (repeatable, one is enough);
+    /// scope=WORD, which they have in "scope" or "scp" (repeatable, all are needed); login=CLAIM, which names the login
+    /// [default: sub]; case=ignore, if it is to be in lower case. Clients show the tokens by OAUTHBEARER or XOAUTH2.
     #[arg(long, value_name = "USERS", default_value = DEFAULT_USERS, value_parser = Unrepeated(UserSource::parse), help_heading = SECURITY)]
     users: Vec<UserSource>,
     /// Offer these mechanisms, in this order [default: PLAIN,LOGIN, before them SCRAM-SHA-256 if all users have keys for

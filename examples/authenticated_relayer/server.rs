@@ -23,7 +23,7 @@ use crate::greeting::{Greeting, greeting_text};
 use crate::handler::{Relayer, Shared};
 use crate::maildir::Maildir;
 use crate::mechanisms::Mechanism;
-use crate::offer::offered;
+use crate::offer::{offered, passed_through};
 use crate::options::{Delivery, Listener, Schedule, Serve};
 use crate::runtime::{Runtime, Serve as Server};
 use crate::spool::Spool;
@@ -38,13 +38,24 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     let (tls, certificate) = open_certificate(&options)?;
     let keep = if options.mechanisms.contains(&Mechanism::CramMd5) { Keep::ScramAndCramMd5 } else { Keep::Scram };
     let users = Users::open(&options.users, keep)?;
-    let mechanisms = offered(&options.mechanisms, &users.members, options.client_ca.is_some())?;
-    let config = configure(&options, &mechanisms, &users)?;
+    let (mechanisms, auth) = match &users.dovecot {
+        Some(dovecot) => (Vec::new(), passed_through(&options, dovecot)?),
+        None => {
+            let mechanisms = offered(&options.mechanisms, &users.members, options.client_ca.is_some())?;
+            let auth = built_in(&options, &mechanisms, &users)?;
+            (mechanisms, auth)
+        }
+    };
+    let config = configure(&options, auth)?;
     let (store, worker) = open_store(&options)?;
 
     let first_user = users.first_user.as_ref().zip(options.users.first());
-    let shared = Shared { users: users.authenticator(), store, hostname: options.hostname.clone() };
-    let shared = Arc::new(shared);
+    let shared = Arc::new(Shared {
+        users: users.authenticator(),
+        dovecot: users.dovecot.clone(),
+        store,
+        hostname: options.hostname.clone(),
+    });
     let relayer = move |_| Relayer::new(Arc::clone(&shared));
     let started = |addresses: &[SocketAddr]| {
         let listener = options.listeners.first();
@@ -90,7 +101,8 @@ fn serve(mut server: impl Server, listeners: &[Listener], started: impl FnOnce(&
     server.serve().map_err(|error| Failure::new("cannot serve", error))
 }
 
-fn configure(options: &Serve, mechanisms: &[Mechanism], users: &Users) -> Result<Arc<Config>, Failure> {
+/// Offers mechanisms that the engine runs, and asks the users about.
+fn built_in(options: &Serve, mechanisms: &[Mechanism], users: &Users) -> Result<Auth, Failure> {
     let mut auth = Auth::without_mechanisms().require_tls(!options.allow_plaintext_auth);
     if mechanisms.iter().any(|mechanism| mechanism.is_scram()) {
         auth = auth.salt_key(salt_key(options, users)?);
@@ -102,6 +114,10 @@ fn configure(options: &Serve, mechanisms: &[Mechanism], users: &Users) -> Result
             auth = auth.policy(&mechanism.name(), Policy::new().min_tls(TlsVersion::Tls1_3));
         }
     }
+    Ok(auth)
+}
+
+fn configure(options: &Serve, mut auth: Auth) -> Result<Arc<Config>, Failure> {
     if let Some(failures) = options.max_failures_per_address {
         let limits = AttemptLimits { by_address: failures.get(), ..AttemptLimits::default() };
         let started = Instant::now();

@@ -4,20 +4,34 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::jwks_source::{InvalidJwks, JwksSource};
+
 /// One place where users are found.
 ///
 /// Neither `Debug` nor `Display` shows what is secret, so that the value can go to logs and reports as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum UserSource {
+    /// `dovecot:SOCKET`: Dovecot's auth service.
+    Dovecot(PathBuf),
+    /// `jwks:FILE?…`: nobody in particular, but tokens.
+    Jwks(Box<JwksSource>),
+    /// `ldap://…`, `ldaps://…`, `ldapi://…`: a directory.
+    Ldap(DirectoryUrl),
     /// `passwd:FILE`: lines of `user:hash`.
     Passwd(PathBuf),
     /// `sqlite:FILE`, or a path alone.
     Sqlite(PathBuf),
 }
 
+/// The URL of a directory. What could be a password in it is not shown, although it would not be taken for one.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct DirectoryUrl(String);
+
 /// Why a text names no place where users are. Never shows the text, which may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InvalidSource {
+    /// What follows `jwks:`.
+    Jwks(InvalidJwks),
     /// What is in front of the colon is nothing that is known.
     Kind,
     /// There is no file behind the colon, or no text at all.
@@ -34,6 +48,11 @@ impl UserSource {
             if path.is_empty() { Err(InvalidSource::NoFile) } else { Ok(PathBuf::from(path)) }
         };
         match text.to_str().and_then(kind) {
+            Some(("dovecot", path)) => file(path.as_ref()).map(Self::Dovecot),
+            Some((kind @ ("ldap" | "ldaps" | "ldapi"), rest)) if rest.starts_with("//") => {
+                Ok(Self::Ldap(DirectoryUrl(format!("{kind}:{rest}"))))
+            }
+            Some(("jwks", text)) => JwksSource::parse(text).map(Box::new).map(Self::Jwks).map_err(InvalidSource::Jwks),
             Some(("passwd", path)) => file(path.as_ref()).map(Self::Passwd),
             Some(("sqlite", path)) => file(path.as_ref()).map(Self::Sqlite),
             Some(_) => Err(InvalidSource::Kind),
@@ -44,14 +63,42 @@ impl UserSource {
     /// The file, for whoever keeps others beside it.
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
+            Self::Dovecot(_) | Self::Ldap(_) => None,
             Self::Passwd(path) | Self::Sqlite(path) => Some(path),
+            // It is the authorization server's.
+            Self::Jwks(_) => None,
         }
+    }
+}
+
+impl DirectoryUrl {
+    /// The whole of it, for whoever opens it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DirectoryUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.split('?').next().unwrap_or_default();
+        let (scheme, _) = shown.split_once("//").unwrap_or_default();
+        // A password may stand in front of an `@`, whatever characters it has.
+        if self.0.contains('@') { write!(f, "{scheme}//...") } else { f.write_str(shown) }
+    }
+}
+
+impl fmt::Debug for DirectoryUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
     }
 }
 
 impl fmt::Display for UserSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Dovecot(path) => write!(f, "dovecot:{}", path.display()),
+            Self::Ldap(url) => write!(f, "{url}"),
+            Self::Jwks(source) => write!(f, "jwks:{}", source.file.display()),
             Self::Passwd(path) => write!(f, "passwd:{}", path.display()),
             Self::Sqlite(path) => write!(f, "{}", path.display()),
         }
@@ -60,10 +107,14 @@ impl fmt::Display for UserSource {
 
 impl fmt::Display for InvalidSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Kind => "users are in sqlite:FILE or in passwd:FILE; a path alone is SQLite's",
-            Self::NoFile => "no file is named",
-        })
+        match self {
+            Self::Jwks(error) => error.fmt(f),
+            Self::Kind => f.write_str(
+                "users are in sqlite:FILE, passwd:FILE, jwks:FILE?…, dovecot:SOCKET or at ldap://HOST/DN; a path alone \
+                 is SQLite's",
+            ),
+            Self::NoFile => f.write_str("no file is named"),
+        }
     }
 }
 
@@ -91,16 +142,35 @@ mod tests {
             ("sqlite:/a:b", sqlite("/a:b")),
             ("sqlite:passwd:x", sqlite("passwd:x")),
             ("passwd:/etc/mail/users", Ok(UserSource::Passwd("/etc/mail/users".into()))),
+            ("dovecot:/run/dovecot/auth-client", Ok(UserSource::Dovecot("/run/dovecot/auth-client".into()))),
+            ("dovecot:", Err(InvalidSource::NoFile)),
             ("passwd:", Err(InvalidSource::NoFile)),
+            ("jwks:keys.json", Err(InvalidSource::Jwks(InvalidJwks::Missing("issuer")))),
             ("sqlite:", Err(InvalidSource::NoFile)),
             ("", Err(InvalidSource::NoFile)),
+            ("ldapi:/run/ldapi", Err(InvalidSource::Kind)),
             ("mysql://me:hunter2@host", Err(InvalidSource::Kind)),
             ("SQLITE:x", Err(InvalidSource::Kind)),
         ] {
             assert_eq!(UserSource::parse(text.as_ref()), expected, "{text}");
         }
-        let shown =
-            ["mail.db", "sqlite:a", "passwd:b"].map(|text| UserSource::parse(text.as_ref()).unwrap().to_string());
-        assert_eq!(shown, ["mail.db", "a", "passwd:b"]);
+        let shown = ["mail.db", "sqlite:a", "passwd:b", "dovecot:c", "jwks:c?issuer=d&audience=e"]
+            .map(|text| UserSource::parse(text.as_ref()).unwrap().to_string());
+        assert_eq!(shown, ["mail.db", "a", "passwd:b", "dovecot:c", "jwks:c"]);
+    }
+
+    #[test]
+    fn a_directory_is_shown_without_what_may_be_secret() {
+        for (text, shown) in [
+            ("ldap://a,b:1389/uid={user},dc=org", "ldap://a,b:1389/uid={user},dc=org"),
+            ("ldaps://a/dc=org?uid??(uid={user})?bindname=cn=c,x-bindpw=hunter2", "ldaps://a/dc=org"),
+            ("ldapi://%2Frun%2Fldapi/dc=org", "ldapi://%2Frun%2Fldapi/dc=org"),
+            ("ldap://me:hunter2@a/dc=org", "ldap://..."),
+            ("ldap://me:hunter2/?@a/dc=org", "ldap://..."),
+        ] {
+            let source = UserSource::parse(text.as_ref()).unwrap();
+            assert!(matches!(&source, UserSource::Ldap(url) if url.expose() == text), "{text}");
+            assert_eq!((source.to_string(), format!("{source:?}")), (shown.to_owned(), format!("Ldap(\"{shown}\")")));
+        }
     }
 }

@@ -6,9 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sansmtp::Secret;
+use sansmtp_authenticators::dovecot::{Dovecot, Settings};
+use sansmtp_authenticators::ldap::Ldap;
+use sansmtp_authenticators::oauth2::{Jwks, Jwt};
 use sansmtp_authenticators::passwd::Passwd;
 use sansmtp_authenticators::sqlite::Sqlite;
-use sansmtp_authenticators::stored::{Accounts, Hashing, Keep, SCRAM_ITERATIONS, Store, Stored, WritableStore};
+use sansmtp_authenticators::stored::{
+    Accounts, Hashing, Keep, SCRAM_ITERATIONS, Store, Stored, WritableStore, names_in_certificate,
+};
 use sansmtp_authenticators::{Answers, Authenticator, Chain};
 use zeroize::Zeroizing;
 
@@ -19,6 +24,8 @@ use crate::user_source::UserSource;
 pub(crate) struct Users {
     /// One for each `--users`, in that order.
     pub(crate) members: Vec<Arc<dyn Authenticator>>,
+    /// Dovecot, where it is the only place of users: then its own mechanisms are offered, and left to it.
+    pub(crate) dovecot: Option<Dovecot>,
     /// From which unknown users' SCRAM salts are made, where one of the databases keeps it.
     pub(crate) salt_key: Option<Secret>,
     /// The iterations that SCRAM shows for unknown users. They are refused as if they were in the last of the places
@@ -48,17 +55,41 @@ impl Users {
             [only @ UserSource::Sqlite(path)] => first_start(path, keep).map_err(|error| cannot_open(only, error))?,
             _ => None,
         };
-        let mut users = Self { members: Vec::new(), salt_key: None, scram_iterations: SCRAM_ITERATIONS, first_user };
+        let mut users =
+            Self { members: Vec::new(), dovecot: None, salt_key: None, scram_iterations: SCRAM_ITERATIONS, first_user };
         // One limit for all: they share the machine.
         let hashing = Arc::new(Hashing::new());
-        for source in sources {
+        for (place, source) in sources.iter().enumerate() {
+            // Whoever it refuses may be unknown to it, or not: nobody behind it would ever be asked.
+            if matches!(source, UserSource::Dovecot(_)) && place + 1 < sources.len() {
+                return Err(Failure::plain(format!("{source} has to be the last of the --users")));
+            }
             users.add(source, keep, &hashing).map_err(|error| cannot_open(source, error))?;
+        }
+        if users.members.len() > 1 {
+            users.dovecot = None;
         }
         Ok(users)
     }
 
     fn add(&mut self, source: &UserSource, keep: Keep, hashing: &Arc<Hashing>) -> Result<(), Cause> {
         match source {
+            UserSource::Dovecot(path) => {
+                let settings = Settings::unix(path).service("submission");
+                let dovecot = settings.name_certificates(|chain| names_in_certificate(chain).into_iter().next());
+                let dovecot = dovecot.connect()?;
+                self.members.push(Arc::new(dovecot.clone()));
+                self.dovecot = Some(dovecot);
+                Ok(())
+            }
+            UserSource::Ldap(url) => {
+                self.members.push(Arc::new(Ldap::from_url(url.expose())?));
+                Ok(())
+            }
+            UserSource::Jwks(source) => {
+                self.members.push(Arc::new(Jwt::new(source.rules(), Jwks::file(&source.file)?)?));
+                Ok(())
+            }
             UserSource::Passwd(path) => self.add_store(Passwd::open(path)?, keep, hashing),
             UserSource::Sqlite(path) => {
                 let store = Sqlite::open_or_create(path)?;
@@ -92,6 +123,19 @@ impl Users {
 /// Says what cannot be opened, and why, and which cannot be changed from here.
 pub(crate) fn accounts(source: &UserSource, create: bool) -> Result<Accounts<Box<dyn WritableStore>>, Failure> {
     let store: Box<dyn WritableStore> = match source {
+        UserSource::Dovecot(_) => {
+            return Err(Failure::plain(format!("{source} is not changed from here, but where Dovecot has its users")));
+        }
+        UserSource::Ldap(_) => {
+            return Err(Failure::plain(format!(
+                "{source} is not changed from here: use what the directory is kept with"
+            )));
+        }
+        UserSource::Jwks(_) => {
+            return Err(Failure::plain(format!(
+                "{source} is not changed from here: the authorization server has the users"
+            )));
+        }
         UserSource::Passwd(_) => {
             return Err(Failure::plain(format!(
                 "{source} is not changed from here: edit the file, with what \"htpasswd -B\" or \"doveadm pw\" writes"
@@ -179,6 +223,18 @@ mod tests {
         assert!(error.contains("passwd:/") && error.contains("line 1: ") && !error.contains("sEcReT"), "{error}");
         let error = accounts(&source, true).err().unwrap().to_string();
         assert!(error.contains("htpasswd"), "{error}");
+        let keys = directory.path().join("jwks.json");
+        let text = format!("jwks:{}?issuer=a&audience=b", keys.display());
+        let source = UserSource::parse(text.as_ref()).unwrap();
+        for (content, why) in
+            [(None, "No such file"), (Some("{}"), "no JWK Set: line 1"), (Some("{\"keys\":[]}"), "no key")]
+        {
+            content.into_iter().for_each(|content: &str| std::fs::write(&keys, content).unwrap());
+            let error = Users::open(std::slice::from_ref(&source), Keep::Scram).err().unwrap().to_string();
+            assert!(error.contains("cannot open jwks:/") && error.contains(why), "{error}");
+        }
+        let error = accounts(&source, true).err().unwrap().to_string();
+        assert!(error.contains("authorization server"), "{error}");
         let error = accounts(&sqlite(&directory.path().join("none"))[0], false).err().unwrap().to_string();
         assert!(error.contains("there is no "), "{error}");
     }

@@ -38,6 +38,8 @@ impl Demo {
     /// Listens, and says where. Offers SCRAM-SHA-256, PLAIN and LOGIN, and STARTTLS with a certificate made on the spot.
     pub(crate) fn start() -> Result<(Arc<Self>, TcpListener), Box<dyn Error>> {
         let options = Options::parse();
+        // A connection takes one.
+        rlimit::increase_nofile_limit(u64::MAX)?;
         // Without TLS as well, for a first try by hand; a server that is not for trying out leaves this as it is.
         let auth = Auth::new().require_tls(false);
         let config = Config::builder("localhost").auth(auth).auth_required(true).starttls(true);
@@ -54,11 +56,12 @@ impl Demo {
         Ok((Arc::new(this), listener))
     }
 
-    /// The engine for a connection that has just been accepted.
-    pub(crate) fn engine(&self, peer: SocketAddr) -> tls::Session {
+    /// The engine and the handler for a connection that has just been accepted.
+    pub(crate) fn open(self: &Arc<Self>, peer: SocketAddr) -> (tls::Session, Count) {
+        let handler = Count { demo: Arc::clone(self), octets: 0 };
         let mut connection = Connection::new(Arc::clone(&self.config), peer);
-        connection.set_hooks(Count::HOOKS);
-        tls::Session::new(connection, Some(Arc::clone(&self.tls)))
+        connection.set_hooks(handler.hooks());
+        (tls::Session::new(connection, Some(Arc::clone(&self.tls))), handler)
     }
 
     /// Answers whatever a mechanism wants to know.
@@ -70,17 +73,21 @@ impl Demo {
     }
 }
 
-/// One connection's handler. Nothing in it takes time.
-#[derive(Default)]
+/// One connection's handler. Nothing in it takes time but the authenticator.
 pub(crate) struct Count {
+    pub(crate) demo: Arc<Demo>,
     octets: usize,
 }
 
-impl Count {
-    const HOOKS: Hooks = Hooks::MESSAGE;
-}
-
 impl Handler for Count {
+    fn hooks(&self) -> Hooks {
+        Hooks::MESSAGE
+    }
+
+    fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
+        self.demo.authenticate(request)
+    }
+
     fn content(&mut self, piece: &[u8]) {
         self.octets += piece.len();
     }

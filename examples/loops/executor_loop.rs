@@ -32,9 +32,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 Timer::after(Duration::from_millis(100)).await;
                 continue;
             };
-            let (engine, demo) = (demo.engine(peer), Arc::clone(&demo));
+            let (engine, handler) = demo.open(peer);
             let connection = async move {
-                if let Err(error) = serve(stream, engine, demo).await {
+                if let Err(error) = serve(stream, engine, handler).await {
                     eprintln!("{peer}: {error}");
                 }
             };
@@ -43,10 +43,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     }))
 }
 
-async fn serve(mut stream: Async<TcpStream>, mut engine: tls::Session, demo: Arc<Demo>) -> Result<(), Box<dyn Error>> {
+async fn serve(
+    mut stream: Async<TcpStream>,
+    mut engine: tls::Session,
+    mut handler: Count,
+) -> Result<(), Box<dyn Error>> {
     stream.get_ref().set_nodelay(true)?;
-    let (start, mut handler, mut out) = (Instant::now(), Count::default(), Vec::new());
-    let mut buffer = ReadBuffer::new(8192);
+    let (start, mut buffer, mut out) = (Instant::now(), ReadBuffer::new(8192), Vec::new());
     let mut asked: Option<Task<Answer>> = None;
     loop {
         match buffer.poll(&mut engine, start.elapsed()) {
@@ -58,7 +61,7 @@ async fn serve(mut stream: Async<TcpStream>, mut engine: tls::Session, demo: Arc
                 out.clear();
             }
             Action::CallAuthenticator(request) => {
-                let demo = Arc::clone(&demo);
+                let demo = Arc::clone(&handler.demo);
                 asked = Some(unblock(move || {
                     let result = demo.authenticate(&request);
                     request.answer(result)

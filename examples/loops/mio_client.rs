@@ -1,27 +1,23 @@
-//! One connection of the loop: its socket and its engine, neither of which is ever waited for.
+//! One connection of the loop: its socket, its engine and its handler, none of which is ever waited for.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
-use std::time::{Duration, Instant};
+use std::io;
+use std::time::Instant;
 
-use mio::net::TcpStream;
-use sansmtp::{Action, AuthRequest, Handler, ReadBuffer, tls};
+use sansmtp::{Action, Answer, Handler, ReadBuffer, tls};
 
-use crate::demo::Count;
+use super::alarms::Alarm;
+use super::desk::{Desk, Lent};
+use super::mio_socket::{First, Socket};
 
-pub(crate) struct Client {
+pub(crate) struct Client<H> {
     pub(crate) wait: Wait,
-    pub(crate) engine: tls::Session,
-    stream: TcpStream,
-    handler: Count,
+    pub(crate) alarm: Alarm,
+    socket: Socket,
+    engine: tls::Session,
+    desk: Desk<H>,
     accepted: Instant,
     /// There while it holds something unread: ten thousand that wait share a few.
     buffer: Option<ReadBuffer>,
-    out: Vec<u8>,
-    /// When `out` must have been written; nothing else is done before.
-    write_by: Option<Instant>,
-    /// When to close, though the peer may still be sending.
-    close_by: Option<Instant>,
 }
 
 /// What a connection waits for: the time at the latest.
@@ -29,91 +25,94 @@ pub(crate) struct Client {
 pub(crate) struct Wait {
     pub(crate) until: Instant,
     /// Whether its socket can end the wait, too.
-    pub(crate) listens: bool,
+    listens: bool,
 }
 
-impl Client {
-    pub(crate) fn new(stream: TcpStream, engine: tls::Session) -> Self {
-        let (accepted, handler, buffer, out) = (Instant::now(), Count::default(), None, Vec::new());
-        let wait = Wait { until: accepted, listens: true };
-        Self { wait, engine, stream, handler, accepted, buffer, out, write_by: None, close_by: None }
+impl<H: Handler> Client<H> {
+    pub(crate) fn new(socket: Socket, (engine, handler): (tls::Session, H), accepted: Instant) -> Self {
+        let (desk, wait) = (Desk::new(handler), Wait { until: accepted, listens: true });
+        Self { wait, alarm: Alarm::default(), socket, engine, desk, accepted, buffer: None }
+    }
+
+    /// Something has happened to the socket. Like the next two: whether that ends the wait.
+    pub(crate) fn notice(&mut self, end: bool) -> bool {
+        self.socket.notice(end);
+        self.wait.listens
+    }
+
+    /// Its alarm has rung.
+    pub(crate) fn ring(&mut self, now: Instant) -> bool {
+        self.alarm = Alarm::default();
+        self.wait.until < now
+    }
+
+    /// The handler is back from another thread. If it is late, nobody wants its answer.
+    pub(crate) fn take_back(&mut self, handler: H, answer: Option<Answer>) -> bool {
+        self.desk.take_back(handler);
+        let _ = answer.map(|answer| self.engine.answer(answer));
+        true
     }
 
     /// Goes on until there is something to wait for; `None` at the end. An error is a peer that is gone.
-    pub(crate) fn go_on(&mut self, spare: &mut Vec<ReadBuffer>, ask: impl Fn(AuthRequest)) -> io::Result<Option<Wait>> {
+    pub(crate) fn go_on(
+        &mut self,
+        now: Instant,
+        spare: &mut Vec<ReadBuffer>,
+        lend: impl Fn(Lent<H>),
+    ) -> io::Result<Option<Wait>> {
         let buffer = self.buffer.get_or_insert_with(|| spare.pop().unwrap_or_else(|| ReadBuffer::new(8192)));
+        let waiting = |until, listens| Ok(Some(Wait { until, listens }));
         for _ in 0..FAIR_SHARE {
-            if let Some(until) = self.write_by {
-                if !write(&mut self.stream, &mut self.out)? {
-                    return if Instant::now() < until { waiting(until, true) } else { Err(ErrorKind::TimedOut.into()) };
-                }
-                self.write_by = None;
+            match self.socket.first(now)? {
+                First::Nothing => {}
+                First::Again => continue,
+                First::Wait(until) => return waiting(until, true),
+                First::End => return Ok(None),
             }
-            if let Some(until) = self.close_by {
-                // Closing a socket with something unread in it would make the peer lose the last replies.
-                match self.stream.read(&mut [0; 1024]) {
-                    Ok(1..) if Instant::now() < until => continue,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < until => {
-                        return waiting(until, true);
-                    }
-                    Ok(_) | Err(_) => return Ok(None),
-                }
+            // Its handler is late with an answer, or has lost something of a message.
+            if self.desk.is_empty() {
+                self.engine.begin_shutdown();
             }
-            match buffer.poll(&mut self.engine, self.accepted.elapsed()) {
-                Action::Reply(reply) => self.out.extend_from_slice(reply.as_bytes()),
-                Action::Challenge(challenge) => self.out.extend_from_slice(challenge.as_bytes()),
-                Action::Transmit(ciphertext) => self.out.extend_from_slice(ciphertext),
-                Action::Flush { deadline } => self.write_by = Some(self.accepted + deadline),
-                Action::CallAuthenticator(request) => ask(request),
+            match buffer.poll(&mut self.engine, now.saturating_duration_since(self.accepted)) {
+                Action::Reply(reply) => self.socket.out.extend_from_slice(reply.as_bytes()),
+                Action::Challenge(challenge) => self.socket.out.extend_from_slice(challenge.as_bytes()),
+                Action::Transmit(ciphertext) => self.socket.out.extend_from_slice(ciphertext),
+                Action::Flush { deadline } => self.socket.write_by = Some(self.accepted + deadline),
+                Action::CallAuthenticator(request) => {
+                    self.desk.authenticate(self.engine.connection().session(), request);
+                }
+                Action::CallAuthHandler(turn) => self.desk.auth(self.engine.connection().session(), turn),
                 Action::CallHook(call) => {
-                    let answer = self.handler.call_hook(call);
-                    self.engine.answer(answer).map_err(io::Error::other)?;
+                    let answer = self.desk.hook(call);
+                    answer.map_or(Ok(()), |answer| self.engine.answer(answer)).map_err(io::Error::other)?;
                 }
-                Action::Content(piece) => self.handler.content(piece),
-                Action::Aborted(aborted) => self.handler.aborted(aborted),
-                Action::Event(event) => self.handler.event(event),
-                Action::NeedInput { deadline } => match self.stream.read(buffer.room()) {
-                    Ok(0) => self.engine.end_of_input(),
-                    Ok(octets) => buffer.filled(octets),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                Action::Content(piece) => self.desk.content(piece),
+                Action::Aborted(aborted) => self.desk.aborted(aborted),
+                Action::Event(event) => self.desk.event(event),
+                Action::NeedInput { deadline } => match self.socket.read(buffer) {
+                    Some(1..) => {}
+                    Some(0) => self.engine.end_of_input(),
+                    None => {
                         // All of it was taken: somebody else may have it, overwritten.
                         buffer.release();
                         spare.extend(self.buffer.take());
                         return waiting(self.accepted + deadline, true);
                     }
-                    Err(error) => return Err(error),
                 },
-                // Not reading meanwhile fills the peer's window.
-                Action::AwaitAnswer { deadline } => return waiting(self.accepted + deadline, false),
-                Action::Pause { until } => return waiting(self.accepted + until, false),
-                Action::Close => {
-                    self.stream.shutdown(Shutdown::Write)?;
-                    self.close_by = Some(Instant::now() + Duration::from_secs(2));
+                Action::AwaitAnswer { deadline } => {
+                    // What was said before is written by now. Not reading meanwhile fills the peer's window.
+                    self.desk.lend().into_iter().for_each(&lend);
+                    return waiting(self.accepted + deadline, false);
                 }
-                // No mechanism is the handler's, and `engine` does TLS itself.
-                Action::CallAuthHandler(_) | Action::StartTls => {}
+                Action::Pause { until } => return waiting(self.accepted + until, false),
+                Action::Close => self.socket.close(now)?,
+                // `engine` does TLS itself.
+                Action::StartTls => {}
             }
         }
         // The others first; then at once.
-        waiting(Instant::now(), false)
+        waiting(now, false)
     }
-}
-
-/// Writes what there is, as far as the socket takes it; whether that was all.
-fn write(stream: &mut TcpStream, out: &mut Vec<u8>) -> io::Result<bool> {
-    while !out.is_empty() {
-        match stream.write(out) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(octets) => drop(out.drain(..octets)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(true)
-}
-
-fn waiting(until: Instant, listens: bool) -> io::Result<Option<Wait>> {
-    Ok(Some(Wait { until, listens }))
 }
 
 /// How many actions are done for one connection while others may be waiting.

@@ -1,120 +1,120 @@
 //! The engine on `mio` (epoll, kqueue): ten thousand connections on one thread, which waits for none of them; the
-//! authenticator, slow where it is done well, has its own. Here is the loop over all, in `mio_client.rs` that of each.
+//! authenticator, slow where it is done well, has others. Here is the loop over all, in `mio_client.rs` that of each.
 //!
 //! ```sh
 //! cargo run --release --example mio_loop -- --listen 127.0.0.1:2525
 //! ```
 
+mod alarms;
 mod demo;
+mod desk;
 mod mio_client;
+mod mio_socket;
 
-use std::collections::{BTreeSet, HashMap};
-use std::error::Error;
-use std::io::ErrorKind;
-use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use alarms::{Alarm, Alarms};
 use demo::Demo;
+use desk::Threads;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use mio_client::Client;
-use sansmtp::{AuthRequest, ReadBuffer};
+use sansmtp::{Handler, ReadBuffer, tls};
 
-struct Loop {
-    demo: Arc<Demo>,
+/// Serves whoever connects, with the engine and the handler that `open` makes for a peer.
+pub(crate) struct Loop<F, H> {
+    open: F,
     poll: Poll,
     listener: TcpListener,
-    clients: HashMap<Token, Box<Client>>,
-    next: Token,
-    /// Who is to be looked at, and when, if nothing happens to them before.
-    deadlines: BTreeSet<(Instant, Token)>,
+    clients: HashMap<Token, Box<Client<H>>>,
+    last: Token,
+    alarms: Alarms<Token>,
     spare: Vec<ReadBuffer>,
-    questions: Sender<(Token, AuthRequest)>,
+    threads: Threads<Token, H>,
+    now: Instant,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    rlimit::increase_nofile_limit(u64::MAX)?;
-    let ((demo, listener), poll) = (Demo::start()?, Poll::new()?);
-    listener.set_nonblocking(true)?;
-    let mut listener = TcpListener::from_std(listener);
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    let (waker, authenticator) = (Waker::new(poll.registry(), ANSWERS)?, Arc::clone(&demo));
-    let ((questions, asked), (answer, answers)) = (channel::<(Token, AuthRequest)>(), channel());
-    std::thread::spawn(move || {
-        for (token, request) in asked {
-            let result = authenticator.authenticate(&request);
-            // Where one of them fails, the loop has ended.
-            let _ = answer.send((token, request.answer(result))).map(|()| waker.wake());
-        }
-    });
-    let (clients, next, deadlines, spare) = (HashMap::new(), Token(ANSWERS.0 + 1), BTreeSet::new(), Vec::new());
-    let mut this = Loop { demo, poll, listener, clients, next, deadlines, spare, questions };
-    let mut events = Events::with_capacity(1024);
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (demo, listener) = Demo::start()?;
+    let (mut this, mut events) = (Loop::new(listener, |peer| demo.open(peer))?, Events::with_capacity(1024));
     loop {
-        let first = this.deadlines.first().map(|(at, _)| at.saturating_duration_since(Instant::now()));
-        match this.poll.poll(&mut events, first) {
-            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
-            Ok(()) | Err(_) => {}
-        }
-        for event in &events {
-            match event.token() {
-                LISTENER => this.accept(),
-                ANSWERS => answers.try_iter().for_each(|(token, answer)| {
-                    // Neither a connection that has ended nor one that has waited long enough wants the answer.
-                    if this.clients.get_mut(&token).is_some_and(|client| client.engine.answer(answer).is_ok()) {
-                        this.attend_to(token);
-                    }
-                }),
-                token if this.clients.get(&token).is_some_and(|client| client.wait.listens) => this.attend_to(token),
-                _ => {}
-            }
-        }
-        let now = Instant::now();
-        while let Some((_, token)) = this.deadlines.first().copied().filter(|(at, _)| *at <= now) {
-            this.deadlines.pop_first();
-            if token == LISTENER { this.accept() } else { this.attend_to(token) }
-        }
+        this.turn(&mut events)?;
     }
 }
 
-impl Loop {
-    /// Lets a connection go on until it waits.
-    fn attend_to(&mut self, token: Token) {
-        let Some(client) = self.clients.get_mut(&token) else { return };
-        self.deadlines.remove(&(client.wait.until, token));
-        let ask = |request| drop(self.questions.send((token, request)));
-        match client.go_on(&mut self.spare, ask) {
-            Ok(Some(wait)) => {
-                self.deadlines.insert((wait.until, token));
-                client.wait = wait;
-            }
-            Ok(None) | Err(_) => drop(self.clients.remove(&token)),
+impl<F: Fn(SocketAddr) -> (tls::Session, H), H: Handler + 'static> Loop<F, H> {
+    pub(crate) fn new(listener: std::net::TcpListener, open: F) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let (poll, mut listener) = (Poll::new()?, TcpListener::from_std(listener));
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let waker = Waker::new(poll.registry(), BACK)?;
+        let threads = Threads::new(move || drop(waker.wake()));
+        let (clients, alarms, spare, now) = (HashMap::new(), Alarms::new(), Vec::new(), Instant::now());
+        Ok(Self { open, poll, listener, clients, last: BACK, alarms, spare, threads, now })
+    }
+
+    /// Waits until something happens, and does what follows.
+    pub(crate) fn turn(&mut self, events: &mut Events) -> io::Result<()> {
+        match self.poll.poll(events, self.alarms.wait(self.now)) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+            Ok(()) | Err(_) => self.now = Instant::now(),
         }
+        for event in &*events {
+            match event.token() {
+                LISTENER => self.accept(),
+                BACK => {
+                    while let Some((token, handler, answer)) = self.threads.back() {
+                        self.attend_to(token, |client| client.take_back(handler, answer));
+                    }
+                }
+                token => self.attend_to(token, |client| client.notice(event.is_read_closed())),
+            }
+        }
+        while let Some(token) = self.alarms.rung(self.now) {
+            let now = self.now;
+            if token == LISTENER { self.accept() } else { self.attend_to(token, |client| client.ring(now)) }
+        }
+        Ok(())
+    }
+
+    /// Lets a connection go on until it waits, if what has happened ends its wait.
+    fn attend_to(&mut self, token: Token, ends_wait: impl FnOnce(&mut Client<H>) -> bool) {
+        // Tokens are never used again: what is late finds nobody.
+        let Some(client) = self.clients.get_mut(&token) else { return };
+        if ends_wait(client) {
+            let wait = client.go_on(self.now, &mut self.spare, |lent| self.threads.ask(token, lent));
+            let Ok(Some(wait)) = wait else {
+                self.alarms.clear(&mut client.alarm, token);
+                return drop(self.clients.remove(&token));
+            };
+            client.wait = wait;
+        }
+        self.alarms.set(&mut client.alarm, token, client.wait.until);
     }
 
     fn accept(&mut self) {
         loop {
-            let (mut stream, peer) = match self.listener.accept() {
+            let (stream, peer) = match self.listener.accept() {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // Descriptors have run out, most likely: they come back when connections end.
                 Err(_) => {
-                    // Descriptors have run out, most likely: they come back when connections end.
-                    self.deadlines.insert((Instant::now() + Duration::from_millis(100), LISTENER));
-                    return;
+                    return self.alarms.set(&mut Alarm::default(), LISTENER, self.now + Duration::from_millis(100));
                 }
             };
-            let token = self.next;
-            let registered = self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE);
-            if registered.and_then(|()| stream.set_nodelay(true)).is_ok() {
-                // Tokens are never used again: what is late finds nobody.
-                self.next = Token(token.0 + 1);
-                self.clients.insert(token, Box::new(Client::new(stream, self.demo.engine(peer))));
-                self.attend_to(token);
+            self.last.0 += 1;
+            let socket = mio_socket::Socket::new(stream, self.poll.registry(), self.last);
+            if let (Ok(socket), Ok(opened)) = (socket, catch_unwind(AssertUnwindSafe(|| (self.open)(peer)))) {
+                self.clients.insert(self.last, Box::new(Client::new(socket, opened, self.now)));
+                self.attend_to(self.last, |_| true);
             }
         }
     }
 }
 
 const LISTENER: Token = Token(0);
-const ANSWERS: Token = Token(1);
+const BACK: Token = Token(1);

@@ -12,7 +12,6 @@ mod demo;
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use demo::{Count, Demo};
@@ -26,21 +25,20 @@ fn main() -> Result<(), Box<dyn Error>> {
             std::thread::sleep(Duration::from_millis(100));
             continue;
         };
-        let (engine, demo) = (demo.engine(peer), Arc::clone(&demo));
+        let (engine, handler) = demo.open(peer);
         // If there is no thread to be had, this drops the connection.
         let _ = std::thread::Builder::new().spawn(move || {
-            if let Err(error) = serve(stream, engine, &demo) {
+            if let Err(error) = serve(stream, engine, handler) {
                 eprintln!("{peer}: {error}");
             }
         });
     }
 }
 
-fn serve(mut stream: TcpStream, mut engine: tls::Session, demo: &Demo) -> Result<(), Box<dyn Error>> {
+fn serve(mut stream: TcpStream, mut engine: tls::Session, mut handler: Count) -> Result<(), Box<dyn Error>> {
     // Replies leave in one write for each group of commands, so there is nothing to be gained by holding them back.
     stream.set_nodelay(true)?;
     let (start, mut buffer, mut out) = (Instant::now(), ReadBuffer::new(8192), Vec::new());
-    let mut handler = Count::default();
     loop {
         match buffer.poll(&mut engine, start.elapsed()) {
             Action::Reply(reply) => out.extend_from_slice(reply.as_bytes()),
@@ -52,8 +50,8 @@ fn serve(mut stream: TcpStream, mut engine: tls::Session, demo: &Demo) -> Result
             }
             // These answers are quick. Before one that takes time, `out` would have to be written.
             Action::CallAuthenticator(request) => {
-                let result = demo.authenticate(&request);
-                engine.answer(request.answer(result))?;
+                let answer = handler.call_authenticator(engine.connection().session(), request);
+                engine.answer(answer)?;
             }
             Action::CallHook(call) => {
                 let answer = handler.call_hook(call);

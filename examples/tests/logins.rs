@@ -6,7 +6,8 @@ mod support;
 use std::process::Command;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use rcgen::{KeyPair, SigningKey};
 
 use support::{Authority, Client, Program, add_user, assert_absent, example, maildir, run, user};
 use tempfile::TempDir;
@@ -211,6 +212,72 @@ fn what_the_users_can_log_in_by_is_offered() {
         !done && printed.contains("cannot open passwd:users: line 1: ") && !printed.contains("hunter2"),
         "{printed}"
     );
+}
+
+/// Tokens of an authorization server, beside the users of a database; it changes its key meanwhile.
+#[test]
+fn tokens_of_an_authorization_server() {
+    let directory = TempDir::new().expect("there is room for a directory");
+    add_user(directory.path(), USER, PASSWORD);
+    let [old, new] = ["old", "new"].map(|kid| (kid, KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key")));
+    let publish = |(kid, key): &(&str, KeyPair)| {
+        let jwk =
+            serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": url_safe(key.public_key_raw()) });
+        let set = serde_json::json!({ "keys": [jwk] }).to_string();
+        std::fs::write(directory.path().join("jwks.json"), set).expect("the directory can be written to");
+    };
+    let token = |(kid, key): &(&str, KeyPair), audience: &str| {
+        let header = serde_json::json!({ "alg": "EdDSA", "kid": kid, "typ": "at+jwt" }).to_string();
+        let claims = serde_json::json!({
+            "iss": "https://id.example.org", "aud": audience, "sub": "7", "email": USER, "exp": 4_000_000_000_u64,
+        });
+        let signed = [header, claims.to_string()].map(|part| url_safe(part.as_bytes())).join(".");
+        let signature = key.sign(signed.as_bytes()).expect("a signature");
+        format!("{signed}.{}", url_safe(&signature))
+    };
+    publish(&old);
+    let keys = "jwks:jwks.json?issuer=https://id.example.org&audience=mx&login=email";
+    let server = relayer(&directory, &["--users", "mail.db", "--users", keys]);
+    let log_in = |user: &str, token: &str| {
+        let mut client = Client::greet(server.address(0)).expect("the server talks");
+        let listed = client.mechanisms().expect("the server talks");
+        assert_eq!(listed, ["SCRAM-SHA-256", "PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2"]);
+        let (mechanism, start) = match user {
+            "" => ("OAUTHBEARER", "n,,\u{1}".to_owned()),
+            user => ("XOAUTH2", format!("user={user}\u{1}")),
+        };
+        let response = format!("{start}auth=Bearer {token}\u{1}\u{1}");
+        let reply = client.auth(mechanism, &response).expect("the server talks");
+        // To what is wrong with the token the client has to say something.
+        if reply.starts_with("334 ") { client.command("AQ==").expect("the server talks") } else { reply }
+    };
+    let tokens = [token(&old, "mx"), token(&new, "mx"), token(&old, "other")];
+    for user in ["", USER] {
+        assert!(log_in(user, &tokens[0]).starts_with("235 "));
+        assert!(log_in(user, &tokens[2]).starts_with("535 5.7.8 "));
+    }
+    assert!(log_in("kurt@example.org", &tokens[0]).starts_with("535 5.7.8 "));
+    publish(&new);
+    assert!(log_in(USER, &tokens[1]).starts_with("235 "));
+    assert!(log_in(USER, &tokens[0]).starts_with("535 5.7.8 "));
+    // The others log in as before.
+    let mut client = Client::greet(server.address(0)).expect("the server talks");
+    assert!(client.auth_plain(USER, PASSWORD).expect("the server talks").starts_with("235 "));
+    drop(client);
+    let (stdout, stderr) = server.stop();
+    assert!(stderr.contains("it is for another audience"), "{stderr}");
+    for token in &tokens {
+        token.split('.').skip(1).for_each(|part| assert_absent(part, &(stdout.clone() + &stderr)));
+    }
+
+    let (done, printed) = user(directory.path(), &["list", "--users", keys], "");
+    assert!(!done && printed.contains("jwks:jwks.json") && printed.contains("authorization server"), "{printed}");
+    let (done, printed) = run(Command::new(example("authenticated_relayer")).args(["--users", "jwks:jwks.json"]));
+    assert!(!done && printed.contains("invalid value for --users") && printed.contains("issuer"), "{printed}");
+}
+
+fn url_safe(octets: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(octets)
 }
 
 fn relayer(directory: &TempDir, arguments: &[&str]) -> Program {

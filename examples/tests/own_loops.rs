@@ -162,6 +162,17 @@ fn curl_submits_under_tls(program: &str) {
     assert!(printed.contains(&format!("250 2.0.0 {} octets by tim", content.len())), "{printed}");
 }
 
+/// Beside the engine, a loop is not much to write.
+#[test]
+fn each_file_has_120_lines_at_most() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("loops");
+    for entry in std::fs::read_dir(folder).expect("there are loops") {
+        let path = entry.expect("it is a file").path();
+        let lines = std::fs::read_to_string(&path).expect("it is text").lines().count();
+        assert!(lines <= 120, "{}: {lines} lines", path.display());
+    }
+}
+
 #[test]
 fn mio_holds_ten_thousand_connections() {
     // A connection takes a descriptor here and one there, and each process needs some besides.

@@ -341,6 +341,12 @@ impl Connection {
         &self.config
     }
 
+    /// Nothing but [`Next::Close`] comes after what has been said.
+    #[cfg(feature = "rustls")]
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.stage, Stage::Closing)
+    }
+
     pub(crate) fn advance(&mut self, now: Duration, input: &mut &[u8]) -> Next {
         let whole = input.len();
         loop {

@@ -68,9 +68,14 @@
 //! | `password WORD` | what somebody says who knows the password, by whatever mechanism it is asked for |
 //! | `keys [HASH] ITERATIONS SALT PASSWORD` | SCRAM keys derived so, of the mechanism's hash unless one is named; the salt in base64 |
 //! | `grant-keys …`, `keys-but REASON …` | the same, granting the authzid, or refusing all the same |
+//!
+//! [`Transcript`] takes the same lines apart into a client's and an embedder's, to test a server or a loop of
+//! one's own over its sockets.
 
 mod player;
+mod sides;
 mod transcript;
 mod words;
 
 pub use player::{Mismatch, Play};
+pub use sides::{ClientLine, Embedder, Transcript};

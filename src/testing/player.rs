@@ -8,18 +8,17 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use super::transcript::{Item, What, parse, unescape};
+use super::transcript::{Item, What, parse};
 use super::words::{
-    abort_word, answer_request, describe_event, describe_hook, describe_request, describe_turn, parse_result,
-    parse_verdicts,
+    abort_word, answer_request, answer_turn, describe_event, describe_hook, describe_request, describe_turn,
+    parse_verdict,
 };
 use crate::action::{Action, Hook};
-use crate::auth::{AuthRequest, AuthTurn, ScramHash};
+use crate::auth::{AuthRequest, AuthTurn};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::handler::Handler;
 use crate::question::{Answer, Verdict};
-use crate::reply::Reply;
 use crate::session::{Peer, TlsInfo, TlsVersion};
 
 /// Plays a transcript against a fresh connection. See the [module](super) for what one looks like.
@@ -84,7 +83,7 @@ impl Play {
     }
 
     fn play<H: Handler>(self, transcript: &str, handler: Option<&mut H>) -> Result<(), Mismatch> {
-        let items = parse(transcript).map_err(|(line, problem)| Mismatch { line, expected: problem, found: None })?;
+        let items = parse(transcript)?;
         let mut connection = Connection::new(self.config, self.peer);
         if let Some(handler) = &handler {
             connection.set_hooks(handler.hooks());
@@ -211,8 +210,11 @@ impl<H: Handler> Player<'_, H> {
                 self.run(false);
                 let found = core::mem::take(&mut self.content);
                 if found != *expected {
-                    let shown = |octets: &[u8]| format!("content {:?}", String::from_utf8_lossy(octets));
-                    return Err(Mismatch { line, expected: shown(expected), found: Some(shown(&found)) });
+                    return Err(Mismatch {
+                        line,
+                        expected: item.what.shown(),
+                        found: Some(What::Content(found).shown()),
+                    });
                 }
                 return Ok(());
             }
@@ -224,7 +226,7 @@ impl<H: Handler> Player<'_, H> {
                         self.blocked = false;
                         self.answer(line, asked, answer)
                     }
-                    found => Err(mismatch(line, format!("the question {question}"), found.as_ref())),
+                    found => Err(mismatch(line, item.what.shown(), found.as_ref())),
                 };
             }
             What::ExpectReply(code) => return self.expect_reply(line, *code),
@@ -261,7 +263,7 @@ impl<H: Handler> Player<'_, H> {
             // Void content is of no interest any more.
             self.content.clear();
         }
-        if as_expected { Ok(()) } else { Err(mismatch(line, format!("{:?}", item.what), found.as_ref())) }
+        if as_expected { Ok(()) } else { Err(mismatch(line, item.what.shown(), found.as_ref())) }
     }
 
     fn expect_reply(&mut self, line: usize, code: u16) -> Result<(), Mismatch> {
@@ -424,24 +426,15 @@ impl<H: Handler> Player<'_, H> {
         }
         let is_late = answer == "late";
         let answer = match asked {
-            Asked::Hook(question) => match answer {
-                "accept" | "late" => question.answer(Verdict::Accept),
-                "try-later" => question.answer(Verdict::TryLater),
-                _ if answer.starts_with("each ") => {
-                    let verdicts = parse_verdicts(answer).ok_or_else(|| unusable("no verdicts"))?;
-                    question.answer(Verdict::Recipients(verdicts))
-                }
-                _ => question.answer(answer.parse::<Reply>().map_err(|error| unusable(&error.to_string()))?),
-            },
+            Asked::Hook(question) => {
+                let verdict = if is_late { Ok(Verdict::Accept) } else { parse_verdict(answer) };
+                question.answer(verdict.map_err(|error| unusable(&error.to_string()))?)
+            }
             Asked::Authenticator(request) => {
                 let result = answer_request(&request, answer).ok_or_else(|| unusable("no result"))?;
                 request.answer(result)
             }
-            Asked::Turn(turn) => match answer.split_once(' ') {
-                Some(("challenge", text)) => turn.challenge(unescape(text).ok_or_else(|| unusable("bad escape"))?),
-                None if answer == "malformed" => turn.malformed(),
-                _ => turn.result(parse_result(answer, ScramHash::Sha256).ok_or_else(|| unusable("no result"))?),
-            },
+            Asked::Turn(turn) => answer_turn(turn, answer).map_err(|_| unusable("no answer to a turn"))?,
         };
         if is_late {
             self.late.push(answer);

@@ -1,8 +1,11 @@
 //! The lines of a transcript.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
+
+use super::player::Mismatch;
 
 /// A line of a transcript that does something, with its number.
 #[derive(Clone, Debug)]
@@ -11,7 +14,7 @@ pub(super) struct Item {
     pub(super) what: What,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
     Send(Vec<u8>),
     /// A reply line; `exact` unless it only says how the line begins.
@@ -35,8 +38,29 @@ pub(super) enum What {
     EndOfInput,
 }
 
-/// Reads a transcript; an error is a line's number and what is wrong with it.
-pub(super) fn parse(transcript: &str) -> Result<Vec<Item>, (usize, String)> {
+impl What {
+    /// For a [`Mismatch`].
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Content(octets) => format!("content {:?}", String::from_utf8_lossy(octets)),
+            Self::Question { question, .. } => format!("the question {question}"),
+            Self::Send(_)
+            | Self::Expect { .. }
+            | Self::ExpectReply(_)
+            | Self::ExpectClosed
+            | Self::Event(_)
+            | Self::Aborted(_)
+            | Self::Advance(_)
+            | Self::Pause(_)
+            | Self::TlsStart
+            | Self::TlsFail
+            | Self::EndOfInput => format!("{self:?}"),
+        }
+    }
+}
+
+/// Reads a transcript.
+pub(super) fn parse(transcript: &str) -> Result<Vec<Item>, Mismatch> {
     let mut items = Vec::new();
     for (index, line) in transcript.lines().enumerate() {
         let line = line.trim_start();
@@ -44,7 +68,10 @@ pub(super) fn parse(transcript: &str) -> Result<Vec<Item>, (usize, String)> {
             continue;
         }
         let number = index + 1;
-        let what = parse_line(line).ok_or_else(|| (number, "not a line of a transcript".to_string()))?;
+        let what = parse_line(line).ok_or_else(|| {
+            let expected = "not a line of a transcript".to_string();
+            Mismatch { line: number, expected, found: None }
+        })?;
         items.push(Item { number, what });
     }
     Ok(items)

@@ -1,8 +1,7 @@
 //! What questions, answers and events are called in a transcript.
 
 use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::string::{String, ToString};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use super::transcript::{escape, unescape};
 use crate::action::{AbortReason, Event, Hook, HookCall};
 use crate::auth::{AuthQuestion, AuthRequest, AuthResult, AuthTurn, KnownPassword, Refusal, ScramHash, ScramKeys};
-use crate::question::Verdict;
+use crate::question::{Answer, Verdict};
+use crate::reply::InvalidReply;
 use crate::session::Greeting;
 
 /// The authenticator's answer to `request`, by its words.
@@ -23,7 +23,7 @@ pub(super) fn answer_request(request: &AuthRequest, words: &str) -> Option<AuthR
 }
 
 /// A result by its words. Keys are of `hash` unless another is named.
-pub(super) fn parse_result(answer: &str, hash: ScramHash) -> Option<AuthResult> {
+fn parse_result(answer: &str, hash: ScramHash) -> Option<AuthResult> {
     let (outcome, message) = match answer.split_once(" with ") {
         Some((outcome, message)) => (outcome, Some(message.parse().ok()?)),
         None => (answer, None),
@@ -55,15 +55,36 @@ pub(super) fn parse_result(answer: &str, hash: ScramHash) -> Option<AuthResult> 
     }
 }
 
-/// The verdicts of `each VERDICT; VERDICT; …`.
-pub(super) fn parse_verdicts(words: &str) -> Option<Vec<Verdict>> {
-    let verdicts = words.strip_prefix("each ")?.split("; ");
-    let verdict = |word: &str| match word.trim() {
-        "accept" => Some(Verdict::Accept),
-        "try-later" => Some(Verdict::TryLater),
-        reply => reply.parse().ok().map(Verdict::Reply),
-    };
-    verdicts.map(verdict).collect()
+/// A turn's answer by its words; the turn, if they are none.
+pub(super) fn answer_turn(turn: AuthTurn, words: &str) -> Result<Answer, AuthTurn> {
+    match words.split_once(' ') {
+        Some(("challenge", text)) => match unescape(text) {
+            Some(text) => Ok(turn.challenge(text)),
+            None => Err(turn),
+        },
+        None if words == "malformed" => Ok(turn.malformed()),
+        _ => match parse_result(words, ScramHash::Sha256) {
+            Some(result) => Ok(turn.result(result)),
+            None => Err(turn),
+        },
+    }
+}
+
+/// A hook's verdict by its words.
+pub(super) fn parse_verdict(words: &str) -> Result<Verdict, InvalidReply> {
+    match words.strip_prefix("each ") {
+        Some(verdicts) => verdicts.split("; ").map(|word| parse_single_verdict(word.trim())).collect::<Result<_, _>>(),
+        None => return parse_single_verdict(words),
+    }
+    .map(Verdict::Recipients)
+}
+
+fn parse_single_verdict(word: &str) -> Result<Verdict, InvalidReply> {
+    match word {
+        "accept" => Ok(Verdict::Accept),
+        "try-later" => Ok(Verdict::TryLater),
+        reply => reply.parse().map(Verdict::Reply),
+    }
 }
 
 fn parse_refusal(word: &str) -> Option<Refusal> {

@@ -30,7 +30,18 @@ use crate::session::{TlsInfo, TlsVersion};
 pub struct Session {
     connection: Connection,
     config: Option<Arc<ServerConfig>>,
-    stage: Stage,
+    /// Apart: a connection in the clear has none.
+    layer: Option<Box<Layer>>,
+    input_ended: bool,
+}
+
+/// TLS, from the first octet of the handshake on.
+struct Layer {
+    tls: ServerConnection,
+    /// What the server shows, where somebody wants to know.
+    shown: Option<Arc<Shown>>,
+    /// The handshake is done.
+    established: bool,
     /// Ciphertext to be given out.
     ciphertext: Vec<u8>,
     /// `ciphertext` was given out by the last poll.
@@ -41,20 +52,12 @@ pub struct Session {
     taken: usize,
     /// When the handshake must be done.
     deadline: Option<Duration>,
-    input_ended: bool,
     /// A record of the handshake has come.
     begun: bool,
     /// TLS failed, or the peer has sent `close_notify`: nothing more is decrypted.
     finished: bool,
     /// TLS failed: nothing more is encrypted but the alert.
     failed: bool,
-}
-
-enum Stage {
-    Clear,
-    /// With what the server shows, where somebody wants to know.
-    Handshake(Box<ServerConnection>, Option<Arc<Shown>>),
-    Established(Box<ServerConnection>),
 }
 
 #[derive(Clone, Copy)]
@@ -82,20 +85,7 @@ impl Session {
     /// configuration offers that; without, it is the connection as it is.
     #[must_use]
     pub fn new(connection: Connection, config: Option<Arc<ServerConfig>>) -> Self {
-        Self {
-            connection,
-            config,
-            stage: Stage::Clear,
-            ciphertext: Vec::new(),
-            transmitted: false,
-            then: None,
-            taken: 0,
-            deadline: None,
-            input_ended: false,
-            begun: false,
-            finished: false,
-            failed: false,
-        }
+        Self { connection, config, layer: None, input_ended: false }
     }
 
     /// A session that is under TLS from its first octet (RFC 8314, section 3), or, from a trusted proxy, from
@@ -105,22 +95,19 @@ impl Session {
     ///
     /// What rustls says of a configuration that it cannot use.
     pub fn implicit(connection: Connection, config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        let (tls, shown) = begin(config, connection.config().binds_channels())?;
-        Ok(Self { stage: Stage::Handshake(tls, shown), ..Self::new(connection, None) })
+        let layer = Layer::begin(config, connection.config().binds_channels())?;
+        Ok(Self { layer: Some(layer), ..Self::new(connection, None) })
     }
 
     /// Says what to do next: [`Connection::poll`] over ciphertext.
     pub fn poll<'c, 'i: 'c>(&'c mut self, now: Duration, input: &mut &'i [u8]) -> Action<'c> {
         let whole = *input;
         match self.advance(now, input) {
-            Layered::Below(next) => match &mut self.stage {
-                Stage::Clear | Stage::Handshake(..) => self.connection.view(next, whole),
-                Stage::Established(tls) => {
-                    let plaintext = tls.reader().into_first_chunk().unwrap_or_default();
-                    self.connection.view(next, plaintext)
-                }
+            Layered::Below(next) => match &mut self.layer {
+                Some(layer) if layer.established => self.connection.view(next, layer.plaintext()),
+                Some(_) | None => self.connection.view(next, whole),
             },
-            Layered::Transmit => Action::Transmit(&self.ciphertext),
+            Layered::Transmit => Action::Transmit(self.layer.as_ref().map_or(&[], |layer| &layer.ciphertext)),
             Layered::Flush { deadline } => Action::Flush { deadline },
             Layered::NeedInput { deadline } => Action::NeedInput { deadline },
             Layered::Close => Action::Close,
@@ -140,7 +127,7 @@ impl Session {
     pub fn end_of_input(&mut self) {
         self.input_ended = true;
         // Under TLS, the connection hears of it when it has all that came before.
-        if let Stage::Clear = self.stage {
+        if self.layer.is_none() {
             self.connection.end_of_input();
         }
     }
@@ -157,30 +144,17 @@ impl Session {
     }
 
     fn advance(&mut self, now: Duration, input: &mut &[u8]) -> Layered {
-        if core::mem::take(&mut self.transmitted) {
-            self.ciphertext.clear();
-            self.ciphertext.shrink_to(KEPT_OCTETS);
-        }
-        if let Stage::Established(tls) = &mut self.stage {
-            consume(tls, core::mem::take(&mut self.taken));
+        if let Some(layer) = &mut self.layer {
+            layer.forget_what_was_seen();
         }
         loop {
-            if !self.ciphertext.is_empty() {
-                self.transmitted = true;
-                return Layered::Transmit;
-            }
-            match self.then.take() {
-                Some(Then::Flush { deadline }) => return Layered::Flush { deadline },
-                Some(Then::Close) => {
-                    self.then = Some(Then::Close);
-                    return Layered::Close;
-                }
-                None => {}
-            }
-            let layered = match self.stage {
-                Stage::Clear => self.advance_clear(now, input),
-                Stage::Handshake(..) => self.advance_handshake(now, input),
-                Stage::Established(_) => self.advance_established(now, input),
+            let layered = match &mut self.layer {
+                None => self.advance_clear(now, input),
+                Some(layer) => match layer.due() {
+                    Some(layered) => return layered,
+                    None if layer.established => self.advance_established(now, input),
+                    None => self.advance_handshake(now, input),
+                },
             };
             if let Some(layered) = layered {
                 return layered;
@@ -192,8 +166,8 @@ impl Session {
         let next = self.connection.advance(now, input);
         let Next::StartTls = next else { return Some(Layered::Below(next)) };
         let binds_channels = self.connection.config().binds_channels();
-        match self.config.clone().map(|config| begin(config, binds_channels)) {
-            Some(Ok((tls, shown))) => self.stage = Stage::Handshake(tls, shown),
+        match self.config.clone().map(|config| Layer::begin(config, binds_channels)) {
+            Some(Ok(layer)) => self.layer = Some(layer),
             // Without a usable configuration, the handshake that was promised cannot be done.
             Some(Err(_)) | None => self.connection.tls_failed(),
         }
@@ -209,90 +183,97 @@ impl Session {
             Some(next) => return Some(Layered::Below(next)),
             None => {}
         }
-        let deadline = *self.deadline.get_or_insert(now.saturating_add(self.connection.config().timeouts().command));
-        let Stage::Handshake(tls, shown) = &mut self.stage else { return None };
-        if tls.wants_write() {
-            drain(tls, &mut self.ciphertext);
-            self.then = Some(Then::Flush { deadline });
+        let layer = self.layer.as_mut()?;
+        let deadline = *layer.deadline.get_or_insert(now.saturating_add(self.connection.config().timeouts().command));
+        // The last that TLS 1.3 has to say, session tickets, goes out with the first reply, or before the first
+        // wait; the client waits for the last of TLS 1.2.
+        let is_done = !layer.tls.is_handshaking() && !layer.finished;
+        let can_wait = is_done && layer.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        if layer.tls.wants_write() && !can_wait {
+            layer.drain();
+            layer.then = Some(Then::Flush { deadline });
             return None;
         }
-        if self.finished {
+        if layer.finished {
             self.connection.tls_failed();
-            self.stage = Stage::Clear;
+            self.layer = None;
             return None;
         }
-        if !tls.is_handshaking() {
-            let info = describe(tls, shown.as_deref());
-            let Stage::Handshake(tls, _) = core::mem::replace(&mut self.stage, Stage::Clear) else { return None };
-            self.stage = Stage::Established(tls);
-            if self.connection.tls_established(info).is_err() {
+        if is_done {
+            layer.established = true;
+            if self.connection.tls_established(layer.describe()).is_err() {
                 // The connection gave up on the handshake.
-                self.then = Some(Then::Close);
+                layer.then = Some(Then::Close);
             }
             return None;
         }
         match input.first() {
             // Whoever goes on in the clear behind STARTTLS is told so in the clear, by the connection.
-            Some(&first) if !self.begun && self.config.is_some() && first != HANDSHAKE_RECORD => {
-                self.stage = Stage::Clear;
+            Some(&first) if !layer.begun && self.config.is_some() && first != HANDSHAKE_RECORD => {
+                self.layer = None;
                 return None;
             }
             Some(_) => {
-                self.begun = true;
-                self.decrypt(input);
+                layer.begun = true;
+                layer.decrypt(input);
             }
-            None if self.input_ended || now >= deadline => self.finished = true,
+            None if self.input_ended || now >= deadline => layer.finished = true,
             None => return Some(Layered::NeedInput { deadline }),
         }
         None
     }
 
     fn advance_established(&mut self, now: Duration, input: &mut &[u8]) -> Option<Layered> {
-        let Stage::Established(tls) = &mut self.stage else { return None };
-        let mut plaintext = tls.reader().into_first_chunk().unwrap_or_default();
+        let layer = self.layer.as_mut()?;
+        let write_deadline = now.saturating_add(self.connection.config().timeouts().write);
+        let mut plaintext = layer.plaintext();
         let available = plaintext.len();
         let next = self.connection.advance(now, &mut plaintext);
         let taken = available - plaintext.len();
         if let Next::Piece { .. } = next {
             // The piece lies in this chunk, which must stay until it has been looked at.
-            self.taken = taken;
+            layer.taken = taken;
             return Some(Layered::Below(next));
         }
-        consume(tls, taken);
+        layer.consume(taken);
         match next {
             Next::Reply(outgoing) => {
-                if !self.failed {
+                if !layer.failed {
                     // rustls buffers all of it; the peer's window is watched by `Flush`.
-                    let _ = tls.writer().write_all(self.connection.encoded(outgoing));
+                    let _ = layer.tls.writer().write_all(self.connection.encoded(outgoing));
                 }
             }
             Next::Flush { deadline } => {
-                drain(tls, &mut self.ciphertext);
-                self.then = Some(Then::Flush { deadline });
+                if self.connection.is_closing() {
+                    // In the same segment as the last reply.
+                    layer.say_goodbye();
+                }
+                layer.drain();
+                layer.then = Some(Then::Flush { deadline });
             }
             Next::Close => {
-                if !self.failed {
-                    tls.send_close_notify();
-                }
-                drain(tls, &mut self.ciphertext);
-                if self.ciphertext.is_empty() {
+                layer.say_goodbye();
+                layer.drain();
+                if layer.ciphertext.is_empty() {
                     return Some(Layered::Close);
                 }
-                self.then =
-                    Some(Then::Flush { deadline: now.saturating_add(self.connection.config().timeouts().write) });
+                layer.then = Some(Then::Flush { deadline: write_deadline });
             }
             Next::NeedInput { deadline } => {
-                if tls.reader().into_first_chunk().is_ok_and(|chunk| !chunk.is_empty()) {
+                if !layer.plaintext().is_empty() {
                     return None;
                 }
-                if self.finished {
+                if layer.finished {
                     // CVE-2026-45185: nothing behind close_notify is looked at.
                     *input = &[];
                     self.connection.end_of_input();
                 } else if !input.is_empty() {
-                    self.decrypt(input);
+                    layer.decrypt(input);
                 } else if self.input_ended {
                     self.connection.end_of_input();
+                } else if layer.tls.wants_write() {
+                    layer.drain();
+                    layer.then = Some(Then::Flush { deadline: write_deadline });
                 } else {
                     return Some(Layered::NeedInput { deadline });
                 }
@@ -311,15 +292,119 @@ impl Session {
         }
         None
     }
+}
+
+impl Layer {
+    fn begin(mut config: Arc<ServerConfig>, watch: bool) -> Result<Box<Self>, rustls::Error> {
+        let shown = watch.then(|| {
+            let shown = Arc::new(Shown { resolver: config.cert_resolver.clone(), key: Mutex::default() });
+            // rustls does not tell which certificate it has shown, so each connection asks for it by itself.
+            Arc::make_mut(&mut config).cert_resolver = shown.clone();
+            shown
+        });
+        let mut tls = ServerConnection::new(config)?;
+        // Beyond its limit, rustls would take a part of a reply only. What bounds the replies between two
+        // flushes is the plaintext that is decrypted at once.
+        tls.set_buffer_limit(None);
+        Ok(Box::new(Self {
+            tls,
+            shown,
+            established: false,
+            ciphertext: Vec::new(),
+            transmitted: false,
+            then: None,
+            taken: 0,
+            deadline: None,
+            begun: false,
+            finished: false,
+            failed: false,
+        }))
+    }
+
+    /// Lets go of what the last poll gave out.
+    fn forget_what_was_seen(&mut self) {
+        if core::mem::take(&mut self.transmitted) {
+            // A connection that waits has nothing to say.
+            self.ciphertext = Vec::new();
+        }
+        let taken = core::mem::take(&mut self.taken);
+        self.consume(taken);
+    }
+
+    /// What is to be given out before anything else is done.
+    fn due(&mut self) -> Option<Layered> {
+        if !self.ciphertext.is_empty() {
+            self.transmitted = true;
+            return Some(Layered::Transmit);
+        }
+        match self.then {
+            Some(Then::Flush { deadline }) => {
+                self.then = None;
+                Some(Layered::Flush { deadline })
+            }
+            Some(Then::Close) => Some(Layered::Close),
+            None => None,
+        }
+    }
+
+    /// What has been decrypted and not yet taken, or the first part of it.
+    fn plaintext(&mut self) -> &[u8] {
+        self.tls.reader().into_first_chunk().unwrap_or_default()
+    }
+
+    /// Takes decrypted octets off.
+    fn consume(&mut self, octets: usize) {
+        if octets > 0 {
+            self.tls.reader().consume(octets);
+        }
+    }
 
     /// Takes ciphertext in, as much as rustls will have at once.
     fn decrypt(&mut self, input: &mut &[u8]) {
-        let (Stage::Handshake(tls, _) | Stage::Established(tls)) = &mut self.stage else { return };
-        let read = tls.read_tls(input).map_err(|_| ()).and_then(|_| tls.process_new_packets().map_err(|_| ()));
-        match read {
+        let read = self.tls.read_tls(input).map_err(|_| ());
+        match read.and_then(|_| self.tls.process_new_packets().map_err(|_| ())) {
             Ok(state) => self.finished = state.peer_has_closed(),
             Err(()) => (self.finished, self.failed) = (true, true),
         }
+    }
+
+    /// Sends `close_notify`, once, unless TLS has failed.
+    fn say_goodbye(&mut self) {
+        if !self.failed {
+            self.tls.send_close_notify();
+        }
+    }
+
+    /// Moves what TLS has to send into `ciphertext`.
+    fn drain(&mut self) {
+        while self.tls.wants_write() {
+            // Writing into a vector cannot fail.
+            if !matches!(self.tls.write_tls(&mut self.ciphertext), Ok(1..)) {
+                break;
+            }
+        }
+    }
+
+    fn describe(&self) -> TlsInfo {
+        let version = match self.tls.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => TlsVersion::Tls1_3,
+            // rustls speaks nothing older.
+            _ => TlsVersion::Tls1_2,
+        };
+        // rustls marks the suites of TLS 1.3 in a way of its own; IANA does not.
+        let suite = self.tls.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
+        let mut info = TlsInfo::new(version, &suite.replacen("TLS13_", "TLS_", 1));
+        info.server_name = self.tls.server_name().map(Into::into);
+        info.alpn_protocol = self.tls.alpn_protocol().map(Into::into);
+        // rustls shows a chain only after its verifier has accepted it.
+        let certificates = self.tls.peer_certificates().unwrap_or_default();
+        info.peer_certificates = certificates.iter().map(|certificate| certificate.to_vec()).collect();
+        if version == TlsVersion::Tls1_3 {
+            // RFC 9266, section 2. For earlier versions it needs a session hash that not every peer agrees to.
+            info.exporter = self.tls.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(&[])).ok();
+        }
+        info.server_end_point = self.shown.as_deref().and_then(Shown::end_point);
+        info
     }
 }
 
@@ -333,22 +418,6 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("connection", &self.connection).finish_non_exhaustive()
     }
-}
-
-type Begun = (Box<ServerConnection>, Option<Arc<Shown>>);
-
-fn begin(mut config: Arc<ServerConfig>, watch: bool) -> Result<Begun, rustls::Error> {
-    let shown = watch.then(|| {
-        let shown = Arc::new(Shown { resolver: config.cert_resolver.clone(), key: Mutex::default() });
-        // rustls does not tell which certificate it has shown, so each connection asks for it by itself.
-        Arc::make_mut(&mut config).cert_resolver = shown.clone();
-        shown
-    });
-    let mut tls = Box::new(ServerConnection::new(config)?);
-    // Beyond its limit, rustls would take a part of a reply only. What bounds the replies between two
-    // flushes is the plaintext that is decrypted at once.
-    tls.set_buffer_limit(None);
-    Ok((tls, shown))
 }
 
 /// Passes a choice of certificate on, and remembers it.
@@ -378,49 +447,7 @@ impl ResolvesServerCert for Shown {
     }
 }
 
-/// Moves what TLS has to send into `ciphertext`.
-fn drain(tls: &mut ServerConnection, ciphertext: &mut Vec<u8>) {
-    while tls.wants_write() {
-        // Writing into a vector cannot fail.
-        if !matches!(tls.write_tls(ciphertext), Ok(1..)) {
-            break;
-        }
-    }
-}
-
-fn consume(tls: &mut ServerConnection, octets: usize) {
-    if octets > 0 {
-        tls.reader().consume(octets);
-    }
-}
-
-fn describe(tls: &ServerConnection, shown: Option<&Shown>) -> TlsInfo {
-    let version = match tls.protocol_version() {
-        Some(ProtocolVersion::TLSv1_3) => TlsVersion::Tls1_3,
-        // rustls speaks nothing older.
-        _ => TlsVersion::Tls1_2,
-    };
-    // rustls marks the suites of TLS 1.3 in a way of its own; IANA does not.
-    let cipher_suite = tls.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
-    let cipher_suite = cipher_suite.replacen("TLS13_", "TLS_", 1);
-    let mut info = TlsInfo::new(version, &cipher_suite);
-    info.server_name = tls.server_name().map(Into::into);
-    info.alpn_protocol = tls.alpn_protocol().map(Into::into);
-    // rustls shows a chain only after its verifier has accepted it.
-    let certificates = tls.peer_certificates().unwrap_or_default();
-    info.peer_certificates = certificates.iter().map(|certificate| certificate.to_vec()).collect();
-    if version == TlsVersion::Tls1_3 {
-        // RFC 9266, section 2. For earlier versions it needs a session hash that not every peer agrees to.
-        info.exporter = tls.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(&[])).ok();
-    }
-    info.server_end_point = shown.and_then(Shown::end_point);
-    info
-}
-
 /// The type of a TLS record that carries a handshake (RFC 8446, section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
-
-/// The ciphertext buffer is kept up to this size.
-const KEPT_OCTETS: usize = 512;
 
 static_assertions::assert_impl_all!(Session: Send);

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use rustls::version;
 
+use crate::certificates::client_config;
 use crate::server::Wait;
-use crate::wire::{Cut, VERSIONS, Wire};
+use crate::wire::{Cut, VERSIONS, Wire, starttls_session};
 
 #[test]
 fn nothing_behind_close_notify_is_read() {
@@ -106,6 +107,26 @@ fn close_notify_behind_quit_is_a_clean_end() {
         wire.shuttle();
         assert!(wire.server.is_closed());
     }
+}
+
+#[test]
+fn what_tls_adds_leaves_in_the_same_segment() {
+    // Of TLS 1.3: the server's part of the handshake, its session tickets with the greeting, EHLO's reply, the
+    // farewell with close_notify. The client waits for the last of TLS 1.2 before anything is said.
+    for (version, segments) in VERSIONS.into_iter().zip([2 + 1 + 2, 1 + 1 + 2]) {
+        let mut wire = Wire::implicit(version);
+        assert!(wire.say("QUIT\r\n").starts_with("221 2.0.0 "));
+        assert!(wire.closed_cleanly && wire.server.is_closed());
+        assert_eq!(wire.server.flushes, segments, "{version:?}");
+    }
+    // Where the client waits for nothing and is not spoken to, its tickets still reach it.
+    let mut wire = Wire::new(starttls_session(), client_config(&version::TLS13));
+    wire.say_in_the_clear("EHLO client.example\r\n");
+    wire.say_in_the_clear("STARTTLS\r\n");
+    let before = wire.server.flushes;
+    wire.shuttle();
+    assert_eq!(wire.server.flushes - before, 2);
+    assert_eq!(wire.client.tls13_tickets_received(), 2);
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub(crate) struct Server {
     pub(crate) out: Vec<u8>,
     /// Flushed and not carried to the client yet.
     pub(crate) sent: Vec<u8>,
+    /// How often something was flushed.
+    pub(crate) flushes: usize,
     /// All that ever came as `Transmit`.
     pub(crate) transmitted: Vec<u8>,
     /// All that ever came as a reply in the clear.
@@ -49,6 +51,7 @@ impl Server {
             unread: Vec::new(),
             out: Vec::new(),
             sent: Vec::new(),
+            flushes: 0,
             transmitted: Vec::new(),
             clear: String::new(),
             log: Vec::new(),
@@ -92,7 +95,10 @@ impl Server {
                     self.transmitted.extend_from_slice(ciphertext);
                     self.out.extend_from_slice(ciphertext);
                 }
-                Action::Flush { .. } => self.sent.append(&mut self.out),
+                Action::Flush { .. } => {
+                    self.flushes += 1;
+                    self.sent.append(&mut self.out);
+                }
                 Action::CallAuthenticator(request) => {
                     let credentials = request.credentials();
                     let right = credentials.password().is_some_and(|password| password.ct_eq(b"tanstaaftanstaaf"));

@@ -21,39 +21,67 @@ impl<A: Authenticator + ?Sized> Door for A {
 }
 
 /// Sends `AUTH` with these words; all mechanisms that need nothing of TLS are offered. The code of the reply.
+///
+/// The lines that follow are the responses to challenges; behind them, to what is wrong with a token, ^A (RFC 7628,
+/// section 3.2.3).
 pub(crate) fn auth(authenticator: &(impl Authenticator + ?Sized), words: &str) -> u16 {
-    let offered = Auth::new()
+    auth_as(&offer(Auth::new()), authenticator, words)
+}
+
+/// The words of XOAUTH2 with a token that is to be this user's.
+pub(crate) fn xoauth2(user: &str, token: &str) -> String {
+    format!("XOAUTH2 {}", BASE64_STANDARD.encode(format!("user={user}\x01auth=Bearer {token}\x01\x01")))
+}
+
+/// The words of OAUTHBEARER, with the authzid if it is not empty.
+pub(crate) fn oauthbearer(authzid: &str, token: &str) -> String {
+    let authzid = if authzid.is_empty() { String::new() } else { format!("a={authzid}") };
+    format!("OAUTHBEARER {}", BASE64_STANDARD.encode(format!("n,{authzid},\x01auth=Bearer {token}\x01\x01")))
+}
+
+/// Offers all mechanisms that need nothing of TLS.
+pub(crate) fn offer(auth: Auth) -> Arc<Config> {
+    let offered = auth
         .mechanism(sansmtp::auth::mechanism::OAuthBearer::new())
         .mechanism(sansmtp::auth::mechanism::XOAuth2::new())
         .require_tls(false);
-    let config = Config::builder("mx.example.org").auth(offered.pause(Duration::ZERO, Duration::ZERO)).build().unwrap();
-    let mut connection = Connection::new(config, Peer::local());
-    let input = format!("EHLO client.example.com\r\nAUTH {words}\r\n");
-    let mut input = input.as_bytes();
-    let mut last = 0;
-    loop {
-        match connection.poll(Duration::ZERO, &mut input) {
-            Action::Reply(reply) => last = reply.code(),
-            Action::CallAuthenticator(request) => {
-                let result = authenticator.authenticate(&request);
-                connection.answer(request.answer(result)).unwrap();
+    Config::builder("mx.example.org").auth(offered.pause(Duration::ZERO, Duration::ZERO)).build().unwrap()
+}
+
+/// As [`auth`], with a configuration of one's own.
+pub(crate) fn auth_as(config: &Arc<Config>, authenticator: &(impl Authenticator + ?Sized), words: &str) -> u16 {
+    let mut connection = Connection::new(config.clone(), Peer::local());
+    let mut lines = words.split("\r\n");
+    let mut line = format!("EHLO client.example.com\r\nAUTH {}\r\n", lines.next().unwrap());
+    let (mut last, mut challenged) = (0, true);
+    while std::mem::take(&mut challenged) {
+        let mut input = line.as_bytes();
+        loop {
+            match connection.poll(Duration::ZERO, &mut input) {
+                Action::Reply(reply) => last = reply.code(),
+                Action::Challenge(_) => challenged = true,
+                Action::CallAuthenticator(request) => {
+                    let result = authenticator.authenticate(&request);
+                    connection.answer(request.answer(result)).unwrap();
+                }
+                Action::CallHook(call) => {
+                    let answer = call.answer(sansmtp::Verdict::Accept);
+                    connection.answer(answer).unwrap();
+                }
+                Action::NeedInput { .. } | Action::Close => break,
+                Action::Pause { until } => panic!("a pause until {until:?} that nobody asked for"),
+                Action::Flush { .. } | Action::Event(_) => {}
+                other @ (Action::Transmit(_)
+                | Action::CallAuthHandler(_)
+                | Action::Content(_)
+                | Action::Aborted(_)
+                | Action::StartTls
+                | Action::AwaitAnswer { .. }) => panic!("{other:?} does not belong here"),
             }
-            Action::CallHook(call) => {
-                let answer = call.answer(sansmtp::Verdict::Accept);
-                connection.answer(answer).unwrap();
-            }
-            Action::NeedInput { .. } | Action::Close => return last,
-            Action::Pause { until } => panic!("a pause until {until:?} that nobody asked for"),
-            Action::Flush { .. } | Action::Event(_) => {}
-            other @ (Action::Challenge(_)
-            | Action::Transmit(_)
-            | Action::CallAuthHandler(_)
-            | Action::Content(_)
-            | Action::Aborted(_)
-            | Action::StartTls
-            | Action::AwaitAnswer { .. }) => panic!("{other:?} does not belong here"),
         }
+        line = format!("{}\r\n", lines.next().unwrap_or("AQ=="));
     }
+    last
 }
 
 /// So many at the same time, each by a thread of its own. How many got the code.

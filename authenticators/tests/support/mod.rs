@@ -1,11 +1,14 @@
 //! What the tests of all authenticators share.
 
-#![allow(dead_code, reason = "each test takes what it needs")]
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test takes what it needs")]
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 pub(crate) mod battery;
 pub(crate) mod log;
 pub(crate) mod login;
 pub(crate) mod scram_secret;
 pub(crate) mod scripted;
+#[cfg(feature = "oauth2")]
+pub(crate) mod signer;
 pub(crate) mod stalled;
+pub(crate) mod wait;

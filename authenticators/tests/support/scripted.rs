@@ -83,7 +83,9 @@ impl Authenticator for Users {
         if self.out_of_order.load(Ordering::SeqCst) {
             return Knows::CannotTell;
         }
-        (self.knows)(self.password(request).is_some())
+        // Whoever has no tokens knows nobody by one.
+        let is_password = matches!(request.question(), AuthQuestion::Password(_));
+        if is_password { (self.knows)(self.password(request).is_some()) } else { Knows::No }
     }
 }
 

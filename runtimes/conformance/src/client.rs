@@ -104,6 +104,20 @@ impl Client {
         Ok(octets)
     }
 
+    /// The next line, without its end; `None` when the server has closed.
+    pub(crate) fn line(&mut self) -> io::Result<Option<String>> {
+        loop {
+            if let Some(newline) = self.received.iter().position(|octet| *octet == b'\n') {
+                let line: Vec<u8> = self.received.drain(..=newline).collect();
+                let line = line.strip_suffix(b"\r\n").ok_or(ErrorKind::InvalidData)?;
+                return Ok(Some(String::from_utf8_lossy(line).into_owned()));
+            }
+            if self.read()? == 0 {
+                return if self.received.is_empty() { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
+            }
+        }
+    }
+
     /// The next reply, all lines of it.
     pub(crate) fn reply(&mut self) -> String {
         self.try_reply().unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&self.received)))
@@ -153,11 +167,15 @@ impl Client {
 
     /// Says that nothing more will be said.
     pub(crate) fn end(&mut self) {
+        self.try_end().unwrap();
+    }
+
+    pub(crate) fn try_end(&mut self) -> io::Result<()> {
         if let Stream::Tls(tls) = &mut self.stream {
             tls.conn.send_close_notify();
-            tls.flush().unwrap();
+            tls.flush()?;
         }
-        self.transport().shutdown(Shutdown::Write).unwrap();
+        self.transport().shutdown(Shutdown::Write)
     }
 
     /// Resets the connection: that is what closing a socket is when there is something unread in it.

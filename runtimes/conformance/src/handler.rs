@@ -5,7 +5,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, ThreadId};
 
 use sansmtp::{
-    Aborted, AsyncHandler, AuthRequest, AuthResult, Envelope, Event, Handler, Hooks, Path, Peer, Session, Verdict,
+    Aborted, Answer, AsyncHandler, AuthRequest, AuthResult, AuthTurn, Envelope, Event, Handler, Hook, HookCall, Hooks,
+    Path, Peer, Session, Verdict,
 };
 use sansmtp_driver::Signal;
 
@@ -211,18 +212,13 @@ impl<H: Scripted + Sync> AsyncHandler for Waits<H> {
         self.0.authenticate(session, request)
     }
 
-    async fn rcpt(&mut self, session: &Session, envelope: &Envelope, forward_path: Path<'_>) -> Verdict {
-        self.wait(forward_path.local_part().as_bytes(), "rcpt block").await;
-        self.0.rcpt(session, envelope, forward_path)
+    async fn auth(&mut self, session: &Session, turn: AuthTurn) -> Answer {
+        self.0.auth(session, turn)
     }
 
     async fn content(&mut self, piece: &[u8]) {
         self.wait(piece, "content blocks").await;
         self.0.content(piece);
-    }
-
-    async fn message(&mut self, session: &Session, envelope: &Envelope, octets: u64) -> Verdict {
-        self.0.message(session, envelope, octets)
     }
 
     async fn aborted(&mut self, aborted: Aborted) {
@@ -231,6 +227,13 @@ impl<H: Scripted + Sync> AsyncHandler for Waits<H> {
 
     fn event(&mut self, event: Event<'_>) {
         self.0.event(event);
+    }
+
+    async fn call_hook(&mut self, call: HookCall<'_>) -> Answer {
+        if let (Hook::Rcpt, Some(path)) = (call.hook(), call.envelope().forward_paths().next_back()) {
+            self.wait(path.local_part().as_bytes(), "rcpt block").await;
+        }
+        self.0.call_hook(call)
     }
 }
 

@@ -56,6 +56,20 @@ pub fn what_was_said_before_a_slow_answer_goes_out_first<K: Kind>() {
     assert!(client.reply().starts_with("250 2.1.5 "));
 }
 
+/// The same for an authenticator.
+pub fn what_was_said_before_a_slow_authenticator_goes_out_first<K: Kind>() {
+    for tls in [false, true] {
+        let server = Running::start::<K>(|config| config);
+        let mut client = server.connect_by(tls);
+        client.ask("EHLO client.example");
+        client.say(format!("NOOP\r\n{}\r\nNOOP\r\n", plain("block")));
+        assert!(client.reply().starts_with("250 2.0.0 "));
+        server.seen.release();
+        assert!(client.reply().starts_with("235 2.7.0 "));
+        assert!(client.reply().starts_with("250 2.0.0 "));
+    }
+}
+
 /// And the session goes on.
 pub fn a_panic_is_a_temporary_failure<K: Kind>() {
     let server = Running::start::<K>(|config| config);
@@ -129,7 +143,14 @@ pub fn no_answer_in_time_is_451_and_the_end<K: Kind>() {
         client.say("RCPT TO:<block@example.org>\r\nNOOP\r\n");
         assert!(client.reply().starts_with("451 4.3.0 "));
         assert!(client.rest().starts_with("421 "));
+    }
+    assert!(server.connect().ask("NOOP").starts_with("250 "));
+}
 
+/// Nor does an authenticator.
+pub fn no_authentication_in_time_is_454_and_the_end<K: Kind>() {
+    let server = Running::start::<K>(answer_timeout);
+    for tls in [false, true] {
         let mut client = server.connect_by(tls);
         client.ask("EHLO client.example");
         client.say(format!("{}\r\n", plain("block")));

@@ -1,12 +1,14 @@
-//! What every adapter of [`sansmtp`] has to do, over loopback sockets: order, slowness, panics, disconnects,
-//! timeouts, many clients, shutdown; in the clear and under TLS.
+//! What whoever embeds [`sansmtp`] has to do, over loopback sockets: transcripts, order, slowness, panics,
+//! disconnects, timeouts, many clients, shutdown; in the clear and under TLS.
 //!
-//! An adapter's tests say how a server is started ([`Runtime`], [`AsyncRuntime`]), and [`conformance`] makes
-//! a test of each case:
+//! Tests say how a server is started ([`Runtime`], [`AsyncRuntime`]), and macros make a test of each case:
+//! [`conformance`] for the adapters, the engine alone and the examples' loop, [`server_conformance`] for the
+//! adapters only, because only they are servers.
 //!
 //! ```ignore
 //! mod blocking {
 //!     sansmtp_conformance::conformance!(sansmtp_conformance::Blocking<super::Threads>);
+//!     sansmtp_conformance::server_conformance!(sansmtp_conformance::Blocking<super::Threads>);
 //! }
 //! ```
 //!
@@ -30,6 +32,9 @@ pub mod listeners;
 mod server;
 pub mod sessions;
 pub mod shutdown;
+#[path = "../../../tests/support/transcript_files.rs"]
+mod transcript_files;
+pub mod transcripts;
 
 use std::time::Duration;
 
@@ -42,10 +47,15 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A grace period that is never used up.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Makes a test of each case for a [`Kind`] of server.
+/// Makes a test of each case that any embedding of the engine has to pass, for a [`Kind`] of it: an adapter's
+/// server, or a loop that is all there is between engine and sockets.
 #[macro_export]
 macro_rules! conformance {
     ($kind:ty) => {
+        $crate::tests!($kind, transcripts:
+            transcripts_in_the_clear,
+            transcripts_under_tls,
+        );
         $crate::tests!($kind, sessions:
             the_replies_to_a_group_come_at_once,
             mail_in_the_clear_after_starttls_and_under_tls,
@@ -58,13 +68,12 @@ macro_rules! conformance {
         );
         $crate::tests!($kind, handlers:
             a_slow_authenticator_keeps_nobody_else_waiting,
-            what_was_said_before_a_slow_answer_goes_out_first,
+            what_was_said_before_a_slow_authenticator_goes_out_first,
+            no_authentication_in_time_is_454_and_the_end,
             a_panic_is_a_temporary_failure,
             a_message_whose_content_was_not_kept_is_not_accepted,
             a_panic_in_an_event_harms_nobody,
             a_handler_that_cannot_be_made_harms_nobody_else,
-            no_answer_in_time_is_451_and_the_end,
-            content_that_is_not_taken_in_time_is_451_and_the_end,
             failed_authentications_reach_the_handler,
             a_refusal_has_its_pause,
         );
@@ -78,6 +87,20 @@ macro_rules! conformance {
             a_client_that_does_not_read_is_dropped,
             a_client_that_never_pauses_keeps_nobody_else_waiting,
             a_client_that_goes_on_after_the_end_is_not_listened_to_for_long,
+        );
+    };
+}
+
+/// Makes a test of each case that is about what a server has beyond its loop: listeners, limits, certificates,
+/// a shutdown; and, in `handlers`, that whatever a hook takes its time for, it does beside the loop. A loop that
+/// asks its hooks on its own thread has nobody left meanwhile who could write, or keep the time.
+#[macro_export]
+macro_rules! server_conformance {
+    ($kind:ty) => {
+        $crate::tests!($kind, handlers:
+            what_was_said_before_a_slow_answer_goes_out_first,
+            no_answer_in_time_is_451_and_the_end,
+            content_that_is_not_taken_in_time_is_451_and_the_end,
         );
         $crate::tests!($kind, listeners:
             each_listener_has_its_configuration,

@@ -112,7 +112,7 @@ pub fn a_unix_socket_is_a_listener_like_any_other<K: Kind>() {
     let mut idle = greeted(Client::local(&path));
     let mut other = greeted(Client::local(&path));
     other.begin_message();
-    server.shutdown.begin(LONG);
+    server.shutdown().begin(LONG);
     assert_eq!(idle.rest(), "421 4.3.2 The server is shutting down\r\n");
     assert!(!path.exists());
     other.say("x\r\n.\r\n");
@@ -200,8 +200,8 @@ pub fn certificates_are_renewed_while_the_server_runs<K: Kind>() {
     let server = Running::start::<K>(|config| config);
     let mut under_tls = server.connect_tls();
     let mut in_the_clear = server.connect();
-    server.certificates.replace(RENEWED.0.clone());
-    assert!(Arc::ptr_eq(&server.certificates.current().unwrap(), &RENEWED.0));
+    server.certificates().replace(RENEWED.0.clone());
+    assert!(Arc::ptr_eq(&server.certificates().current().unwrap(), &RENEWED.0));
 
     send_mail(&mut under_tls, &server);
     in_the_clear.ask("EHLO client.example");

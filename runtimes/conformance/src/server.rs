@@ -1,15 +1,17 @@
 //! Servers, however they are run.
 
+use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
-use sansmtp::{AsyncHandler, Auth, Config, ConfigBuilder, Handler, Peer};
+use sansmtp::{AsyncHandler, Auth, Config, ConfigBuilder, Connection, Handler, Peer, tls};
 use sansmtp_driver::{Certificates, Listener, Shutdown};
 
 use crate::certificate::TLS;
@@ -52,6 +54,23 @@ impl Plan {
             max_connections: None,
             max_connections_per_address: None,
         }
+    }
+
+    /// The engine of a connection that was accepted, and its handler.
+    pub fn open<H: Handler>(
+        &self,
+        implicit: bool,
+        peer: SocketAddr,
+        make_handler: impl Fn(Peer) -> H,
+    ) -> (tls::Session, H) {
+        let handler = make_handler(peer.into());
+        let mut connection = Connection::new(self.config.clone(), peer);
+        connection.set_hooks(handler.hooks());
+        let engine = match (&self.tls, implicit) {
+            (Some(tls), true) => tls::Session::implicit(connection, tls.clone()).unwrap(),
+            (tls, _) => tls::Session::new(connection, tls.clone()),
+        };
+        (engine, handler)
     }
 }
 
@@ -102,13 +121,19 @@ macro_rules! set_up {
     }};
 }
 
-/// A server that is running in a thread.
+/// A server, or a loop, that is running in a thread.
 #[derive(Debug)]
 pub struct Started {
     addresses: Vec<SocketAddr>,
-    shutdown: Shutdown,
-    certificates: Certificates,
+    handles: Handles,
     thread: JoinHandle<io::Result<()>>,
+}
+
+/// What reaches into it from outside.
+enum Handles {
+    Server(Shutdown, Certificates),
+    /// What makes it drop all it has.
+    Loop(Box<dyn Fn() + Send + Sync>),
 }
 
 impl Started {
@@ -120,7 +145,59 @@ impl Started {
         certificates: Certificates,
         run: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> Self {
-        Self { addresses, shutdown, certificates, thread: thread::spawn(run) }
+        Self { addresses, handles: Handles::Server(shutdown, certificates), thread: thread::spawn(run) }
+    }
+
+    /// Starts loops that are no servers: for each of a [`Plan`]'s first two listeners a thread that runs `serve`,
+    /// which is told whether connections are under TLS from the first octet. When the flag is set, which a
+    /// connection follows, it has to drop all it has and return.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot listen.
+    pub fn a_loop(
+        plan: &Plan,
+        serve: impl Fn(TcpListener, bool, &AtomicBool) -> io::Result<()> + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let clear = TcpListener::bind(plan.clear)?;
+        let implicit = TcpListener::bind(plan.implicit.unwrap_or(ANY_PORT))?;
+        let addresses = [clear.local_addr()?, implicit.local_addr()?];
+        let ends = Arc::new(AtomicBool::new(false));
+        let run = {
+            let ends = Arc::clone(&ends);
+            move || {
+                thread::scope(|scope| {
+                    let other = scope.spawn(|| serve(clear, false, &ends));
+                    serve(implicit, true, &ends).and(other.join().unwrap())
+                })
+            }
+        };
+        let stop = move || {
+            ends.store(true, Ordering::Relaxed);
+            // They are not there any more if they have been stopped before.
+            for address in addresses {
+                let _ = TcpStream::connect(address);
+            }
+        };
+        Ok(Self { addresses: addresses.into(), handles: Handles::Loop(Box::new(stop)), thread: thread::spawn(run) })
+    }
+}
+
+impl Handles {
+    fn stop(&self, grace: Duration) {
+        match self {
+            Self::Server(shutdown, _) => shutdown.begin(grace),
+            Self::Loop(stop) => stop(),
+        }
+    }
+}
+
+impl fmt::Debug for Handles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Server(..) => "a server's",
+            Self::Loop(_) => "a loop's",
+        })
     }
 }
 
@@ -196,8 +273,7 @@ pub(crate) struct Running {
     /// Of the listeners after these.
     pub(crate) others: Vec<SocketAddr>,
     pub(crate) seen: Arc<Seen>,
-    pub(crate) certificates: Certificates,
-    pub(crate) shutdown: Shutdown,
+    handles: Handles,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -234,10 +310,10 @@ impl Running {
         seen: Arc<Seen>,
         make_handler: impl Fn(Peer) -> H + Send + Sync + 'static,
     ) -> Self {
-        let Started { addresses, shutdown, certificates, thread } = K::start(plan, make_handler).unwrap();
+        let Started { addresses, handles, thread } = K::start(plan, make_handler).unwrap();
         let &[clear, tls, ref others @ ..] = &addresses[..] else { panic!("two listeners") };
         let others = others.to_vec();
-        Self { clear, tls, others, seen, shutdown, certificates, thread: Some(thread) }
+        Self { clear, tls, others, seen, handles, thread: Some(thread) }
     }
 
     pub(crate) fn connect(&self) -> Client {
@@ -262,9 +338,19 @@ impl Running {
     /// Shuts down; how long that took.
     pub(crate) fn stop(mut self, grace: Duration) -> Duration {
         let begun = Instant::now();
-        self.shutdown.begin(grace);
+        self.handles.stop(grace);
         self.join();
         begun.elapsed()
+    }
+
+    pub(crate) fn shutdown(&self) -> &Shutdown {
+        let Handles::Server(shutdown, _) = &self.handles else { panic!("no server") };
+        shutdown
+    }
+
+    pub(crate) fn certificates(&self) -> &Certificates {
+        let Handles::Server(_, certificates) = &self.handles else { panic!("no server") };
+        certificates
     }
 
     pub(crate) fn thread(&self) -> ThreadId {
@@ -281,7 +367,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.seen.release();
-        self.shutdown.begin(Duration::ZERO);
+        self.handles.stop(Duration::ZERO);
         if !thread::panicking() {
             self.join();
         }
@@ -298,7 +384,7 @@ pub(crate) fn usual_plan(change: impl FnOnce(ConfigBuilder) -> ConfigBuilder) ->
 /// Starts a server of which only it is of interest how it fails.
 pub(crate) fn run_plan<K: Kind>(plan: &Plan) -> io::Result<()> {
     let started = K::start(plan, |_| Play::new(&Arc::default()))?;
-    started.shutdown.begin(Duration::ZERO);
+    started.handles.stop(Duration::ZERO);
     started.thread.join().unwrap()
 }
 

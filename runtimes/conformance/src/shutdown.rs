@@ -18,7 +18,7 @@ use crate::{LONG, PATIENCE};
 /// Whoever is idle hears of it at once; whoever is busy finishes.
 pub fn a_shutdown_lets_everybody_finish<K: Kind>() {
     let server = Running::start::<K>(|config| config);
-    let (address, shutdown) = (server.clear, server.shutdown.clone());
+    let (address, shutdown) = (server.clear, server.shutdown().clone());
     let mut idle = server.connect();
     let mut idle_tls = server.connect_tls();
     let mut busy = server.connect();

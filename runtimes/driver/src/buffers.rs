@@ -8,17 +8,18 @@ use sansmtp::ReadBuffer;
 /// are connections.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    free: Mutex<Vec<ReadBuffer>>,
+    #[expect(clippy::vec_box, reason = "a connection that has none has room for a pointer only")]
+    free: Mutex<Vec<Box<ReadBuffer>>>,
 }
 
 impl Buffers {
-    pub(crate) fn take(&self) -> ReadBuffer {
+    pub(crate) fn take(&self) -> Box<ReadBuffer> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        free.unwrap_or_else(|| ReadBuffer::new(READ_OCTETS))
+        free.unwrap_or_else(|| Box::new(ReadBuffer::new(READ_OCTETS)))
     }
 
     /// Takes a buffer back, overwritten.
-    pub(crate) fn give_back(&self, mut buffer: ReadBuffer) {
+    pub(crate) fn give_back(&self, mut buffer: Box<ReadBuffer>) {
         buffer.release();
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() < KEPT_BUFFERS {

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sansmtp::{Action, Answer, AuthRequest, AuthTurn, Event, Hook, ReadBuffer};
+use sansmtp::{Action, Answer, AuthRequest, AuthTurn, Event, Hook, Peer, ReadBuffer};
 
 use crate::buffers::Buffers;
 use crate::engine::Engine;
@@ -24,12 +24,15 @@ use crate::time::at;
 pub struct Conversation {
     engine: Engine,
     accepted: Instant,
+    /// The time since then. Looked at again after whatever may have taken time, and not before: the engine takes
+    /// several steps in less time than it takes to look.
+    now: Duration,
     stages: Arc<Stages>,
     buffers: Arc<Buffers>,
     /// An idle connection has none: it takes one when there is something to read.
-    buffer: Option<ReadBuffer>,
+    buffer: Option<Box<ReadBuffer>>,
     /// A question whose session is still to be borrowed.
-    held: Option<Held>,
+    held: Option<Box<Held>>,
     /// What was asked last.
     asked: Asked,
     /// The engine knows of the shutdown.
@@ -40,6 +43,8 @@ pub struct Conversation {
     incomplete: bool,
     /// The peer is out of reach.
     lost: bool,
+    /// What the adapter was told to do may have taken time.
+    has_waited: bool,
 }
 
 /// What an adapter does next.
@@ -100,6 +105,7 @@ impl Conversation {
         Self {
             engine,
             accepted: Instant::now(),
+            now: Duration::ZERO,
             stages,
             buffers,
             buffer: None,
@@ -109,19 +115,23 @@ impl Conversation {
             broken: false,
             incomplete: false,
             lost: false,
+            has_waited: true,
         }
     }
 
     /// Says what to do next; what is to be written is appended to `out`. `None` if there is nothing for the
     /// adapter in this step.
     pub fn step(&mut self, out: &mut Out) -> Option<Step<'_>> {
+        if mem::take(&mut self.has_waited) {
+            self.now = self.accepted.elapsed();
+        }
         if mem::take(&mut self.broken) {
             self.engine.begin_shutdown();
         }
         if let Some(held) = self.held.take() {
             self.asked = Asked::Other;
             let session = self.engine.connection().session();
-            return Some(Step::Ask(match held {
+            return Some(Step::Ask(match *held {
                 Held::Authenticator(request) => Question::Authenticator(session, request),
                 Held::AuthHandler(turn) => Question::AuthHandler(session, turn),
             }));
@@ -129,8 +139,7 @@ impl Conversation {
         if self.lost {
             return self.step_alone();
         }
-        let accepted = self.accepted;
-        let now = accepted.elapsed();
+        let (accepted, now) = (self.accepted, self.now);
         let action = match &mut self.buffer {
             Some(buffer) => buffer.poll(&mut self.engine, now),
             None => self.engine.poll(now, &mut &[][..]),
@@ -139,7 +148,10 @@ impl Conversation {
             Action::Reply(reply) => out.append(reply.as_bytes()),
             Action::Challenge(challenge) => out.append(challenge.as_bytes()),
             Action::Transmit(ciphertext) => out.append(ciphertext),
-            Action::Flush { deadline } => return Some(Step::Write { until: at(accepted, deadline) }),
+            Action::Flush { deadline } => {
+                self.has_waited = true;
+                return Some(Step::Write { until: at(accepted, deadline) });
+            }
             Action::CallHook(call) => {
                 let ends_message = matches!(call.hook(), Hook::Message { .. });
                 if ends_message && self.incomplete {
@@ -151,8 +163,8 @@ impl Conversation {
                     return Some(Step::Ask(Question::Hook(call)));
                 }
             }
-            Action::CallAuthenticator(request) => self.held = Some(Held::Authenticator(request)),
-            Action::CallAuthHandler(turn) => self.held = Some(Held::AuthHandler(turn)),
+            Action::CallAuthenticator(request) => self.held = Some(Box::new(Held::Authenticator(request))),
+            Action::CallAuthHandler(turn) => self.held = Some(Box::new(Held::AuthHandler(turn))),
             Action::Content(piece) => {
                 if !self.incomplete {
                     self.asked = Asked::Content;
@@ -164,10 +176,14 @@ impl Conversation {
                 return Some(Step::Ask(Question::Aborted(aborted)));
             }
             Action::Event(event) => return Some(Step::Event(event)),
-            Action::NeedInput { deadline } => return Some(Step::Read { until: at(accepted, deadline) }),
+            Action::NeedInput { deadline } => {
+                self.has_waited = true;
+                return Some(Step::Read { until: at(accepted, deadline) });
+            }
             // Questions are answered before the next step; only the time of one that was not can be waited
             // for.
             Action::AwaitAnswer { deadline } | Action::Pause { until: deadline } => {
+                self.has_waited = true;
                 return Some(Step::Sleep { until: at(accepted, deadline) });
             }
             // A configuration that offers STARTTLS without TLS is refused by `Setup::start`.
@@ -204,6 +220,7 @@ impl Conversation {
     /// Without the handler's answer, the engine gives its own, and what the handler cannot be trusted with
     /// any more ends the session.
     pub fn settle(&mut self, outcome: Result<Option<Answer>, Unanswered>) {
+        self.has_waited = true;
         let unanswered = match outcome {
             Ok(answer) => {
                 if let Some(answer) = answer {
@@ -307,6 +324,12 @@ impl Conversation {
         self.asked = Asked::Other;
         self.give_buffer_back();
         self.engine.end_of_input();
+    }
+
+    /// Where the connection comes from.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        self.engine.connection().session().peer()
     }
 
     /// How long the handler may take for an answer.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 /// Something that happens once, with a value. Whoever waits for it, in a thread or in a task, is woken.
@@ -114,10 +114,42 @@ pub struct Stages {
     pub requested: Signal<Duration>,
     /// Nothing listens any more; connections end when their current command is answered.
     pub ending: Signal<()>,
-    /// What is left of the connections ends at once.
+    /// What is left of the connections ends at once. Not before [`ending`](Self::ending).
     pub cut_off: Signal<()>,
     /// No connection is left.
     pub ended: Signal<()>,
+}
+
+impl Stages {
+    /// Waits, in a connection's task, for what comes next of `ending` and `cut_off`.
+    pub(crate) fn wait_for_end(&self) -> End<'_> {
+        End { stages: self, has_begun: false, wait: self.ending.wait() }
+    }
+}
+
+/// A connection's wait for the end.
+pub(crate) struct End<'s> {
+    stages: &'s Stages,
+    has_begun: bool,
+    /// One at a time: connections are many.
+    wait: Wait<'s, ()>,
+}
+
+impl End<'_> {
+    /// Waits for the connection to be cut off. The task is woken when the end [begins](Self::has_begun), too.
+    pub(crate) fn poll_cut_off(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.has_begun {
+            ready!(Pin::new(&mut self.wait).poll(context));
+            self.has_begun = true;
+            self.wait = self.stages.cut_off.wait();
+        }
+        Pin::new(&mut self.wait).poll(context)
+    }
+
+    /// Whether the end was seen to begin.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
 }
 
 /// Kept by each connection, and by the server until it is ending: with the last one of them, all has
@@ -130,6 +162,12 @@ impl Alive {
     #[must_use]
     pub fn new(stages: &Arc<Stages>) -> Arc<Self> {
         Arc::new(Self(stages.clone()))
+    }
+
+    /// The stages that the connection goes through.
+    #[must_use]
+    pub fn stages(&self) -> &Stages {
+        &self.0
     }
 }
 

@@ -11,7 +11,7 @@
 mod runtime;
 mod server;
 
-pub use runtime::Smol;
+pub use runtime::{Smol, SmolStream};
 #[cfg(feature = "rustls")]
 pub use sansmtp_driver::Certificates;
 #[cfg(unix)]

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use async_io::{Async, Timer};
@@ -24,9 +25,18 @@ impl Smol {
     }
 }
 
+/// smol's socket, as [`Runtime::Stream`].
+#[derive(Debug)]
+pub struct SmolStream {
+    socket: Async<Stream>,
+    /// The last read got all that there was.
+    drained: bool,
+}
+
 impl Runtime for Smol {
     type Listener = Async<Listener>;
-    type Stream = Async<Stream>;
+    type Stream = SmolStream;
+    type Alarm = Timer;
 
     fn listener(listener: Listener) -> io::Result<Self::Listener> {
         Async::new(listener)
@@ -34,39 +44,51 @@ impl Runtime for Smol {
 
     async fn accept(listener: &Self::Listener) -> io::Result<(Self::Stream, Peer)> {
         let (stream, peer) = listener.read_with(Listener::accept).await?;
-        Ok((Async::new(stream)?, peer))
+        Ok((SmolStream { socket: Async::new(stream)?, drained: false }, peer))
     }
 
     fn set_nodelay(stream: &Self::Stream, nodelay: bool) -> io::Result<()> {
-        stream.get_ref().set_nodelay(nodelay)
+        stream.socket.get_ref().set_nodelay(nodelay)
     }
 
     fn into_std(stream: Self::Stream) -> io::Result<Stream> {
-        stream.into_inner()
+        stream.socket.into_inner()
     }
 
-    fn try_read(stream: &Self::Stream, room: &mut [u8]) -> io::Result<usize> {
-        stream.get_ref().read(room)
+    fn poll_read(stream: &mut Self::Stream, context: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            if !stream.drained {
+                match stream.socket.get_ref().read(room) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    result => {
+                        // As there was no more than that, another try would be in vain. Should more have come
+                        // since, one is told of it at once.
+                        stream.drained = result.as_ref().is_ok_and(|octets| *octets < room.len());
+                        return Poll::Ready(result);
+                    }
+                }
+            }
+            ready!(stream.socket.poll_readable(context))?;
+            stream.drained = false;
+        }
     }
 
-    fn try_write(stream: &Self::Stream, octets: &[u8]) -> io::Result<usize> {
-        stream.get_ref().write(octets)
-    }
-
-    async fn readable(stream: &Self::Stream) -> io::Result<()> {
-        stream.readable().await
-    }
-
-    async fn writable(stream: &Self::Stream) -> io::Result<()> {
-        stream.writable().await
+    fn poll_write(stream: &mut Self::Stream, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            match stream.socket.get_ref().write(octets) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+            ready!(stream.socket.poll_writable(context))?;
+        }
     }
 
     async fn close_write(stream: &mut Self::Stream) -> io::Result<()> {
-        stream.get_ref().shutdown(Shutdown::Write)
+        stream.socket.get_ref().shutdown(Shutdown::Write)
     }
 
-    async fn sleep_until(instant: Instant) {
-        Timer::at(instant).await;
+    fn alarm(instant: Instant) -> Timer {
+        Timer::at(instant)
     }
 
     async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

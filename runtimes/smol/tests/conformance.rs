@@ -36,11 +36,13 @@ impl AsyncRuntime for Smol {
 
 mod blocking {
     sansmtp_conformance::conformance!(sansmtp_conformance::Blocking<super::Smol>);
+    sansmtp_conformance::server_conformance!(sansmtp_conformance::Blocking<super::Smol>);
     sansmtp_conformance::blocking_conformance!(sansmtp_conformance::Blocking<super::Smol>);
 }
 
 mod waiting {
     sansmtp_conformance::conformance!(sansmtp_conformance::Waiting<super::Smol>);
+    sansmtp_conformance::server_conformance!(sansmtp_conformance::Waiting<super::Smol>);
     sansmtp_conformance::asynchronous_conformance!(sansmtp_conformance::Waiting<super::Smol>);
 }
 

@@ -24,6 +24,7 @@ impl Runtime for Threads {
 
 mod blocking {
     sansmtp_conformance::conformance!(sansmtp_conformance::Blocking<super::Threads>);
+    sansmtp_conformance::server_conformance!(sansmtp_conformance::Blocking<super::Threads>);
     sansmtp_conformance::blocking_conformance!(sansmtp_conformance::Blocking<super::Threads>);
 }
 

@@ -2,14 +2,17 @@
 
 use std::future::{Future, pending};
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use sansmtp::Peer;
 use sansmtp_driver::tasks::Runtime;
 use sansmtp_driver::{Listener, Stream};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net;
 use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::time::{Sleep, sleep_until};
 
 /// tokio: the runtime that the server is run on.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +55,7 @@ macro_rules! each {
 impl Runtime for Tokio {
     type Listener = TokioListener;
     type Stream = TokioStream;
+    type Alarm = Sleep;
 
     fn listener(listener: Listener) -> io::Result<Self::Listener> {
         listener.set_nonblocking(true)?;
@@ -85,28 +89,22 @@ impl Runtime for Tokio {
         each!(stream, socket => socket.into_std().map(Stream::from))
     }
 
-    fn try_read(stream: &Self::Stream, room: &mut [u8]) -> io::Result<usize> {
-        each!(stream, socket => socket.try_read(room))
+    fn poll_read(stream: &mut Self::Stream, context: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut room = ReadBuf::new(room);
+        ready!(each!(stream, socket => Pin::new(socket).poll_read(context, &mut room)))?;
+        Poll::Ready(Ok(room.filled().len()))
     }
 
-    fn try_write(stream: &Self::Stream, octets: &[u8]) -> io::Result<usize> {
-        each!(stream, socket => socket.try_write(octets))
-    }
-
-    async fn readable(stream: &Self::Stream) -> io::Result<()> {
-        each!(stream, socket => socket.readable().await)
-    }
-
-    async fn writable(stream: &Self::Stream) -> io::Result<()> {
-        each!(stream, socket => socket.writable().await)
+    fn poll_write(stream: &mut Self::Stream, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        each!(stream, socket => Pin::new(socket).poll_write(context, octets))
     }
 
     async fn close_write(stream: &mut Self::Stream) -> io::Result<()> {
         each!(stream, socket => socket.shutdown().await)
     }
 
-    async fn sleep_until(instant: Instant) {
-        tokio::time::sleep_until(instant.into()).await;
+    fn alarm(instant: Instant) -> Sleep {
+        sleep_until(instant.into())
     }
 
     async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -37,11 +37,13 @@ impl AsyncRuntime for Tokio {
 
 mod blocking {
     sansmtp_conformance::conformance!(sansmtp_conformance::Blocking<super::Tokio>);
+    sansmtp_conformance::server_conformance!(sansmtp_conformance::Blocking<super::Tokio>);
     sansmtp_conformance::blocking_conformance!(sansmtp_conformance::Blocking<super::Tokio>);
 }
 
 mod waiting {
     sansmtp_conformance::conformance!(sansmtp_conformance::Waiting<super::Tokio>);
+    sansmtp_conformance::server_conformance!(sansmtp_conformance::Waiting<super::Tokio>);
     sansmtp_conformance::asynchronous_conformance!(sansmtp_conformance::Waiting<super::Tokio>);
 }
 

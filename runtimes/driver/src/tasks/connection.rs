@@ -1,95 +1,140 @@
 //! One connection in its task: octets in, octets out, questions to the handler, and nothing of SMTP.
+//!
+//! Most connections wait, most of the time. What a task needs only while it works, the room for the
+//! handler's futures above all, is on the heap until then and gone afterwards.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use sansmtp::AsyncHandler;
 
 use super::Runtime;
+use super::alarm::Alarm;
 use super::combine::{at_once, caught, first, yield_now};
 use crate::conversation::{Conversation, LINGER, Step, Unanswered, report};
 use crate::out::Out;
 use crate::signal::Stages;
 use crate::time::after;
 
-/// Runs the connection to its end.
-pub(super) async fn run<R: Runtime>(
-    stream: &mut R::Stream,
-    conversation: &mut Conversation,
-    handler: &mut impl AsyncHandler,
-    stages: &Arc<Stages>,
-) -> io::Result<()> {
-    let answer_timeout = conversation.answer_timeout();
-    let mut out = Out::default();
-    let mut lost = None;
-    let mut work = 0;
-    loop {
-        work += 1;
-        if work > WORK_IN_A_ROW {
-            // A client that always has more to say would keep the executor to itself.
-            work = 0;
-            yield_now().await;
+/// A connection and what serves it.
+pub(super) struct Connection<R: Runtime, H> {
+    pub(super) stream: R::Stream,
+    pub(super) conversation: Box<Conversation>,
+    pub(super) handler: H,
+}
+
+impl<R: Runtime, H: AsyncHandler> Connection<R, H> {
+    /// Runs the connection to its end, or until it is cut off.
+    pub(super) async fn run(&mut self, stages: &Stages) {
+        let mut end = stages.wait_for_end();
+        let mut alarm = pin!(Alarm::<R>::default());
+        let mut turns = 0;
+        loop {
+            let next = {
+                let mut work = Box::pin(self.work(&mut turns));
+                poll_fn(|context| match work.as_mut().poll(context) {
+                    Poll::Ready(next) => Poll::Ready(next),
+                    Poll::Pending => end.poll_cut_off(context).map(|()| Next::End),
+                })
+                .await
+            };
+            let (until, reads) = match next {
+                Next::Read { until } => (until, true),
+                Next::Sleep { until } => (until, false),
+                Next::End => return,
+            };
+            turns += READ_TURNS;
+            let goes_on = poll_fn(|context| {
+                if end.poll_cut_off(context).is_ready() {
+                    return Poll::Ready(false);
+                }
+                let Self { stream, conversation, .. } = self;
+                let begins = end.has_begun() && !conversation.is_shutting_down();
+                if begins || (reads && conversation.read(|room| at_hand(R::poll_read(stream, context, room)))) {
+                    return Poll::Ready(true);
+                }
+                alarm.as_mut().poll_until(until, context).map(|()| true)
+            });
+            if !goes_on.await {
+                return;
+            }
         }
-        let Some(step) = conversation.step(&mut out) else { continue };
-        let done = match step {
-            Step::Write { until } => write::<R>(stream, &mut out, until).await,
-            Step::Ask(question) => {
-                let outcome = {
-                    // Pinned here: what is moved into a future takes its room twice.
-                    let answer = pin!(question.put_to(handler));
-                    ask::<R, _>(stream, &mut out, answer_timeout, answer).await
-                };
-                match outcome {
-                    Ok(outcome) => {
-                        conversation.settle(outcome);
-                        Ok(())
+    }
+
+    /// Takes steps until the connection has to wait.
+    async fn work(&mut self, turns: &mut u32) -> Next {
+        let Self { stream, conversation, handler } = self;
+        let answer_timeout = conversation.answer_timeout();
+        let mut out = Out::default();
+        let mut lost = None;
+        loop {
+            *turns += 1;
+            if *turns > TURNS_IN_A_ROW {
+                // A client that always has more to say would keep the executor to itself.
+                *turns = 0;
+                yield_now().await;
+            }
+            let Some(step) = conversation.step(&mut out) else { continue };
+            let done = match step {
+                Step::Write { until } => write::<R>(stream, &mut out, until).await,
+                Step::Ask(question) => {
+                    let outcome = {
+                        // Pinned here: what is moved into a future takes its room twice.
+                        let answer = pin!(question.put_to(handler));
+                        ask::<R, _>(stream, &mut out, answer_timeout, answer).await
+                    };
+                    match outcome {
+                        Ok(outcome) => {
+                            conversation.settle(outcome);
+                            Ok(())
+                        }
+                        Err(error) => Err(error),
                     }
-                    Err(error) => Err(error),
                 }
-            }
-            Step::Event(event) => {
-                report(event, |event| handler.event(event));
-                Ok(())
-            }
-            Step::Read { until } => {
-                if conversation.heed_shutdown() {
+                Step::Event(event) => {
+                    report(event, |event| handler.event(event));
                     Ok(())
-                } else if conversation.read(|room| R::try_read(stream, room)) {
-                    work += READ_WORK;
-                    Ok(())
-                } else if conversation.is_shutting_down() {
-                    wait_until::<R>(pin!(R::readable(stream)), until).await
-                } else {
-                    let ending = pin!(async {
-                        stages.ending.wait().await;
-                        Ok(())
-                    });
-                    wait_until::<R>(pin!(first(pin!(R::readable(stream)), ending)), until).await
                 }
+                Step::Read { until } => {
+                    if !conversation.heed_shutdown() {
+                        return Next::Read { until };
+                    }
+                    Ok(())
+                }
+                Step::Sleep { until } => return Next::Sleep { until },
+                Step::Close => break,
+            };
+            if let Err(error) = done {
+                conversation.lose_peer(&mut out);
+                lost = Some(error);
             }
-            Step::Sleep { until } => {
-                R::sleep_until(until).await;
-                Ok(())
-            }
-            Step::Close => break,
-        };
-        if let Err(error) = done {
-            conversation.lose_peer(&mut out);
-            lost = Some(error);
         }
+        if lost.is_none() {
+            lost = close::<R>(stream, conversation).await.err();
+        }
+        if let Some(error) = lost {
+            tracing::debug!(peer = %conversation.peer(), %error, "connection lost");
+        }
+        Next::End
     }
-    match lost {
-        Some(error) => Err(error),
-        None => close::<R>(stream, conversation).await,
-    }
+}
+
+/// What a connection does when it has done its work.
+enum Next {
+    /// Reads, as soon as there is something to read.
+    Read { until: Instant },
+    /// Nothing.
+    Sleep { until: Instant },
+    /// It is over.
+    End,
 }
 
 /// Waits for the handler. What has been said goes out first if that takes time.
 async fn ask<R: Runtime, T>(
-    stream: &R::Stream,
+    stream: &mut R::Stream,
     out: &mut Out,
     timeout: Duration,
     answer: Pin<&mut impl Future<Output = T>>,
@@ -100,7 +145,7 @@ async fn ask<R: Runtime, T>(
         None => {
             write::<R>(stream, out, after(timeout)).await?;
             let late = pin!(async {
-                R::sleep_until(after(timeout)).await;
+                R::alarm(after(timeout)).await;
                 None
             });
             first(pin!(async { Some(answer.await) }), late).await
@@ -114,48 +159,48 @@ async fn ask<R: Runtime, T>(
     })
 }
 
-async fn write<R: Runtime>(stream: &R::Stream, out: &mut Out, until: Instant) -> io::Result<()> {
-    while !out.write(|octets| R::try_write(stream, octets))? {
-        if Instant::now() >= until {
-            return Err(io::ErrorKind::TimedOut.into());
+async fn write<R: Runtime>(stream: &mut R::Stream, out: &mut Out, until: Instant) -> io::Result<()> {
+    let mut alarm = pin!(Alarm::<R>::default());
+    poll_fn(|context| {
+        if out.write(|octets| at_hand(R::poll_write(stream, context, octets)))? {
+            return Poll::Ready(Ok(()));
         }
-        wait_until::<R>(pin!(R::writable(stream)), until).await?;
-    }
-    Ok(())
-}
-
-/// Waits for `ready`, until `until` at the latest.
-async fn wait_until<R: Runtime>(
-    ready: Pin<&mut impl Future<Output = io::Result<()>>>,
-    until: Instant,
-) -> io::Result<()> {
-    let late = pin!(async {
-        R::sleep_until(until).await;
-        Ok(())
-    });
-    first(ready, late).await
+        // A peer that reads a little now and then does not get more time by that.
+        alarm.as_mut().poll_until(until, context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    })
+    .await
 }
 
 /// Closes so that the last reply arrives.
 async fn close<R: Runtime>(stream: &mut R::Stream, conversation: &mut Conversation) -> io::Result<()> {
     R::close_write(stream).await?;
-    let stream = &*stream;
     let drain = pin!(async {
-        loop {
-            match conversation.discard(|room| R::try_read(stream, room)) {
-                // The peer may be faster than its octets are thrown away.
-                Ok(1..) => yield_now().await,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => R::readable(stream).await?,
-                Ok(0) => return Ok(()),
-                Err(error) => return Err(error),
+        // The peer may be faster than its octets are thrown away.
+        while poll_fn(|context| {
+            match conversation.discard(|room| at_hand(R::poll_read(stream, context, room))) {
+                Ok(octets) => Poll::Ready(octets > 0),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                // How it ends is of no interest: all has been said.
+                Err(_) => Poll::Ready(false),
             }
+        })
+        .await
+        {
+            yield_now().await;
         }
     });
-    // How it ends is of no interest: all has been said.
-    let _ = wait_until::<R>(drain, after(LINGER)).await;
+    first(drain, pin!(async { drop(R::alarm(after(LINGER)).await) })).await;
     Ok(())
 }
 
+/// What a poll has to say now.
+fn at_hand(poll: Poll<io::Result<usize>>) -> io::Result<usize> {
+    match poll {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
 /// How many steps a connection takes before others have their turn, and how many of them a read is worth.
-const WORK_IN_A_ROW: u32 = 128;
-const READ_WORK: u32 = 16;
+const TURNS_IN_A_ROW: u32 = 128;
+const READ_TURNS: u32 = 16;

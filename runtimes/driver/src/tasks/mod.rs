@@ -1,5 +1,6 @@
 //! Connections as tasks, on whatever asynchronous [`Runtime`].
 
+mod alarm;
 mod blocking;
 mod combine;
 mod connection;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use sansmtp::Peer;
@@ -10,13 +11,16 @@ use crate::sockets;
 
 /// An asynchronous runtime: sockets, time, tasks, and a pool of threads for what blocks.
 ///
-/// Reads and writes are tried, and readiness is waited for, so that a connection that waits holds no buffer.
+/// Nothing of it keeps a buffer, so neither does a connection that waits.
 pub trait Runtime: Send + Sync + 'static {
     /// A listener of this runtime.
     type Listener: Send + Sync;
 
     /// A connection of this runtime.
     type Stream: Send + Sync + 'static;
+
+    /// What goes off at a point in time.
+    type Alarm: Future + Send;
 
     /// Takes a listener in.
     ///
@@ -43,31 +47,25 @@ pub trait Runtime: Send + Sync + 'static {
     /// What the operating system, or the runtime, says.
     fn into_std(stream: Self::Stream) -> io::Result<sockets::Stream>;
 
-    /// Reads what has come.
+    /// Reads what has come, or has the task woken when something has. One task reads.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if nothing has, and what the operating system says.
-    fn try_read(stream: &Self::Stream, room: &mut [u8]) -> io::Result<usize>;
+    /// What the operating system says.
+    fn poll_read(stream: &mut Self::Stream, context: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>>;
 
-    /// Writes what the socket's buffer has room for.
+    /// Writes what the socket's buffer has room for, or has the task woken when it has some. One task writes.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if it has none, and what the operating system says.
-    fn try_write(stream: &Self::Stream, octets: &[u8]) -> io::Result<usize>;
-
-    /// Waits until a read is worth trying.
-    fn readable(stream: &Self::Stream) -> impl Future<Output = io::Result<()>> + Send;
-
-    /// Waits until a write is worth trying.
-    fn writable(stream: &Self::Stream) -> impl Future<Output = io::Result<()>> + Send;
+    /// What the operating system says.
+    fn poll_write(stream: &mut Self::Stream, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>>;
 
     /// Closes the write half.
     fn close_write(stream: &mut Self::Stream) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Waits until `instant`.
-    fn sleep_until(instant: Instant) -> impl Future<Output = ()> + Send;
+    /// What goes off at `instant`.
+    fn alarm(instant: Instant) -> Self::Alarm;
 
     /// Runs `work`, which does not panic, where it may block. Dropping the future before it has begun keeps
     /// it from being run.

@@ -9,7 +9,7 @@ use sansmtp::{AsyncHandler, Peer};
 
 use super::Runtime;
 use super::combine::{all, first, yield_now};
-use super::connection;
+use super::connection::Connection;
 use crate::setup::{Setup, accept_failed};
 use crate::signal::{Alive, Stages};
 use crate::time::after;
@@ -39,7 +39,7 @@ where
                     // A flood of clients would keep the executor to itself.
                     yield_now().await;
                 }
-                let (mut stream, peer) = accept::<R>(&listener).await;
+                let (stream, peer) = accept::<R>(&listener).await;
                 let place = match setup.admit(&service, peer) {
                     Ok(place) => place,
                     Err(refused) => {
@@ -51,21 +51,14 @@ where
                     let handler = make_handler(peer);
                     (handler.hooks(), handler)
                 };
-                let Some((mut conversation, mut handler)) = setup.open(&service, peer, make) else { continue };
-                let (stages, alive) = (setup.stages().clone(), alive.clone());
+                let Some((conversation, handler)) = setup.open(&service, peer, make) else { continue };
+                let mut connection = Connection::<R, _> { stream, conversation, handler };
+                let alive = alive.clone();
                 runtime.spawn(async move {
-                    {
-                        let run = pin!(async {
-                            let run = connection::run::<R>(&mut stream, &mut conversation, &mut handler, &stages);
-                            if let Err(error) = run.await {
-                                tracing::debug!(%peer, %error, "connection lost");
-                            }
-                        });
-                        first(run, pin!(stages.cut_off.wait())).await;
-                    }
+                    connection.run(alive.stages()).await;
                     // A client that comes back at once finds its place free.
                     drop(place);
-                    drop((stream, conversation, handler));
+                    drop(connection);
                     drop(alive);
                 });
             }
@@ -82,7 +75,7 @@ where
     // Whoever hears of the end finds nobody listening.
     stages.ending.set(());
     drop(alive);
-    let late = pin!(R::sleep_until(after(grace)));
+    let late = pin!(async { drop(R::alarm(after(grace)).await) });
     first(pin!(stages.ended.wait()), late).await;
     stages.cut_off.set(());
     stages.ended.wait().await;
@@ -94,6 +87,7 @@ struct CutOff(Arc<Stages>);
 
 impl Drop for CutOff {
     fn drop(&mut self) {
+        self.0.ending.set(());
         self.0.cut_off.set(());
     }
 }
@@ -110,7 +104,7 @@ async fn accept<R: Runtime>(listener: &R::Listener) -> (R::Stream, Peer) {
             }
             Err(error) => {
                 if let Some(pause) = accept_failed(&error) {
-                    R::sleep_until(after(pause)).await;
+                    R::alarm(after(pause)).await;
                 }
             }
         }

@@ -1,0 +1,191 @@
+//! The running `authenticated_relayer` over a Dovecot, whose mechanisms it passes through, and with a Dovecot behind a
+//! database of its own.
+
+mod support;
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use support::{Client, Program, add_user, assert_absent, eventually, example, maildir, run, skip, tool};
+use tempfile::TempDir;
+
+#[test]
+fn what_dovecot_offers_is_passed_through() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let directory = TempDir::new().expect("there is room for a directory");
+    let server = relayer(&directory, &["--users", &dovecot.users()]);
+    let mut client = Client::greet(server.address(0)).expect("the server talks");
+    // Not ANONYMOUS, and EXTERNAL for nobody without a certificate.
+    let listed = client.mechanisms().expect("the server talks");
+    assert_eq!(listed, ["PLAIN", "LOGIN", "CRAM-MD5", "DIGEST-MD5", "SCRAM-SHA-256"]);
+    for (user, password, code) in
+        [(USER, PASSWORD, "235 "), (USER, WRONG, "535 5.7.8 "), ("nobody", PASSWORD, "535 5.7.8 ")]
+    {
+        let mut client = Client::greet(server.address(0)).expect("the server talks");
+        let reply = client.auth_plain(user, password).expect("the server talks");
+        assert!(reply.starts_with(code), "{reply}");
+    }
+    stop_without_secrets(server);
+
+    let server = relayer(&directory, &["--users", &dovecot.users(), "--mechanisms", "LOGIN,PLAIN"]);
+    let mut client = Client::greet(server.address(0)).expect("the server talks");
+    assert_eq!(client.mechanisms().expect("the server talks"), ["LOGIN", "PLAIN"]);
+    let reply = client.command("AUTH CRAM-MD5").expect("the server talks");
+    assert!(reply.starts_with("504 5.5.4 "), "{reply}");
+    drop(client);
+    stop_without_secrets(server);
+}
+
+#[test]
+fn mail_programs_log_in_through_it() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let directory = TempDir::new().expect("there is room for a directory");
+    fs::write(directory.path().join("message"), "Subject: Greetings\r\n\r\nHello.\r\n").expect("it can be written");
+    for runtime in ["smol", "tokio", "threads"] {
+        let server = relayer(&directory, &["--users", &dovecot.users(), "--runtime", runtime]);
+        let port = server.address(0).port().to_string();
+        let mails = || maildir(&directory.path().join("mail")).len();
+        for (password, accepted) in [(PASSWORD, true), (WRONG, false)] {
+            if let Some(curl) = tool("curl") {
+                let before = mails();
+                let mut curl = Command::new(curl);
+                curl.args(["--no-progress-meter", "--ssl-reqd", "--cacert", "mail-cert.pem"]);
+                curl.args(["--url", &format!("smtp://localhost:{port}"), "--user", &format!("{USER}:{password}")]);
+                curl.args(["--login-options", "AUTH=CRAM-MD5", "--mail-from", "tim@example.org"]);
+                curl.args(["--mail-rcpt", "ada@example.com", "--upload-file", "message"]);
+                let (sent, transcript) = run(curl.current_dir(directory.path()));
+                assert_eq!((sent, mails() - before), (accepted, usize::from(accepted)), "{transcript}");
+            }
+            if let Some(msmtp) = tool("msmtp") {
+                let before = mails();
+                let mut msmtp = Command::new(msmtp);
+                msmtp.args(["--host=localhost", &format!("--port={port}"), "--auth=scram-sha-256", "--tls=on"]);
+                msmtp.args(["--tls-starttls=on", "--tls-trust-file=mail-cert.pem", &format!("--user={USER}")]);
+                msmtp.args([&format!("--passwordeval=echo {password}"), "--from=tim@example.org", "ada@example.com"]);
+                let message = fs::File::open(directory.path().join("message")).expect("it can be read");
+                let (sent, transcript) = run(msmtp.current_dir(directory.path()).stdin(message));
+                assert_eq!((sent, mails() - before), (accepted, usize::from(accepted)), "{transcript}");
+            }
+        }
+        stop_without_secrets(server);
+    }
+}
+
+#[test]
+fn it_can_be_the_last_of_several_places() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let directory = TempDir::new().expect("there is room for a directory");
+    add_user(directory.path(), "ada", "password of hers");
+    let server = relayer(&directory, &["--users", "mail.db", "--users", &dovecot.users()]);
+    let mut client = Client::greet(server.address(0)).expect("the server talks");
+    assert_eq!(client.mechanisms().expect("the server talks"), ["PLAIN", "LOGIN"]);
+    for (user, password, code) in [
+        (USER, PASSWORD, "235 "),
+        ("ada", "password of hers", "235 "),
+        ("ada", PASSWORD, "535 5.7.8 "),
+        (USER, "password of hers", "535 5.7.8 "),
+        ("nobody", PASSWORD, "535 5.7.8 "),
+    ] {
+        let mut client = Client::greet(server.address(0)).expect("the server talks");
+        let reply = client.auth_plain(user, password).expect("the server talks");
+        assert!(reply.starts_with(code), "{user}: {reply}");
+    }
+    stop_without_secrets(server);
+}
+
+#[test]
+fn what_cannot_be_is_told_at_the_start() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let directory = TempDir::new().expect("there is room for a directory");
+    let dovecot = dovecot.users();
+    for (arguments, expected) in [
+        (
+            &["--users", "dovecot:nowhere"][..],
+            "cannot open dovecot:nowhere: Dovecot cannot be reached: entity not found",
+        ),
+        (&["--users", &dovecot, "--mechanisms", "SCRAM-SHA-512"], "Dovecot does not offer SCRAM-SHA-512"),
+        (&["--users", &dovecot, "--users", "mail.db"], "has to be the last of the --users"),
+        (&["user", "--users", &dovecot, "list"], "is not changed from here"),
+    ] {
+        let (done, printed) =
+            run(Command::new(example("authenticated_relayer")).args(arguments).current_dir(directory.path()));
+        assert!(!done && printed.contains(expected), "{printed}");
+    }
+}
+
+fn relayer(directory: &TempDir, arguments: &[&str]) -> Program {
+    let arguments = [&["--listen", "127.0.0.1:0", "--allow-plaintext-auth"], arguments].concat();
+    Program::start("authenticated_relayer", directory.path(), "trace", &arguments)
+}
+
+fn stop_without_secrets(server: Program) {
+    let (stdout, stderr) = server.stop();
+    for secret in [PASSWORD, WRONG] {
+        assert_absent(secret, &stdout);
+        assert_absent(secret, &stderr);
+    }
+}
+
+/// A running Dovecot with one user. Dropped, it ends.
+struct Dovecot {
+    directory: TempDir,
+    master: Child,
+}
+
+impl Dovecot {
+    fn start() -> Option<Self> {
+        let Some(program) = ["/usr/sbin/dovecot", "/usr/local/sbin/dovecot"]
+            .into_iter()
+            .find(|path| fs::exists(path).is_ok_and(|is| is))
+        else {
+            skip("dovecot is not installed");
+            return None;
+        };
+        let directory = TempDir::new().expect("there is room for a directory");
+        // All clients come from one address, which Dovecot would make wait for longer and longer.
+        let (user, group) = (id("-un"), id("-gn"));
+        let at = directory.path().display();
+        let configuration = format!(
+            "base_dir = {at}/run\nstate_dir = {at}/state\nlog_path = {at}/log\nprotocols =\nssl = no\n\
+             default_internal_user = {user}\ndefault_internal_group = {group}\ndefault_login_user = {user}\n\
+             auth_mechanisms = plain login cram-md5 digest-md5 scram-sha-256 anonymous external\n\
+             passdb {{\n driver = passwd-file\n args = {at}/users\n}}\n\
+             userdb {{\n driver = static\n args = uid=65534 gid=65534 home=/nonexistent\n}}\n\
+             service anvil {{\n chroot =\n unix_listener anvil-auth-penalty {{\n  mode = 0\n }}\n}}\nservice stats {{\n chroot =\n}}\n"
+        );
+        fs::write(directory.path().join("dovecot.conf"), configuration).expect("it can be written");
+        fs::write(directory.path().join("users"), format!("{USER}:{{PLAIN}}{PASSWORD}\n")).expect("it can be written");
+        let mut master = Command::new(program);
+        master.args(["-F", "-c"]).arg(directory.path().join("dovecot.conf"));
+        let master = master.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let dovecot = Self { master: master.expect("Dovecot starts"), directory };
+        eventually(|| UnixStream::connect(dovecot.socket()).is_ok());
+        Some(dovecot)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("run/auth-client")
+    }
+
+    fn users(&self) -> String {
+        format!("dovecot:{}", self.socket().display())
+    }
+}
+
+impl Drop for Dovecot {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.master.id().to_string()).status();
+        let _ = self.master.wait();
+    }
+}
+
+fn id(option: &str) -> String {
+    let (_, name) = run(Command::new("id").arg(option));
+    name.trim().to_owned()
+}
+
+const USER: &str = "tim";
+const PASSWORD: &str = "tanstaaftanstaaf";
+const WRONG: &str = "not-what-it-is";
