@@ -10,8 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::Answers;
 use crate::stored::{
-    AccountError, InvalidHash, Keys, Needed, NewPassword, PasswordHash, SAMPLE, Store, StoreError, StoredUser,
-    TokenHash, User, WritableStore, prepare_name,
+    AccountError, Keys, Needed, NewPassword, SAMPLE, Store, StoreError, StoredUser, TokenHash, User, WritableStore,
 };
 
 /// Users in memory, who are gone with the process.
@@ -23,7 +22,7 @@ use crate::stored::{
 /// let users = Accounts::new(Memory::new()?);
 /// users.add("tim", b"tanstaaftanstaaf", Keep::Scram)?;
 /// // What is hashed already, by whatever `PasswordHash` reads.
-/// users.store().insert_hash("tom", "$2y$05$0L9PeCB8KMXaEpmUukJNBOmyBHiti19ZCLBmkohIBDydWq6dKc2w6")?;
+/// users.add_hash("tom", "$2y$05$0L9PeCB8KMXaEpmUukJNBOmyBHiti19ZCLBmkohIBDydWq6dKc2w6")?;
 /// let authenticator = Stored::new(users.into_store())?;
 /// # let _ = authenticator;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -49,18 +48,6 @@ impl Memory {
         let mut key = vec![0; SALT_KEY_OCTETS];
         getrandom::fill(&mut key).map_err(AccountError::Random)?;
         Ok(Self { users: RwLock::default(), salt_key: Secret::new(key) })
-    }
-
-    /// Adds a user with a hash that has been made already, or SCRAM keys, or a CRAM-MD5 key: the text of a
-    /// [`PasswordHash`].
-    ///
-    /// # Errors
-    /// [`AccountError::Exists`], [`AccountError::Name`], and [`AccountError::Unreadable`] where the text is none.
-    pub fn insert_hash(&self, name: &str, hash: &str) -> Result<(), AccountError> {
-        let _: PasswordHash = hash.parse().map_err(|error: InvalidHash| AccountError::Unreadable(error))?;
-        let name = prepare_name(name).ok_or(AccountError::Name)?;
-        let user = StoredUser::new(name.clone(), false).with_password(Some(Zeroizing::new(hash.to_owned())));
-        if self.add(user) { Ok(()) } else { Err(AccountError::Exists(name)) }
     }
 
     fn add(&self, user: StoredUser) -> bool {

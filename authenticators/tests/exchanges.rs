@@ -13,12 +13,12 @@ use rcgen::{CertificateParams, DnType, KeyPair};
 use sansmtp::auth::ScramHash;
 use sansmtp::auth::mechanism::{CramMd5, External, OAuthBearer, Scram, XOAuth2};
 use sansmtp::{Action, Auth, AuthFailure, Config, Connection, Event, Peer, Refusal, TlsInfo, TlsVersion};
-use sansmtp_authenticators::Authenticator;
 use sansmtp_authenticators::memory::Memory;
 use sansmtp_authenticators::sqlite::Sqlite;
 use sansmtp_authenticators::stored::{
     AccountError, Accounts, Keep, NewPassword, SCRAM_ITERATIONS, Stored, WritableStore,
 };
+use sansmtp_authenticators::{Answers, Authenticator};
 use sha2::{Digest, Sha256};
 
 type Users = Arc<dyn WritableStore>;
@@ -36,11 +36,13 @@ macro_rules! over_each_store {
 }
 
 over_each_store! {
+    a_hash_that_was_made_elsewhere_is_as_good,
     mistakes_have_their_own_errors,
     one_password_opens_every_mechanism_for_passwords,
     unknown_and_disabled_users_are_asked_as_before,
     the_first_login_with_a_password_makes_its_keys,
     a_cram_md5_key_is_made_only_when_asked_for,
+    whoever_gets_no_keys_looks_as_if_there_were_no_such_user,
     a_new_password_replaces_all_keys_and_leaves_tokens,
     names_and_passwords_are_prepared_when_they_are_stored,
     a_token_is_its_users_until_it_is_revoked,
@@ -278,6 +280,21 @@ fn a_cram_md5_key_is_made_only_when_asked_for(start: Start) {
     assert_eq!(server.cram_md5("tim", PASSWORD), logged_in("tim"));
 }
 
+fn whoever_gets_no_keys_looks_as_if_there_were_no_such_user(start: Start) {
+    let server = start(Keep::Nothing);
+    server.users.add("tim", PASSWORD.as_bytes(), Keep::Nothing).unwrap();
+    assert_eq!(server.plain("tim", PASSWORD), logged_in("tim"));
+    let (refusal, asked) = server.scram_sha_256_with_salt("tim", PASSWORD);
+    assert_eq!(refusal, refused(Refusal::BadCredentials));
+    assert_eq!(asked.len(), server.scram_sha_256_with_salt("tom", PASSWORD).1.len());
+    assert_eq!(server.scram_sha_256_with_salt("tim", PASSWORD).1, asked);
+    assert_eq!(server.cram_md5("tim", PASSWORD), refused(Refusal::BadCredentials));
+    assert_eq!(server.authenticator.answers("SCRAM-SHA-256"), Answers::ForSome);
+    let server = server.keeping(Keep::Scram);
+    assert_eq!(server.authenticator.answers("SCRAM-SHA-256"), Answers::ForAll);
+    assert_eq!(server.scram_sha_256("tim", PASSWORD), transition_needed());
+}
+
 fn a_new_password_replaces_all_keys_and_leaves_tokens(start: Start) {
     let server = start(Keep::Scram);
     server.users.add("tim", b"old password", Keep::ScramAndCramMd5).unwrap();
@@ -378,6 +395,27 @@ fn mistakes_have_their_own_errors(start: Start) {
     let names: Vec<_> = users.list().unwrap().into_iter().map(|user| user.name).collect();
     assert_eq!(names, ["tim".to_owned(), "x".repeat(255)]);
     assert!(matches!(NewPassword::new(b"", Keep::Nothing), Err(AccountError::EmptyPassword)));
+}
+
+fn a_hash_that_was_made_elsewhere_is_as_good(start: Start) {
+    let server = start(Keep::Scram);
+    // Of "pencil" (RFC 7677, section 3), as PostgreSQL writes it, and of "U*U", a vector of Openwall's.
+    let keys = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\
+                WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+    server.users.add_hash("pen", keys).unwrap();
+    server.users.add_hash("tim", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW").unwrap();
+    assert!(matches!(server.users.add_hash("tom", "{PLAIN}U*U"), Err(AccountError::Unreadable(_))));
+    assert!(matches!(server.users.add_hash("tim", keys), Err(AccountError::Exists(_))));
+    // There are keys of its own for the one mechanism, and the first login makes those for all.
+    assert_eq!(server.scram_sha_256("pen", "pencil"), logged_in("pen"));
+    assert_eq!(server.scram_sha_256("tim", "U*U"), transition_needed());
+    for (name, password) in [("pen", "pencil"), ("tim", "U*U")] {
+        assert_eq!(server.plain(name, "wrong"), refused(Refusal::BadCredentials));
+        assert_eq!(server.plain(name, password), logged_in(name));
+        assert_eq!(server.scram_sha_256(name, password), logged_in(name));
+        assert_eq!(server.scram_sha_256(name, "wrong"), refused(Refusal::BadCredentials));
+        assert_eq!(server.plain(name, password), logged_in(name));
+    }
 }
 
 type Start = fn(Keep) -> Server;

@@ -67,3 +67,39 @@ fn nothing_secret_shows() {
     assert!(shown.contains("Memory") && shown.contains("tim"), "{shown}");
     assert!(["argon2", "SCRAM-", "tanstaaf", "$"].iter().all(|secret| !shown.contains(secret)), "{shown}");
 }
+
+/// The shortest of several, which is least disturbed by what else the machine does.
+fn shortest(door: &Arc<dyn Door>, user: &str, password: &str) -> std::time::Duration {
+    let time = |_| {
+        let start = std::time::Instant::now();
+        assert_eq!(door.log_in(user, password), 535);
+        start.elapsed()
+    };
+    (0..7).map(time).min().unwrap()
+}
+
+/// Of which a hash is by far the most: without one, a thousandth of the time would do.
+#[test]
+fn whoever_is_refused_waits_for_a_hash() {
+    let Some(InMemory { users }) = InMemory::start() else { return };
+    Accounts::new(&*users).set_disabled("o'brien", true).unwrap();
+    let door: Arc<dyn Door> = Arc::new(Stored::new(users).unwrap());
+    let wrong = shortest(&door, "tim", "wrong");
+    for (user, password) in [("nobody", "wrong"), ("o'brien", "wrong"), ("o'brien", "quote'and\\backslash\"*)(uid=*")] {
+        let other = shortest(&door, user, password);
+        assert!(other < wrong * 3 && wrong < other * 3, "{user}: {other:?}, and {wrong:?} for a wrong password");
+    }
+}
+
+/// Where hashes differ in what they cost, whoever is unknown waits for one of those.
+#[test]
+fn whoever_is_unknown_waits_for_what_the_others_hashes_cost() {
+    let users = Accounts::new(Memory::new().unwrap());
+    // bcrypt at cost 4, which takes a millisecond; the hash of a new password would take twenty.
+    for name in ["tim", "tom"] {
+        users.add_hash(name, "$2b$04$CCCCCCCCCCCCCCCCCCCCC.7uG0VCzI2bS7j6ymqJi9CdcdxiRTWNy").unwrap();
+    }
+    let door: Arc<dyn Door> = Arc::new(Stored::new(users.into_store()).unwrap());
+    let (wrong, unknown) = (shortest(&door, "tim", "wrong"), shortest(&door, "nobody", "wrong"));
+    assert!(unknown < wrong * 3 && wrong < unknown * 3, "{unknown:?}, and {wrong:?} for a wrong password");
+}

@@ -91,7 +91,7 @@ pub enum AccountError {
     LongPassword,
     /// The password cannot be hashed.
     Hash(password_hash::Error),
-    /// A hash that was just made cannot be read.
+    /// The text is no hash.
     Unreadable(InvalidHash),
     /// SCRAM keys cannot be made.
     ScramKeys(InvalidScramKeys),
@@ -126,6 +126,16 @@ impl<S: WritableStore> Accounts<S> {
     pub fn add(&self, name: &str, password: &[u8], keep: Keep) -> Result<(), AccountError> {
         let name = prepare_name(name).ok_or(AccountError::Name)?;
         let password = NewPassword::new(password, keep)?;
+        if self.store.insert(&name, &password)? { Ok(()) } else { Err(AccountError::Exists(name)) }
+    }
+
+    /// Adds a user with a hash that has been made already, as [`NewPassword::from_hash`] takes it.
+    ///
+    /// # Errors
+    /// [`AccountError::Exists`], where no login can bring the name, and [`AccountError::Unreadable`].
+    pub fn add_hash(&self, name: &str, hash: &str) -> Result<(), AccountError> {
+        let name = prepare_name(name).ok_or(AccountError::Name)?;
+        let password = NewPassword::from_hash(hash).map_err(AccountError::Unreadable)?;
         if self.store.insert(&name, &password)? { Ok(()) } else { Err(AccountError::Exists(name)) }
     }
 
@@ -233,7 +243,7 @@ impl fmt::Display for AccountError {
             }
             Self::LongPassword => write!(f, "the password has over {} octets", keys::MAX_PASSWORD_OCTETS),
             Self::Hash(error) => write!(f, "cannot hash the password: {error}"),
-            Self::Unreadable(error) => write!(f, "cannot use a new hash: {error}"),
+            Self::Unreadable(error) => error.fmt(f),
             Self::ScramKeys(error) => write!(f, "cannot make SCRAM keys: {error}"),
             Self::Random(error) => write!(f, "no random numbers: {error}"),
             Self::Store(error) => error.fmt(f),

@@ -7,7 +7,9 @@ use sansmtp::{AuthQuestion, AuthRequest, AuthResult, Refusal, SecretRef};
 
 use super::decoys::Decoys;
 use super::keys::{self, MAX_PASSWORD_OCTETS};
-use super::{AccountError, Hashing, Keep, Keys, Store, StoreError, StoredUser, TokenHash, User, names_in_certificate};
+use super::{
+    AccountError, Hashing, Keep, Keys, Needed, Store, StoreError, StoredUser, TokenHash, User, names_in_certificate,
+};
 use crate::{Answers, Authenticator, Knows};
 
 /// The authenticator over a [`Store`]: passwords, SCRAM, CRAM-MD5, bearer tokens and client certificates.
@@ -83,7 +85,7 @@ impl<S: Store> Stored<S> {
             (true, true) => return Ok(AuthResult::refuse_because(Refusal::Disabled)),
             (true, false) => {}
         }
-        if self.store.keeps_keys()
+        if self.keeps_keys()
             && found.lacks(self.keep)
             && let Some(hash) = found.password_text()
         {
@@ -107,7 +109,7 @@ impl<S: Store> Stored<S> {
             (Some(keys), false) => AuthResult::scram_keys(keys),
             // Looks as before to the peer.
             (Some(keys), true) => disabled().with_scram_keys(keys),
-            (None, false) => AuthResult::refuse_because(Refusal::PasswordTransitionNeeded),
+            (None, false) => self.refuse_without_key(),
             (None, true) => disabled(),
         })
     }
@@ -119,13 +121,25 @@ impl<S: Store> Stored<S> {
         let right = response.verify_key(stored.as_ref().unwrap_or(&self.nobody_s_cram_md5));
         Ok(match found {
             None => AuthResult::refuse_because(Refusal::UnknownUser),
-            Some(found) if !found.disabled && stored.is_none() => {
-                AuthResult::refuse_because(Refusal::PasswordTransitionNeeded)
-            }
+            Some(found) if !found.disabled && stored.is_none() => self.refuse_without_key(),
             Some(_) if !right => AuthResult::refuse(),
             Some(found) if found.disabled => AuthResult::refuse_because(Refusal::Disabled),
             Some(_) => AuthResult::accept(),
         })
+    }
+
+    /// Refuses a user for whom there is nothing that the mechanism needs. Where a login by PLAIN or LOGIN would change
+    /// that, the client is told, which tells that there is such a user; elsewhere it would help nobody.
+    fn refuse_without_key(&self) -> AuthResult {
+        if self.keeps_keys() {
+            AuthResult::refuse_because(Refusal::PasswordTransitionNeeded)
+        } else {
+            AuthResult::refuse()
+        }
+    }
+
+    fn keeps_keys(&self) -> bool {
+        self.keep != Keep::Nothing && self.store.keeps_keys()
     }
 
     /// XOAUTH2 says whose the token should be; OAUTHBEARER leaves that to the token.
@@ -189,7 +203,11 @@ impl<S: Store> Authenticator for Stored<S> {
     }
 
     fn answers(&self, mechanism: &str) -> Answers {
-        self.store.answers(mechanism)
+        match (self.store.answers(mechanism), Needed::by(mechanism)) {
+            // Whoever has no keys yet will not get any.
+            (Answers::ForAll, Needed::Scram(_)) if self.store.keeps_keys() && !self.keeps_keys() => Answers::ForSome,
+            (answers, _) => answers,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use sansmtp::auth::mechanism::CramMd5Key;
 use sansmtp::auth::{Credentials, ScramHash, ScramKeys};
 use zeroize::Zeroizing;
 
-use super::AccountError;
+use super::{AccountError, InvalidHash, PasswordHash};
 
 /// Which keys are kept of a password besides its hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +98,17 @@ impl NewPassword {
         Ok(Self { hash: hash(password)?, keys: Keys::derive(password, keep)? })
     }
 
-    /// The hash, in the PHC string format.
+    /// Takes a hash that has been made already, or SCRAM keys, or a CRAM-MD5 key: the text of a [`PasswordHash`]. Keys
+    /// for other mechanisms come with the first login by PLAIN or LOGIN.
+    ///
+    /// # Errors
+    /// Where the text is none.
+    pub fn from_hash(text: &str) -> Result<Self, InvalidHash> {
+        let _: PasswordHash = text.parse()?;
+        Ok(Self { hash: Zeroizing::new(text.to_owned()), keys: Keys { scram: None, cram_md5: None } })
+    }
+
+    /// The hash: the text of a [`PasswordHash`].
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.hash
