@@ -86,6 +86,8 @@ pub(crate) struct Lent<H> {
 
 /// Threads that handlers are lent to. `T` says whose each is.
 pub(crate) struct Threads<T, H> {
+    /// The answers are quick: the loop's own thread asks.
+    pub(crate) quick: bool,
     wake: Arc<dyn Fn() + Send + Sync>,
     sender: Sender<(T, H, Option<Answer>)>,
     receiver: Receiver<(T, H, Option<Answer>)>,
@@ -95,20 +97,19 @@ impl<T: Send + 'static, H: Send + 'static> Threads<T, H> {
     /// Each calls `wake` when there is a handler to be taken back.
     pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
         let (sender, receiver) = channel();
-        Self { wake: Arc::new(wake), sender, receiver }
+        Self { quick: false, wake: Arc::new(wake), sender, receiver }
     }
 
     /// Has a thread ask.
     pub(crate) fn ask(&self, who: T, lent: Lent<H>) {
         let Lent { mut handler, question } = lent;
-        let (sender, wake) = (self.sender.clone(), Arc::clone(&self.wake));
+        let (sender, wake) = (self.sender.clone(), (!self.quick).then(|| Arc::clone(&self.wake)));
         let work = move || {
             let answer = catch_unwind(AssertUnwindSafe(|| question(&mut handler))).ok();
             // When nobody takes it, the loop has ended.
-            let _ = sender.send((who, handler, answer));
-            wake();
+            let _ = sender.send((who, handler, answer)).map(|()| wake.map(|wake| wake()));
         };
-        unblock(work).detach();
+        if self.quick { work() } else { unblock(work).detach() }
     }
 
     /// Whose handler is back, with its answer if it has one.

@@ -41,6 +41,8 @@ pub(crate) struct Loop<F, H> {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (demo, listener) = Demo::start()?;
     let (mut this, mut events) = (Loop::new(listener, |peer| demo.open(peer))?, Events::with_capacity(1024));
+    // `KnownPassword` hashes nothing.
+    this.threads.quick = true;
     loop {
         this.turn(&mut events)?;
     }
@@ -66,13 +68,12 @@ impl<F: Fn(SocketAddr) -> (tls::Session, H), H: Handler + 'static> Loop<F, H> {
         for event in &*events {
             match event.token() {
                 LISTENER => self.accept(),
-                BACK => {
-                    while let Some((token, handler, answer)) = self.threads.back() {
-                        self.attend_to(token, |client| client.take_back(handler, answer));
-                    }
-                }
+                BACK => {}
                 token => self.attend_to(token, |client| client.notice(event.is_read_closed())),
             }
+        }
+        while let Some((token, handler, answer)) = self.threads.back() {
+            self.attend_to(token, |client| client.take_back(handler, answer));
         }
         while let Some(token) = self.alarms.rung(self.now) {
             let now = self.now;
@@ -102,9 +103,7 @@ impl<F: Fn(SocketAddr) -> (tls::Session, H), H: Handler + 'static> Loop<F, H> {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 // Descriptors have run out, most likely: they come back when connections end.
-                Err(_) => {
-                    return self.alarms.set(&mut Alarm::default(), LISTENER, self.now + Duration::from_millis(100));
-                }
+                Err(_) => return self.alarms.set(&mut Alarm::default(), LISTENER, self.now + ACCEPT_PAUSE),
             };
             self.last.0 += 1;
             let socket = mio_socket::Socket::new(stream, self.poll.registry(), self.last);
@@ -116,5 +115,6 @@ impl<F: Fn(SocketAddr) -> (tls::Session, H), H: Handler + 'static> Loop<F, H> {
     }
 }
 
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const LISTENER: Token = Token(0);
 const BACK: Token = Token(1);
