@@ -53,7 +53,7 @@ impl<R: Runtime, H: AsyncHandler> Connection<R, H> {
                 }
                 let Self { stream, conversation, .. } = self;
                 let begins = end.has_begun() && !conversation.is_shutting_down();
-                if begins || (reads && conversation.read(|room| at_hand(R::poll_read(stream, context, room)))) {
+                if reads && (begins || conversation.read(|room| at_hand(R::poll_read(stream, context, room)))) {
                     return Poll::Ready(true);
                 }
                 alarm.as_mut().poll_until(until, context).map(|()| true)
@@ -204,3 +204,122 @@ fn at_hand(poll: Poll<io::Result<usize>>) -> io::Result<usize> {
 /// How many steps a connection takes before others have their turn, and how many of them a read is worth.
 const TURNS_IN_A_ROW: u32 = 128;
 const READ_TURNS: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::future::{Pending, pending};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Context, Wake, Waker};
+
+    use sansmtp::{Auth, Config, Peer};
+
+    use super::*;
+    use crate::setup::Setup;
+    use crate::sockets::{Listener, Stream};
+
+    /// No runtime: what is read is there already, and no alarm ever goes off.
+    struct Frozen;
+
+    impl Runtime for Frozen {
+        type Listener = ();
+        type Stream = (VecDeque<u8>, Vec<u8>);
+        type Alarm = Pending<()>;
+
+        fn listener(_: Listener) -> io::Result<()> {
+            Ok(())
+        }
+
+        async fn accept((): &()) -> io::Result<(Self::Stream, Peer)> {
+            pending().await
+        }
+
+        fn set_nodelay(_: &Self::Stream, _: bool) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn into_std(_: Self::Stream) -> io::Result<Stream> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn poll_read((input, _): &mut Self::Stream, _: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+            match io::Read::read(input, room) {
+                Ok(0) => Poll::Pending,
+                read => Poll::Ready(read),
+            }
+        }
+
+        fn poll_write((_, output): &mut Self::Stream, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+            output.extend_from_slice(octets);
+            Poll::Ready(Ok(octets.len()))
+        }
+
+        async fn close_write(_: &mut Self::Stream) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn alarm(_: Instant) -> Self::Alarm {
+            pending()
+        }
+
+        async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+            work()
+        }
+
+        fn spawn(&self, _: impl Future<Output = ()> + Send + 'static) {}
+    }
+
+    struct RefusesEverybody;
+
+    impl AsyncHandler for RefusesEverybody {
+        async fn authenticate(&mut self, _: &sansmtp::Session, _: &sansmtp::AuthRequest) -> sansmtp::AuthResult {
+            sansmtp::AuthResult::refuse()
+        }
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets a client say something, and then the end begin. What the client gets, and whether the task still wants to
+    /// be polled.
+    fn said_at_the_end(client: &str) -> (String, bool) {
+        let auth = Auth::new().require_tls(false);
+        let config = Config::builder("mx.example.org").auth(auth).build().unwrap();
+        let mut setup = Setup::new(config);
+        setup.add(std::net::TcpListener::bind("127.0.0.1:0").unwrap().into(), crate::Security::Clear);
+        let listeners = setup.start().unwrap();
+        let make = |_| (sansmtp::Hooks::NONE, RefusesEverybody);
+        let (conversation, handler) = setup.open(&listeners[0].1, Peer::local(), make).unwrap();
+        let stream = (client.bytes().collect(), Vec::new());
+        let mut connection = Connection::<Frozen, _> { stream, conversation, handler };
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        {
+            let mut run = pin!(connection.run(setup.stages()));
+            assert!(run.as_mut().poll(&mut context).is_pending());
+            setup.stages().ending.set(());
+            assert!(woken.0.swap(false, Ordering::Relaxed), "the end wakes it");
+            let _ = run.as_mut().poll(&mut context);
+        }
+        (String::from_utf8(connection.stream.1).unwrap(), woken.0.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn the_end_comes_when_it_is_its_turn() {
+        let (said, wants_more) = said_at_the_end("NOOP\r\n");
+        assert!(said.ends_with("250 2.0.0 Ok\r\n421 4.3.2 The server is shutting down\r\n"), "{said}");
+        assert!(!wants_more);
+        // A refusal is still to be said, at the end of its pause. Until then nothing is done.
+        let (said, wants_more) = said_at_the_end("EHLO c.example\r\nAUTH PLAIN AHRpbQB4\r\n");
+        assert!(said.ends_with(" HELP\r\n"), "{said}");
+        assert!(!wants_more);
+    }
+}
