@@ -1,4 +1,4 @@
-//! Libraries: nodemailer, by the `node` of the machine, and lettre, in this process.
+//! Libraries: nodemailer and Perl's Authen::SCRAM, by the interpreters of the machine, and lettre, in this process.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -52,8 +52,27 @@ fn nodemailer() {
     server.stop_without_secrets();
 }
 
+/// Every hash of SCRAM; Authen::SCRAM binds no channels.
+#[test]
+fn authen_scram() {
+    let Some(perl) = tool("perl") else { return };
+    if !run(Command::new(&perl).args(["-MAuthen::SCRAM::Client", "-MIO::Socket::SSL", "-e1"])).0 {
+        return skip("Authen::SCRAM or IO::Socket::SSL of Perl is not installed");
+    }
+    let server = Server::offering(EVERY_MECHANISM);
+    server.sends(&["SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"], |login| {
+        run(Command::new(&perl).args(["-e", include_str!("perl/send.pl"), &submission(login)]))
+    });
+    server.stop_without_secrets();
+}
+
 /// Has nodemailer send. What it needs to know is a JSON on its command line.
 fn send(node: &Path, installed: &Path, login: &Login<'_>) -> (bool, String) {
+    run(Command::new(node).current_dir(installed).args(["send.js", &submission(login)]))
+}
+
+/// What a script needs to know, as JSON.
+fn submission(login: &Login<'_>) -> String {
     let submission = serde_json::json!({
         "port": login.port,
         "implicitTls": login.implicit_tls,
@@ -64,8 +83,9 @@ fn send(node: &Path, installed: &Path, login: &Login<'_>) -> (bool, String) {
         "from": Awkward::REVERSE_PATH,
         "to": Awkward::RECIPIENT,
         "message": login.directory.join(MESSAGE),
+        "timeout": PATIENCE.as_secs(),
     });
-    run(Command::new(node).current_dir(installed).args(["send.js", &submission.to_string()]))
+    submission.to_string()
 }
 
 /// Installs nodemailer below the target directory, where it is not there yet, and returns where.
