@@ -119,10 +119,14 @@ fn what_htpasswd_writes() {
 
 #[test]
 fn what_mkpasswd_writes() {
-    for method in ["sha-512", "sha-256", "bcrypt", "bcrypt-a"] {
+    for method in ["yescrypt", "sha-512", "sha-256", "bcrypt", "bcrypt-a"] {
         let Some(hash) = run("mkpasswd", &["-s", "-m", method], Some(PASSWORD)) else { return };
         opens(&hash);
     }
+    // What it makes without being told.
+    let Some(hash) = run("mkpasswd", &["-s"], Some(PASSWORD)) else { return };
+    opens(&hash);
+    opens(&format!("{{CRYPT}}{hash}"));
     let Some(hash) = run("mkpasswd", &["-s", "-m", "sha-512", "-R", "1234"], Some(PASSWORD)) else { return };
     assert!(hash.starts_with("$6$rounds=1234$"), "{hash}");
     opens(&hash);

@@ -1,4 +1,4 @@
-//! What `crypt(3)` writes: bcrypt and SHA-crypt.
+//! What `crypt(3)` writes: bcrypt, SHA-crypt and yescrypt.
 
 use password_hash::PasswordVerifier;
 use sansmtp::Secret;
@@ -22,11 +22,20 @@ pub(super) struct ShaCrypt {
     text: Zeroizing<String>,
 }
 
-/// Reads a hash of one of the two.
+#[derive(Clone)]
+pub(super) struct Yescrypt {
+    /// Blocks of memory, and how many times 128 octets each has.
+    n: u64,
+    r: u32,
+    text: Zeroizing<String>,
+}
+
+/// Reads a hash of one of the three.
 pub(super) fn read(text: &str) -> Result<Form, InvalidHash> {
     match text.get(..3) {
         Some("$5$") => Ok(Form::ShaCrypt(ShaCrypt::new(text, false)?)),
         Some("$6$") => Ok(Form::ShaCrypt(ShaCrypt::new(text, true)?)),
+        Some("$y$") => Ok(Form::Yescrypt(Yescrypt::new(text)?)),
         _ => Ok(Form::Bcrypt(Bcrypt::new(text)?)),
     }
 }
@@ -71,13 +80,12 @@ impl ShaCrypt {
             return Err(InvalidHash::TooCostly);
         }
         let output = fields.next().ok_or(InvalidHash::Encoding)?;
-        let encoded = |text: &str| text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"./".contains(&octet));
         let (digits, last) =
             if sha512 { (SHA512_DIGITS, SHA512_LAST_DIGITS) } else { (SHA256_DIGITS, SHA256_LAST_DIGITS) };
         // crypt(3) takes no more than 16 characters of salt, and writes no more.
         let whole = (1..=16).contains(&salt.len()) && output.len() == digits && fields.next().is_none();
         let whole = whole && output.ends_with(|digit| last.contains(digit));
-        if !whole || !encoded(salt) || !encoded(output) {
+        if !whole || !is_encoded(salt) || !is_encoded(output) {
             return Err(InvalidHash::Encoding);
         }
         Ok(Self { sha512, rounds, text: Zeroizing::new(text.to_owned()) })
@@ -92,6 +100,48 @@ impl ShaCrypt {
     }
 }
 
+impl Yescrypt {
+    fn new(text: &str) -> Result<Self, InvalidHash> {
+        let mut fields = text.split('$').skip(2);
+        let (Some(parameters), Some(salt), Some(output), None) =
+            (fields.next(), fields.next(), fields.next(), fields.next())
+        else {
+            return Err(InvalidHash::Encoding);
+        };
+        // crypt(3) writes the flavor, N and r, a character each. Behind those might be a factor of time.
+        let usual = parameters.len() == 3 && parameters.starts_with('j');
+        let params = usual.then(|| parameters.parse::<yescrypt::Params>().ok()).flatten();
+        let params = params.ok_or(InvalidHash::Parameters)?;
+        let (n, r) = (params.n(), params.r());
+        if n.saturating_mul(r.into()) / 8 > MOST_YESCRYPT_KIB {
+            return Err(InvalidHash::TooCostly);
+        }
+        let whole = (1..=MOST_YESCRYPT_SALT_DIGITS).contains(&salt.len()) && output.len() == SHA256_DIGITS;
+        let whole = whole && output.ends_with(|digit| SHA256_LAST_DIGITS.contains(digit));
+        if !whole || !is_encoded(salt) || !is_encoded(output) {
+            return Err(InvalidHash::Encoding);
+        }
+        Ok(Self { n, r, text: Zeroizing::new(text.to_owned()) })
+    }
+
+    pub(super) fn verify(&self, password: &[u8]) -> bool {
+        yescrypt::Yescrypt::default().verify_password(password, self.text.as_str()).is_ok()
+    }
+
+    pub(super) fn cost(&self) -> Cost {
+        Cost::Yescrypt { n: self.n, r: self.r }
+    }
+}
+
+/// Whether these are digits of crypt(3)'s base64.
+fn is_encoded(text: &str) -> bool {
+    text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"./".contains(&octet))
+}
+
+/// 128 * r * N octets: 1 GiB, as for the others, and libxcrypt's highest cost.
+const MOST_YESCRYPT_KIB: u64 = 1024 * 1024;
+/// Of 64 octets.
+const MOST_YESCRYPT_SALT_DIGITS: usize = 86;
 const LEAST_BCRYPT_COST: u32 = 4;
 /// Each more doubles the time; 12 is a quarter of a second.
 const MOST_BCRYPT_COST: u32 = 16;

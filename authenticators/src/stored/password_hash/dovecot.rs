@@ -15,6 +15,7 @@ pub(super) fn read(text: &str) -> Result<Form, InvalidHash> {
             ("ARGON2I" | "ARGON2ID", Form::Argon2(_))
                 | ("BLF-CRYPT" | "CRYPT", Form::Bcrypt(_))
                 | ("SHA256-CRYPT" | "SHA512-CRYPT" | "CRYPT", Form::ShaCrypt(_))
+                | ("CRYPT", Form::Yescrypt(_))
         )
     };
     match scheme.as_str() {

@@ -11,7 +11,7 @@ mod crypt;
 mod dovecot;
 mod phc;
 
-use crypt::{Bcrypt, ShaCrypt};
+use crypt::{Bcrypt, ShaCrypt, Yescrypt};
 use phc::{Argon2Hash, Pbkdf2Hash, ScryptHash};
 
 /// What is stored of a password, by which it is recognised. Read from text in one of these forms:
@@ -20,7 +20,7 @@ use phc::{Argon2Hash, Pbkdf2Hash, ScryptHash};
 ///   `$pbkdf2-sha256$…`, `$pbkdf2-sha512$…`;
 /// - bcrypt, as `htpasswd -B` and others write it: `$2a$…`, `$2b$…`, `$2y$…`. It takes no notice of what follows a
 ///   password's first 72 octets;
-/// - SHA-crypt, as in `/etc/shadow`: `$5$…`, `$6$…`;
+/// - SHA-crypt and yescrypt, as in `/etc/shadow`: `$5$…`, `$6$…`, `$y$…`;
 /// - SCRAM keys, as PostgreSQL writes them: `SCRAM-SHA-256$…`, likewise for SHA-1 and SHA-512;
 /// - what `doveadm pw` writes: the above behind `{ARGON2ID}`, `{ARGON2I}`, `{BLF-CRYPT}`, `{SHA256-CRYPT}`,
 ///   `{SHA512-CRYPT}` or `{CRYPT}`, and `{SCRAM-SHA-1}`, `{SCRAM-SHA-256}`, `{PBKDF2}` and `{CRAM-MD5}` in Dovecot's own
@@ -41,6 +41,7 @@ enum Form {
     Pbkdf2(Pbkdf2Hash),
     Bcrypt(Bcrypt),
     ShaCrypt(ShaCrypt),
+    Yescrypt(Yescrypt),
     Scram(ScramKeys),
     CramMd5(CramMd5Key),
 }
@@ -53,6 +54,7 @@ pub(crate) enum Cost {
     Pbkdf2 { mechanism: &'static str, iterations: u32, octets: usize },
     Bcrypt { cost: u32 },
     ShaCrypt { sha512: bool, rounds: u32 },
+    Yescrypt { n: u64, r: u32 },
     Scram { mechanism: &'static str, iterations: u32 },
     CramMd5,
 }
@@ -89,6 +91,7 @@ impl PasswordHash {
             Form::Pbkdf2(hash) => hash.verify(password),
             Form::Bcrypt(hash) => hash.verify(password),
             Form::ShaCrypt(hash) => hash.verify(password),
+            Form::Yescrypt(hash) => hash.verify(password),
             Form::Scram(keys) => keys.verify(password),
             Form::CramMd5(key) => {
                 let derived = CramMd5Key::derive(SecretRef::new(password)).to_text();
@@ -116,6 +119,7 @@ impl PasswordHash {
             Form::Pbkdf2(hash) => hash.cost(),
             Form::Bcrypt(hash) => hash.cost(),
             Form::ShaCrypt(hash) => hash.cost(),
+            Form::Yescrypt(hash) => hash.cost(),
             Form::Scram(keys) => Cost::Scram { mechanism: keys.hash().mechanism(), iterations: keys.iterations() },
             Form::CramMd5(_) => Cost::CramMd5,
         }
@@ -185,7 +189,7 @@ fn read(text: &str) -> Result<Form, InvalidHash> {
     match identifier {
         "argon2d" | "argon2i" | "argon2id" | "pbkdf2" | "pbkdf2-sha1" | "pbkdf2-sha256" | "pbkdf2-sha512"
         | "scrypt" => phc::read(text),
-        "2a" | "2b" | "2y" | "5" | "6" => crypt::read(text),
+        "2a" | "2b" | "2y" | "5" | "6" | "y" => crypt::read(text),
         _ => Err(InvalidHash::Form),
     }
 }

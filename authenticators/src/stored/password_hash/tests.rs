@@ -1,7 +1,7 @@
 use super::*;
 
 /// Of "pencil", one of each form.
-const HASHES: [&str; 12] = [
+const HASHES: [&str; 13] = [
     "$argon2id$v=19$m=64,t=2,p=1$c2l4dGVlbiBvY3RldHMuLg$",
     "$argon2i$v=16$m=64,t=2,p=2$c2l4dGVlbiBvY3RldHMuLg$",
     "$argon2d$m=64,t=2,p=1$c2l4dGVlbiBvY3RldHMuLg$",
@@ -10,6 +10,7 @@ const HASHES: [&str; 12] = [
     "$2y$04$",
     "$5$rounds=1000$salt$",
     "$6$salt$",
+    "$y$j75$salt$",
     "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$",
     "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,",
     "{PBKDF2}$1$salt$10$",
@@ -26,6 +27,7 @@ fn whole(start: &str) -> String {
         "2y" => "abcdefghijklmnopqrstuu".to_owned() + &"a".repeat(30) + "O",
         "5" => "a".repeat(42) + "/",
         "6" => "a".repeat(85) + "/",
+        "y" => "a".repeat(42) + "/",
         "PBKDF2" => "ab".repeat(20),
         "CRAM-MD5" => "ab".repeat(32),
         "SCRAM-SHA-256" => format!("{0}A=,{0}A=", "A".repeat(42)),
@@ -65,6 +67,8 @@ fn vectors() {
             "$6$rounds=10000$saltstringsaltst$OW1/O6BYHV6BcXZu8QVeXbDWra3Oeqh0sbHbbMCVNSnCM/UrjmM0Dp8vOuZeHBy/YTBmSK6H9qs/y3RnOaw5v.",
             "Hello world!",
         ),
+        // By libxcrypt 4.4.
+        ("$y$j9T$F5jP.u27/js1cHTKJetu7/$zrHTCMiYBdFpq3r.LNDtBHdvFI86NUkBKdd/UE1o.p1", "hello"),
         // Openwall's for crypt_blowfish.
         ("$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW", "U*U"),
         // Dovecot's own test.
@@ -109,6 +113,9 @@ fn what_is_too_costly_is_not_read() {
     }
     assert_eq!(read(&whole("$6$rounds=5000001$salt$").replace("/", "a")), Err(InvalidHash::TooCostly));
     assert_eq!(read(&whole("$2y$17$")), Err(InvalidHash::TooCostly));
+    let yescrypt = |n: char| read(&format!("$y$j{n}T$salt$zrHTCMiYBdFpq3r.LNDtBHdvFI86NUkBKdd/UE1o.p1"));
+    assert!(yescrypt('F').is_ok());
+    assert_eq!(yescrypt('G'), Err(InvalidHash::TooCostly));
     let scram = whole("SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$").replace("4096", "5000001");
     assert_eq!(read(&scram), Err(InvalidHash::TooCostly));
     let scram = whole("{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,").replace("4096", "5000001");
@@ -123,7 +130,13 @@ fn what_is_no_hash_is_not_read() {
         ("password", E::Form),
         ("$1$salt$hash", E::Form),
         ("$apr1$salt$hash", E::Form),
-        ("$y$j9T$salt$hash", E::Form),
+        ("$y$j9T$salt$hash", E::Encoding),
+        ("$y$j9T$F5jP.u27/js1cHTKJetu7/$zrHTCMiYBdFpq3r.LNDtBHdvFI86NUkBKdd/UE1o.pE", E::Encoding),
+        ("$y$j9T$$zrHTCMiYBdFpq3r.LNDtBHdvFI86NUkBKdd/UE1o.p1", E::Encoding),
+        ("$y$j9$F5jP.u27/js1cHTKJetu7/$zrHTCMiYBdFpq3r.LNDtBHdvFI86NUkBKdd/UE1o.p1", E::Parameters),
+        ("$y$j9T.$F5jP.u27/js1cHTKJetu7/$zrHTCMiYBdFpq3r.LNDtBHdvFI86NUkBKdd/UE1o.p1", E::Parameters),
+        ("$y$/9T$F5jP.u27/js1cHTKJetu7/$zrHTCMiYBdFpq3r.LNDtBHdvFI86NUkBKdd/UE1o.p1", E::Parameters),
+        ("$7$CU..../....SodiumChloride$kBGj9fHznVYFQMEn/qDCfrDevf9YDtcDdKvEqHJLV8D", E::Form),
         ("$2x$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW", E::Form),
         ("{SHA}hash", E::Scheme),
         ("{PLAIN}password", E::Scheme),
