@@ -1,7 +1,6 @@
 //! Sockets of the standard library, TCP and unix alike.
 
 use std::io::{self, Read, Write};
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
@@ -140,15 +139,6 @@ impl Stream {
     /// What the operating system says.
     pub fn shutdown(&self, half: Shutdown) -> io::Result<()> {
         each!(Self, self, socket => socket.shutdown(half))
-    }
-
-    /// Waits until there is something to read, or the peer has ended, as a read does, and reads nothing.
-    ///
-    /// # Errors
-    ///
-    /// Those that a read would have.
-    pub fn wait_readable(&self) -> io::Result<()> {
-        SockRef::from(self).peek(&mut [MaybeUninit::uninit()]).map(drop)
     }
 
     /// Says a last line, without waiting for anything, and closes.
