@@ -96,7 +96,21 @@ impl<H: Handler> Seat<H> {
 
 impl<H: Handler> Turn<H> {
     /// Serves the connection to its end, or until another thread takes over.
-    pub(crate) fn serve(&self, mut line: Box<Line<H>>) {
+    pub(crate) fn serve(&self, line: Box<Line<H>>) {
+        let Some(mut line) = self.converse(line) else { return };
+        let Seat { stream, peer, .. } = &*self.seat;
+        if line.lost.is_none() {
+            line.lost = stream.close(&mut line.conversation).err();
+        }
+        // A thread whose turn is over may still be waiting for input.
+        stream.hang_up();
+        if let Some(error) = &line.lost {
+            tracing::debug!(%peer, %error, "connection lost");
+        }
+    }
+
+    /// Takes the connection to where it is to be closed. `None` if another thread has taken over.
+    fn converse(&self, mut line: Box<Line<H>>) -> Option<Box<Line<H>>> {
         loop {
             let Line { conversation, desk, out, .. } = &mut *line;
             match conversation.step(out) {
@@ -106,21 +120,13 @@ impl<H: Handler> Turn<H> {
                         line.lose(error);
                     }
                 }
-                Some(Step::Ask(question)) => {
-                    let outcome = match desk {
-                        // Content that is only gathered.
-                        Some(desk) => desk.accept(question).ok_or(Ok(None)),
-                        // An earlier method did not return in time, and still has it.
-                        None => Err(Err(Unanswered::Late)),
-                    };
-                    match outcome {
-                        Ok(question) => match self.ask(line, question) {
-                            Some(ours) => line = ours,
-                            None => return,
-                        },
-                        Err(settled) => conversation.settle(settled),
-                    }
-                }
+                Some(Step::Ask(question)) => match desk.as_mut().map(|desk| desk.accept(question)) {
+                    Some(Some(question)) => line = self.ask(line, question)?,
+                    // Content that is only gathered.
+                    Some(None) => conversation.settle(Ok(None)),
+                    // An earlier method did not return in time, and still has it.
+                    None => conversation.settle(Err(Unanswered::Late)),
+                },
                 Some(Step::Event(event)) => report(event, |event| {
                     if let Some(desk) = desk {
                         desk.event(event);
@@ -130,27 +136,16 @@ impl<H: Handler> Turn<H> {
                     if conversation.heed_shutdown() {
                         continue;
                     }
-                    match self.read(line, until) {
-                        Some(ours) => line = ours,
-                        None => return,
-                    }
+                    line = self.read(line, until)?;
                 }
                 Some(Step::Sleep { until }) => {
                     let pause = until.saturating_duration_since(Instant::now());
                     if self.seat.stages.cut_off.wait_timeout(pause).is_some() {
-                        return;
+                        return None;
                     }
                 }
-                Some(Step::Close) => break,
+                Some(Step::Close) => return Some(line),
             }
-        }
-        if line.lost.is_none() {
-            line.lost = self.seat.stream.close(&mut line.conversation).err();
-        }
-        // A thread whose turn is over may still be waiting for input.
-        self.seat.stream.hang_up();
-        if let Some(error) = &line.lost {
-            tracing::debug!(peer = %self.seat.peer, %error, "connection lost");
         }
     }
 
