@@ -102,8 +102,10 @@ impl<H: Handler> Turn<H> {
         if line.lost.is_none() {
             line.lost = stream.close(&mut line.conversation).err();
         }
-        // A thread whose turn is over may still be waiting for input.
-        stream.hang_up();
+        // A thread whose turn is over may still be waiting for input, and the handler may be long in being dropped.
+        if self.number > 0 || line.lost.is_some() {
+            stream.hang_up();
+        }
         if let Some(error) = &line.lost {
             tracing::debug!(%peer, %error, "connection lost");
         }
