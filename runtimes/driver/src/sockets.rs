@@ -79,6 +79,16 @@ impl Listener {
         }
     }
 
+    /// Whether its connections have `TCP_NODELAY` from their start, or no need of it: then they need not be told.
+    #[must_use]
+    pub fn is_nodelay_inherited(&self) -> bool {
+        match self {
+            Self::Tcp(listener) => INHERITS && SockRef::from(listener).tcp_nodelay().unwrap_or(false),
+            #[cfg(unix)]
+            Self::Unix(_) => true,
+        }
+    }
+
     /// Connects to it, and closes: nothing but a connection ends an [`accept`](Self::accept) that waits. Another
     /// process that listens on the same socket may get it.
     ///
@@ -180,6 +190,9 @@ fn reachable(address: SockAddr) -> SockAddr {
     };
     SocketAddr::new(ip, tcp.port()).into()
 }
+
+/// Whether a connection gets its listener's options for sure.
+const INHERITS: bool = cfg!(any(target_os = "android", target_os = "linux"));
 
 const KNOCK_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -24,6 +24,7 @@ impl Accepting {
     ) -> io::Result<Self> {
         // Whoever has handed it over may have used it otherwise.
         listener.set_nonblocking(false)?;
+        let is_nodelay_inherited = listener.is_nodelay_inherited();
         let listener = Arc::new(listener);
         let accepting = listener.clone();
         let accept = move || {
@@ -35,7 +36,7 @@ impl Accepting {
                 match accepted {
                     Ok((stream, peer)) => {
                         // Where it fails, the peer has gone already.
-                        if stream.set_nodelay(true).is_ok() {
+                        if is_nodelay_inherited || stream.set_nodelay(true).is_ok() {
                             take(stream, peer);
                         }
                     }
