@@ -8,6 +8,7 @@
 //! * [`Conversation`]: one connection between engine and handler. It reduces the engine's actions to a few
 //!   [`Step`]s, and knows what becomes of a connection whose handler breaks or whose peer is gone;
 //! * [`Desk`]: a blocking handler, with the content that is gathered for it;
+//! * [`Timed`]: a blocking socket, and the points in time until which a thread waits on it;
 //! * [`Stages`], [`Signal`] and [`Shutdown`]: how a server ends;
 //! * [`tasks`]: the whole loop for asynchronous runtimes, of which an adapter only implements
 //!   [`Runtime`](tasks::Runtime).
@@ -60,6 +61,7 @@ mod sockets;
 mod surface;
 pub mod tasks;
 mod time;
+mod timed;
 
 pub use conversation::{Conversation, LINGER, Step, Unanswered, report};
 #[cfg(feature = "rustls")]
@@ -75,6 +77,7 @@ pub use setup::{Setup, accept_failed};
 pub use signal::{Alive, Shutdown, Signal, Stages, Wait};
 pub use sockets::{Listener, Stream};
 pub use time::{after, at};
+pub use timed::Timed;
 
 #[cfg(feature = "rustls")]
 #[doc(no_inline)]

@@ -1,11 +1,11 @@
 //! Listeners: opened here, or handed over.
 
 use std::io;
-use std::net::{TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 
 use sansmtp::Config;
-use socket2::SockRef;
+use socket2::{Domain, Socket, Type};
 
 use crate::engine::Security;
 use crate::sockets::Listener;
@@ -28,11 +28,29 @@ impl Service {
     }
 }
 
+/// Listens on the first address of those where that is possible.
 pub(crate) fn tcp(address: impl ToSocketAddrs) -> io::Result<Listener> {
-    let listener = TcpListener::bind(address)?;
+    let mut failed = None;
+    for address in address.to_socket_addrs()? {
+        match tcp_at(address) {
+            Ok(listener) => return Ok(listener.into()),
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(failed.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on")))
+}
+
+fn tcp_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // Connections of the server before may not be over yet. On Windows, this would let others listen there, too.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    // Before any connection comes: what they inherit, they get as they do.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
     // The standard library lets 128 wait; what the system has less, it takes.
-    SockRef::from(&listener).listen(BACKLOG)?;
-    Ok(listener.into())
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// How many clients wait to be accepted. A client too many tries again after a second, then after two, and
@@ -97,5 +115,43 @@ pub(crate) mod unix {
 
     fn id(metadata: &Metadata) -> (u64, u64) {
         (metadata.dev(), metadata.ino())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::sockets::Stream;
+
+    fn accepts_nodelay(listener: &Listener) -> bool {
+        let _client = TcpStream::connect(listener.address().unwrap()).unwrap();
+        match listener.accept().unwrap().0 {
+            Stream::Tcp(stream) => stream.nodelay().unwrap(),
+            #[cfg(unix)]
+            Stream::Unix(_) => false,
+        }
+    }
+
+    #[test]
+    fn connections_have_nodelay_where_they_inherit_it() {
+        let opened_here = tcp("127.0.0.1:0").unwrap();
+        assert_eq!(opened_here.is_nodelay_inherited(), cfg!(any(target_os = "android", target_os = "linux")));
+        let handed_over = Listener::from(TcpListener::bind("127.0.0.1:0").unwrap());
+        assert!(!handed_over.is_nodelay_inherited());
+        for listener in [opened_here, handed_over] {
+            assert!(accepts_nodelay(&listener) || !listener.is_nodelay_inherited());
+        }
+    }
+
+    #[test]
+    fn the_first_address_that_is_free_is_listened_on() {
+        let other = tcp("127.0.0.1:0").unwrap();
+        let taken = other.address().unwrap();
+        assert_eq!(tcp(taken).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        assert_ne!(tcp(&[taken, free][..]).unwrap().address(), Some(taken));
+        assert_eq!(tcp(&[][..]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 }

@@ -1,8 +1,7 @@
 //! Sockets of the standard library, TCP and unix alike.
 
 use std::io::{self, Read, Write};
-use std::mem::MaybeUninit;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
 #[cfg(unix)]
@@ -12,7 +11,7 @@ use std::os::windows::io::{AsSocket, BorrowedSocket};
 use std::time::Duration;
 
 use sansmtp::Peer;
-use socket2::SockRef;
+use socket2::{SockAddr, SockRef, Socket, Type};
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -79,6 +78,27 @@ impl Listener {
             Self::Unix(_) => None,
         }
     }
+
+    /// Whether its connections have `TCP_NODELAY` from their start, or no need of it: then they need not be told.
+    #[must_use]
+    pub fn is_nodelay_inherited(&self) -> bool {
+        match self {
+            Self::Tcp(listener) => INHERITS && SockRef::from(listener).tcp_nodelay().unwrap_or(false),
+            #[cfg(unix)]
+            Self::Unix(_) => true,
+        }
+    }
+
+    /// Connects to it, and closes: nothing but a connection ends an [`accept`](Self::accept) that waits. Another
+    /// process that listens on the same socket may get it.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says, or `TimedOut` after a second.
+    pub fn knock(&self) -> io::Result<()> {
+        let address = reachable(SockRef::from(self).local_addr()?);
+        Socket::new(address.domain(), Type::STREAM, None)?.connect_timeout(&address, KNOCK_TIMEOUT)
+    }
 }
 
 impl Stream {
@@ -131,15 +151,6 @@ impl Stream {
         each!(Self, self, socket => socket.shutdown(half))
     }
 
-    /// Waits until there is something to read, or the peer has ended, as a read does, and reads nothing.
-    ///
-    /// # Errors
-    ///
-    /// Those that a read would have.
-    pub fn wait_readable(&self) -> io::Result<()> {
-        SockRef::from(self).peek(&mut [MaybeUninit::uninit()]).map(drop)
-    }
-
     /// Says a last line, without waiting for anything, and closes.
     ///
     /// Whether it arrives is up to the network and the peer.
@@ -169,6 +180,21 @@ impl Write for &Stream {
         Ok(())
     }
 }
+
+/// An address by which a listener on every address is reached, too.
+fn reachable(address: SockAddr) -> SockAddr {
+    let Some(tcp) = address.as_socket() else { return address };
+    let ip = match tcp.ip() {
+        IpAddr::V4(ip) => IpAddr::V4(if ip.is_unspecified() { Ipv4Addr::LOCALHOST } else { ip }),
+        IpAddr::V6(ip) => IpAddr::V6(if ip.is_unspecified() { Ipv6Addr::LOCALHOST } else { ip }),
+    };
+    SocketAddr::new(ip, tcp.port()).into()
+}
+
+/// Whether a connection gets its listener's options for sure.
+const INHERITS: bool = cfg!(any(target_os = "android", target_os = "linux"));
+
+const KNOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 macro_rules! sockets {
     ($($kind:ident: $tcp:ty, $unix:ty;)*) => {$(
@@ -204,4 +230,23 @@ macro_rules! sockets {
 sockets! {
     Listener: TcpListener, UnixListener;
     Stream: TcpStream, UnixStream;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_knock_ends_the_wait_for_a_connection() {
+        for address in ["127.0.0.1:0", "0.0.0.0:0"] {
+            let listener = Listener::from(TcpListener::bind(address).unwrap());
+            thread::scope(|scope| {
+                let accepting = scope.spawn(|| listener.accept());
+                listener.knock().unwrap();
+                accepting.join().unwrap().unwrap();
+            });
+        }
+    }
 }

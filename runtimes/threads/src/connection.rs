@@ -1,20 +1,18 @@
 //! One connection: octets in, octets out, questions to the handler, and nothing of SMTP.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sansmtp::{Handler, Peer};
 use sansmtp_driver::{
-    Alive, Conversation, Desk, LINGER, Out, OwnedQuestion, Place, Stages, Step, Stream, Unanswered, after,
-    is_nothing_yet, report,
+    Alive, Conversation, Desk, Out, OwnedQuestion, Place, Stages, Step, Stream, Timed, Unanswered, after, report,
 };
 
 /// A connection's socket, and its [`Line`] while the thread that serves it is blocked.
 pub(crate) struct Seat<H> {
     peer: Peer,
-    stream: Stream,
+    stream: Timed,
     stages: Arc<Stages>,
     left: Mutex<Left<H>>,
     /// Free again when no thread is left that has served the connection: a handler's method that does not
@@ -37,8 +35,6 @@ pub(crate) struct Line<H> {
     /// Absent while a method runs.
     desk: Option<Desk<H>>,
     out: Out,
-    read_timeout: Timeout,
-    write_timeout: Timeout,
     /// Why the peer is out of reach.
     lost: Option<io::Error>,
     /// Dropped last.
@@ -54,7 +50,7 @@ pub(crate) struct Turn<H> {
 impl<H: Handler> Seat<H> {
     pub(crate) fn new(stream: Stream, peer: Peer, place: Place, stages: &Arc<Stages>) -> Arc<Self> {
         let left = Mutex::new(Left { turn: 0, line: None, late_at: None });
-        Arc::new(Self { peer, stream, stages: stages.clone(), left, _place: place })
+        Arc::new(Self { peer, stream: Timed::new(stream), stages: stages.clone(), left, _place: place })
     }
 
     /// The first turn.
@@ -87,15 +83,9 @@ impl<H: Handler> Seat<H> {
             left.turn += 1;
             left.line.take()
         };
-        self.hang_up();
+        self.stream.hang_up();
         // The handler may have a `drop` of its own: not under the lock.
         drop(line);
-    }
-
-    /// Wakes every thread that reads or writes.
-    fn hang_up(&self) {
-        // Where it fails, the peer has gone already.
-        let _ = self.stream.shutdown(Shutdown::Both);
     }
 
     fn left(&self) -> MutexGuard<'_, Left<H>> {
@@ -106,31 +96,39 @@ impl<H: Handler> Seat<H> {
 
 impl<H: Handler> Turn<H> {
     /// Serves the connection to its end, or until another thread takes over.
-    pub(crate) fn serve(&self, mut line: Box<Line<H>>) {
+    pub(crate) fn serve(&self, line: Box<Line<H>>) {
+        let Some(mut line) = self.converse(line) else { return };
+        let Seat { stream, peer, .. } = &*self.seat;
+        if line.lost.is_none() {
+            line.lost = stream.close(&mut line.conversation).err();
+        }
+        // A thread whose turn is over may still be waiting for input, and the handler may be long in being dropped.
+        if self.number > 0 || line.lost.is_some() {
+            stream.hang_up();
+        }
+        if let Some(error) = &line.lost {
+            tracing::debug!(%peer, %error, "connection lost");
+        }
+    }
+
+    /// Takes the connection to where it is to be closed. `None` if another thread has taken over.
+    fn converse(&self, mut line: Box<Line<H>>) -> Option<Box<Line<H>>> {
         loop {
-            let Line { conversation, desk, out, write_timeout, .. } = &mut *line;
+            let Line { conversation, desk, out, .. } = &mut *line;
             match conversation.step(out) {
                 None => {}
                 Some(Step::Write { until }) => {
-                    if let Err(error) = self.write(out, write_timeout, until) {
+                    if let Err(error) = self.seat.stream.write(out, until) {
                         line.lose(error);
                     }
                 }
-                Some(Step::Ask(question)) => {
-                    let outcome = match desk {
-                        // Content that is only gathered.
-                        Some(desk) => desk.accept(question).ok_or(Ok(None)),
-                        // An earlier method did not return in time, and still has it.
-                        None => Err(Err(Unanswered::Late)),
-                    };
-                    match outcome {
-                        Ok(question) => match self.ask(line, question) {
-                            Some(ours) => line = ours,
-                            None => return,
-                        },
-                        Err(settled) => conversation.settle(settled),
-                    }
-                }
+                Some(Step::Ask(question)) => match desk.as_mut().map(|desk| desk.accept(question)) {
+                    Some(Some(question)) => line = self.ask(line, question)?,
+                    // Content that is only gathered.
+                    Some(None) => conversation.settle(Ok(None)),
+                    // An earlier method did not return in time, and still has it.
+                    None => conversation.settle(Err(Unanswered::Late)),
+                },
                 Some(Step::Event(event)) => report(event, |event| {
                     if let Some(desk) = desk {
                         desk.event(event);
@@ -140,27 +138,16 @@ impl<H: Handler> Turn<H> {
                     if conversation.heed_shutdown() {
                         continue;
                     }
-                    match self.read(line, until) {
-                        Some(ours) => line = ours,
-                        None => return,
-                    }
+                    line = self.read(line, until)?;
                 }
                 Some(Step::Sleep { until }) => {
                     let pause = until.saturating_duration_since(Instant::now());
                     if self.seat.stages.cut_off.wait_timeout(pause).is_some() {
-                        return;
+                        return None;
                     }
                 }
-                Some(Step::Close) => break,
+                Some(Step::Close) => return Some(line),
             }
-        }
-        if line.lost.is_none() {
-            line.lost = self.close(&mut line).err();
-        }
-        // A thread whose turn is over may still be waiting for input.
-        self.seat.hang_up();
-        if let Some(error) = &line.lost {
-            tracing::debug!(peer = %self.seat.peer, %error, "connection lost");
         }
     }
 
@@ -168,7 +155,7 @@ impl<H: Handler> Turn<H> {
     fn ask(&self, mut line: Box<Line<H>>, question: OwnedQuestion) -> Option<Box<Line<H>>> {
         let late_at = after(line.conversation.answer_timeout());
         // It may take long: what has been said goes out first.
-        if let Err(error) = self.write(&mut line.out, &mut line.write_timeout, late_at) {
+        if let Err(error) = self.seat.stream.write(&mut line.out, late_at) {
             line.lose(error);
             return Some(line);
         }
@@ -183,8 +170,8 @@ impl<H: Handler> Turn<H> {
 
     /// Waits for input, and reads it. `None` if another thread has taken over.
     fn read(&self, mut line: Box<Line<H>>, until: Instant) -> Option<Box<Line<H>>> {
-        let stream = &self.seat.stream;
-        if let Err(error) = line.read_timeout.fit(until, |timeout| stream.set_read_timeout(timeout)) {
+        let Seat { stream, stages, .. } = &*self.seat;
+        if let Err(error) = stream.set_read_deadline(until) {
             line.lose(error);
             return Some(line);
         }
@@ -193,18 +180,11 @@ impl<H: Handler> Turn<H> {
         self.leave(line, None)?;
         // Whoever begins the shutdown looks at the seats after it has been announced: what has been left
         // here later must not be waited with.
-        let ready = if self.seat.stages.ending.is_set() && !knows_of_shutdown {
-            false
-        } else {
-            match stream.wait_readable() {
-                Ok(()) => true,
-                Err(error) => !is_nothing_yet(&error) && error.kind() != ErrorKind::Interrupted,
-            }
-        };
+        let is_ready = (knows_of_shutdown || !stages.ending.is_set()) && stream.wait_readable();
         let mut line = self.come_back()?;
         // The shutdown comes before what came meanwhile.
-        if ready && !line.conversation.heed_shutdown() {
-            line.conversation.read(|room| (&mut &*stream).read(room));
+        if is_ready && !line.conversation.heed_shutdown() {
+            line.conversation.read(|room| stream.read(room));
         }
         Some(line)
     }
@@ -226,55 +206,12 @@ impl<H: Handler> Turn<H> {
         let mut left = self.seat.left();
         if left.turn == self.number { left.line.take() } else { None }
     }
-
-    fn write(&self, out: &mut Out, timeout: &mut Timeout, until: Instant) -> io::Result<()> {
-        let mut stream = &self.seat.stream;
-        // A peer that reads a little now and then does not get more time by that.
-        let is_late = || Instant::now() >= until;
-        while !out.write(|octets| {
-            if is_late() {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            timeout.fit(until, |timeout| stream.set_write_timeout(timeout))?;
-            stream.write(octets)
-        })? {
-            if is_late() {
-                return Err(ErrorKind::TimedOut.into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Closes so that the last reply arrives.
-    fn close(&self, line: &mut Line<H>) -> io::Result<()> {
-        let mut stream = &self.seat.stream;
-        stream.shutdown(Shutdown::Write)?;
-        let until = after(LINGER);
-        while Instant::now() < until {
-            line.read_timeout.fit(until, |timeout| stream.set_read_timeout(timeout))?;
-            match line.conversation.discard(|room| stream.read(room)) {
-                Ok(1..) => {}
-                Err(error) if is_nothing_yet(&error) => {}
-                // How it ends is of no interest: all has been said.
-                Ok(0) | Err(_) => break,
-            }
-        }
-        Ok(())
-    }
 }
 
 impl<H> Line<H> {
     /// A connection that has just been accepted.
     pub(crate) fn new(conversation: Box<Conversation>, desk: Desk<H>, alive: Arc<Alive>) -> Box<Self> {
-        Box::new(Self {
-            conversation,
-            desk: Some(desk),
-            out: Out::default(),
-            read_timeout: Timeout::default(),
-            write_timeout: Timeout::default(),
-            lost: None,
-            _alive: alive,
-        })
+        Box::new(Self { conversation, desk: Some(desk), out: Out::default(), lost: None, _alive: alive })
     }
 
     fn lose(&mut self, error: io::Error) {
@@ -282,25 +219,3 @@ impl<H> Line<H> {
         self.lost = Some(error);
     }
 }
-
-/// What a socket's timeout for reads, or for writes, is set to.
-///
-/// A wait gets the largest power of two that fits, so that a socket seldom has to be told; who wakes early
-/// waits again.
-#[derive(Debug, Default)]
-struct Timeout(Duration);
-
-impl Timeout {
-    fn fit(&mut self, until: Instant, set: impl FnOnce(Option<Duration>) -> io::Result<()>) -> io::Result<()> {
-        let left = until.saturating_duration_since(Instant::now()).as_millis();
-        let fitting = Duration::from_millis(1 << left.checked_ilog2().unwrap_or(0).min(MAX_TIMEOUT_LOG2));
-        if self.0 != fitting {
-            set(Some(fitting))?;
-            self.0 = fitting;
-        }
-        Ok(())
-    }
-}
-
-/// Twelve days, in milliseconds.
-const MAX_TIMEOUT_LOG2: u32 = 30;

@@ -31,6 +31,7 @@ where
     let _ends_with_the_future = CutOff(stages.clone());
     let mut accepting = Vec::new();
     for (listener, service) in listeners {
+        let is_nodelay_inherited = listener.is_nodelay_inherited();
         let listener = R::listener(listener)?;
         let (setup, make_handler, runtime, alive) = (&setup, &make_handler, &runtime, &alive);
         accepting.push(Box::pin(async move {
@@ -39,7 +40,7 @@ where
                     // A flood of clients would keep the executor to itself.
                     yield_now().await;
                 }
-                let (stream, peer) = accept::<R>(&listener).await;
+                let (stream, peer) = accept::<R>(&listener, is_nodelay_inherited).await;
                 let place = match setup.admit(&service, peer) {
                     Ok(place) => place,
                     Err(refused) => {
@@ -93,12 +94,12 @@ impl Drop for CutOff {
 }
 
 /// Accepts the next connection, whatever happens to others.
-async fn accept<R: Runtime>(listener: &R::Listener) -> (R::Stream, Peer) {
+async fn accept<R: Runtime>(listener: &R::Listener, is_nodelay_inherited: bool) -> (R::Stream, Peer) {
     loop {
         match R::accept(listener).await {
             Ok((stream, peer)) => {
                 // Where it fails, the peer has gone already.
-                if R::set_nodelay(&stream, true).is_ok() {
+                if is_nodelay_inherited || R::set_nodelay(&stream, true).is_ok() {
                     return (stream, peer);
                 }
             }
