@@ -9,7 +9,13 @@
 //! costs besides it, one that costs next to nothing. At the end a table tells the logins in a second, on one thread and
 //! on as many as there are cores, and how much of the time is the hash.
 //!
-//! To add an authenticator, name it in [`all`].
+//! To add an authenticator, name it in [`all`]. Servers are the tests' own; without one, its authenticator is left out.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a benchmark fails")]
+#![allow(unused_imports, unused_macros, reason = "of what tests share it takes what it needs")]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,12 +25,14 @@ use base64::prelude::BASE64_STANDARD;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use sansmtp::auth::{ScramHash, ScramKeys};
-use sansmtp::{Action, Auth, Config, Connection, Peer};
+use sansmtp::{Auth, Config};
 use sansmtp_authenticators::Authenticator;
 use sansmtp_authenticators::memory::Memory;
 use sansmtp_authenticators::passwd::Passwd;
 use sansmtp_authenticators::sqlite::Sqlite;
 use sansmtp_authenticators::stored::{Accounts, Keep, NewPassword, PasswordHash, Store, Stored, WritableStore};
+use support::login::{auth_as, offer};
+use support::postgresql::PostgreSql;
 
 fn main() {
     divan::main();
@@ -40,7 +48,7 @@ fn main() {
 /// Everything that is measured, with [`USERS`] of the password [`PASSWORD`], all with the same hash of it: it would take
 /// long to make one for each.
 fn all(hash: &str) -> Vec<Candidate> {
-    vec![memory(hash), passwd(hash), sqlite(hash)]
+    [Some(memory(hash)), Some(passwd(hash)), postgres(hash), Some(sqlite(hash))].into_iter().flatten().collect()
 }
 
 struct Candidate {
@@ -58,6 +66,11 @@ fn sqlite(hash: &str) -> Candidate {
     let directory = tempfile::tempdir().expect("room for a directory");
     let store = Sqlite::open_or_create(&directory.path().join("mail.db")).expect("a database");
     Candidate::stored("sqlite", filled(store, hash), directory)
+}
+
+fn postgres(hash: &str) -> Option<Candidate> {
+    let server = PostgreSql::start()?;
+    Some(Candidate::stored("postgres", filled(server.users(), hash), server))
 }
 
 fn passwd(hash: &str) -> Candidate {
@@ -89,17 +102,17 @@ fn name(user: usize) -> String {
 
 #[divan::bench(args = all(&argon2id()))]
 fn right_password(bencher: Bencher<'_, '_>, candidate: &Candidate) {
-    candidate.bench(bencher, PASSWORD, b"235");
+    candidate.bench(bencher, PASSWORD, 235);
 }
 
 #[divan::bench(args = all(&argon2id()))]
 fn wrong_password(bencher: Bencher<'_, '_>, candidate: &Candidate) {
-    candidate.bench(bencher, "wrong", b"535");
+    candidate.bench(bencher, "wrong", 535);
 }
 
 #[divan::bench(args = all(&next_to_nothing()))]
 fn right_password_besides_the_hash(bencher: Bencher<'_, '_>, candidate: &Candidate) {
-    candidate.bench(bencher, PASSWORD, b"235");
+    candidate.bench(bencher, PASSWORD, 235);
 }
 
 #[divan::bench]
@@ -115,19 +128,19 @@ impl Candidate {
         Self { name, authenticator: Arc::new(authenticator), _behind: Box::new(behind) }
     }
 
-    fn bench(&self, bencher: Bencher<'_, '_>, password: &str, code: &[u8; 3]) {
+    fn bench(&self, bencher: Bencher<'_, '_>, password: &str, code: u16) {
         let login = Login::new();
         let mut user = 0;
         bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
             user = (user + 1) % USERS;
-            assert_eq!(&login.run(&*self.authenticator, &name(user), password), code);
+            assert_eq!(login.run(&*self.authenticator, &name(user), password), code);
         });
     }
 
     fn print(&self, besides: &Self) {
         let login = Login::new();
         let run = |candidate: &Self, user: usize| {
-            assert_eq!(&login.run(&*candidate.authenticator, &name(user % USERS), PASSWORD), b"235");
+            assert_eq!(login.run(&*candidate.authenticator, &name(user % USERS), PASSWORD), 235);
         };
         let alone = per_second(1, |user| run(self, user));
         let together = per_second(std::thread::available_parallelism().map_or(1, usize::from), |user| run(self, user));
@@ -168,40 +181,13 @@ struct Login {
 
 impl Login {
     fn new() -> Self {
-        let auth = Auth::new().require_tls(false).pause(Duration::ZERO, Duration::ZERO);
-        Self { config: Config::builder("mx.example.org").auth(auth).build().expect("a configuration") }
+        Self { config: offer(Auth::new()) }
     }
 
     /// The code of the reply to AUTH PLAIN.
-    fn run(&self, authenticator: &dyn Authenticator, user: &str, password: &str) -> [u8; 3] {
-        let mut connection = Connection::new(Arc::clone(&self.config), Peer::local());
+    fn run(&self, authenticator: &dyn Authenticator, user: &str, password: &str) -> u16 {
         let response = BASE64_STANDARD.encode(format!("\0{user}\0{password}"));
-        let input = format!("EHLO client.example.com\r\nAUTH PLAIN {response}\r\n");
-        let mut input = input.as_bytes();
-        let mut code = [0; 3];
-        loop {
-            match connection.poll(Duration::ZERO, &mut input) {
-                Action::Reply(reply) => code = *reply.as_bytes().first_chunk().expect("a code"),
-                Action::CallAuthenticator(request) => {
-                    let result = authenticator.authenticate(&request);
-                    connection.answer(request.answer(result)).expect("the question is open");
-                }
-                Action::CallHook(call) => {
-                    let answer = call.answer(sansmtp::Verdict::Accept);
-                    connection.answer(answer).expect("the question is open");
-                }
-                Action::NeedInput { .. } | Action::Close => return code,
-                Action::Flush { .. } | Action::Event(_) => {}
-                other @ (Action::CallAuthHandler(_)
-                | Action::Challenge(_)
-                | Action::Transmit(_)
-                | Action::Content(_)
-                | Action::Aborted(_)
-                | Action::StartTls
-                | Action::AwaitAnswer { .. }
-                | Action::Pause { .. }) => panic!("{other:?} does not belong here"),
-            }
-        }
+        auth_as(&self.config, authenticator, &format!("PLAIN {response}"))
     }
 }
 

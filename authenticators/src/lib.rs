@@ -51,8 +51,10 @@ mod server_url;
 pub mod sqlite;
 #[cfg(feature = "stored")]
 pub mod stored;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "introspection", feature = "ldap", feature = "postgres"))]
 mod tls_client;
+#[cfg(any(feature = "ldap", feature = "postgres", feature = "valkey"))]
+mod url_text;
 
 pub use authenticator::{Answers, Authenticator, Knows};
 #[cfg(feature = "cache")]
@@ -60,5 +62,5 @@ pub use cache::{Cache, CacheLimits};
 pub use chain::Chain;
 #[cfg(any(feature = "postgres", feature = "valkey"))]
 pub use server_url::InvalidUrl;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "introspection", feature = "ldap", feature = "postgres"))]
 pub use tls_client::InvalidRoots;

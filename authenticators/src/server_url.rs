@@ -9,6 +9,8 @@ use percent_encoding::percent_decode_str;
 use sansmtp::Secret;
 use zeroize::Zeroizing;
 
+use crate::url_text::{decoded, is_escaped, password_in_environment, password_in_file};
+
 /// `scheme://user:password@hosts/path?name=value&…`, with everything that is secret kept apart.
 ///
 /// The password may also come by one of the parameters `password-file`, the name of a file whose first line it is,
@@ -95,13 +97,15 @@ impl ServerUrl {
                 "password" => url.set_password(decode_secret(value)?)?,
                 "password-file" => {
                     let path = PathBuf::from(decode(value)?);
-                    url.set_password(first_line(path)?)?;
+                    match password_in_file(&path) {
+                        Ok(Some(password)) => url.set_password(password)?,
+                        Ok(None) => return Err(InvalidUrl::NoPassword(path.display().to_string())),
+                        Err(error) => return Err(InvalidUrl::File(path, error)),
+                    }
                 }
                 "password-env" => {
                     let name = decode(value)?;
-                    let password = std::env::var(&name).ok().filter(|password| !password.is_empty());
-                    let password = password.ok_or(InvalidUrl::NoPassword(name))?;
-                    url.set_password(Secret::new(password.into_bytes()))?;
+                    url.set_password(password_in_environment(&name).ok_or(InvalidUrl::NoPassword(name))?)?;
                 }
                 name if url.parameters.iter().any(|(other, _)| other == name) => {
                     return Err(InvalidUrl::Parameter(name.to_owned()));
@@ -128,7 +132,8 @@ impl ServerUrl {
 
     /// Takes a parameter that names a file, and reads that.
     pub(crate) fn take_file(&mut self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, InvalidUrl> {
-        self.take(name)?.map(|path| read(path.into()).map(|(_, content)| content)).transpose()
+        let Some(path) = self.take(name)?.map(PathBuf::from) else { return Ok(None) };
+        fs::read(&path).map(Zeroizing::new).map(Some).map_err(|error| InvalidUrl::File(path, error))
     }
 
     /// What nobody has taken is unknown.
@@ -212,39 +217,17 @@ fn host_and_port(text: &str) -> Result<(String, Option<u16>), InvalidUrl> {
     Ok((host, port))
 }
 
-/// The password in a file: its first line.
-fn first_line(path: PathBuf) -> Result<Secret, InvalidUrl> {
-    let (path, content) = read(path)?;
-    let line = content.split(|&octet| octet == b'\n').next().unwrap_or_default();
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if line.is_empty() {
-        return Err(InvalidUrl::NoPassword(path.display().to_string()));
-    }
-    Ok(Secret::from(line))
-}
-
-fn read(path: PathBuf) -> Result<(PathBuf, Zeroizing<Vec<u8>>), InvalidUrl> {
-    match fs::read(&path) {
-        Ok(content) => Ok((path, Zeroizing::new(content))),
-        Err(error) => Err(InvalidUrl::File(path, error)),
-    }
-}
-
 fn decode_secret(text: &str) -> Result<Secret, InvalidUrl> {
-    check_escapes(text)?;
+    if !is_escaped(text) {
+        return Err(InvalidUrl::Escape);
+    }
     let mut octets = Vec::with_capacity(text.len());
     octets.extend(percent_decode_str(text));
     Ok(Secret::new(octets))
 }
 
 fn decode(text: &str) -> Result<String, InvalidUrl> {
-    check_escapes(text)?;
-    percent_decode_str(text).decode_utf8().map(Into::into).map_err(|_| InvalidUrl::Escape)
-}
-
-fn check_escapes(text: &str) -> Result<(), InvalidUrl> {
-    let digits = |escaped: &str| escaped.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
-    if text.split('%').skip(1).all(digits) { Ok(()) } else { Err(InvalidUrl::Escape) }
+    decoded(text).ok_or(InvalidUrl::Escape)
 }
 
 #[cfg(test)]

@@ -37,16 +37,6 @@ impl Backend for Map {
     fn door(&self) -> Arc<dyn Door> {
         Arc::new(Self)
     }
-
-    fn stop(&mut self) -> bool {
-        false
-    }
-
-    fn start_again(&mut self) {}
-
-    fn stalled(&self) -> Option<Arc<dyn Door>> {
-        None
-    }
 }
 
 battery!(Map);

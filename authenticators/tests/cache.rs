@@ -11,10 +11,10 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sansmtp::auth::{AttemptLimits, AuthQuestion, MemoryAttemptLog};
-use sansmtp::{Auth, AuthRequest, AuthResult, Refusal};
+use sansmtp::{Auth, AuthRequest, AuthResult, Refusal, TlsInfo, TlsVersion};
 use sansmtp_authenticators::{Authenticator, Cache, CacheLimits, Chain, Knows};
 use support::battery::{Backend, USERS, battery};
-use support::login::{Door, auth, auth_as, offer, xoauth2};
+use support::login::{Door, auth, auth_as, auth_over, offer, xoauth2};
 use support::scripted::{Asked, Scripted, Users, looked_up};
 
 /// A clock that stands still until it is told otherwise.
@@ -48,6 +48,21 @@ fn users() -> (Cache<Users>, Clock) {
 
 fn plain(authzid: &str, user: &str, password: &str) -> String {
     format!("PLAIN {}", BASE64_STANDARD.encode(format!("{authzid}\0{user}\0{password}")))
+}
+
+/// An authenticator may name the user by it.
+#[test]
+fn what_was_said_to_one_certificate_is_not_said_to_another() {
+    let (cache, _) = users();
+    let mut asked = |certificates: &[&[u8]]| {
+        let mut tls = TlsInfo::new(TlsVersion::Tls1_3, "TLS13_AES_256_GCM_SHA384");
+        tls.peer_certificates = certificates.iter().map(|certificate| certificate.to_vec()).collect();
+        let words = plain("", "tim", "tanstaaftanstaaf");
+        assert_eq!(auth_over(Some(tls), &offer(Auth::new()), &cache, &words), 235);
+        cache.inner().take_asked()
+    };
+    let (tim, tom): (&[u8], &[u8]) = (b"tim's certificate", b"tom's certificate");
+    assert_eq!([&[][..], &[tim], &[tom], &[tim, tom], &[tim]].map(&mut asked), [1, 1, 1, 1, 0]);
 }
 
 #[test]
@@ -427,16 +442,6 @@ impl Backend for Cached {
 
     fn door(&self) -> Arc<dyn Door> {
         self.0.clone()
-    }
-
-    fn stop(&mut self) -> bool {
-        false
-    }
-
-    fn start_again(&mut self) {}
-
-    fn stalled(&self) -> Option<Arc<dyn Door>> {
-        None
     }
 }
 

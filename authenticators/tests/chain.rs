@@ -271,10 +271,6 @@ impl Backend for Two {
     fn start_again(&mut self) {
         self.first.out_of_order.store(false, Ordering::SeqCst);
     }
-
-    fn stalled(&self) -> Option<Arc<dyn Door>> {
-        None
-    }
 }
 
 battery!(Two);

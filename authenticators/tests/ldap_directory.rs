@@ -4,8 +4,6 @@
 
 mod support;
 
-#[path = "ldap/events.rs"]
-mod events;
 #[path = "ldap/slapd.rs"]
 mod slapd;
 #[path = "ldap/watched.rs"]
@@ -23,6 +21,7 @@ use sansmtp_authenticators::{Answers, Authenticator as _, Chain, Knows};
 use slapd::{NOBODY, PEOPLE, SERVICE, SERVICE_PASSWORD, Setup, Slapd};
 use support::battery::{USERS, missing};
 use support::login::Door as _;
+use support::logs;
 use watched::Watched;
 
 const PASSWORD: &str = "tanstaaftanstaaf";
@@ -38,14 +37,14 @@ fn built(builder: LdapBuilder, slapd: &Slapd) -> Watched {
 
 #[test]
 fn several_entries_of_one_name_let_nobody_in() {
-    events::collect();
+    logs::collect();
     let entries = "dn: ou=more,dc=example,dc=org\nobjectClass: organizationalUnit\nou: more\n\n\
                    dn: uid=tim,ou=more,dc=example,dc=org\nobjectClass: inetOrgPerson\nuid: tim\ncn: x\nsn: x\n\
                    userPassword: another\n\n";
     for global in ["", "sizelimit 1"] {
         let Some(slapd) = Slapd::start(&Setup { entries, global, ..Setup::default() }) else { return };
         let users = built(searching("dc=example,dc=org", "(uid={user})"), &slapd);
-        let warnings = || events::collected().iter().filter(|(_, text)| text.contains("several entries match")).count();
+        let warnings = || logs::count(&["several entries match"]);
         let before = warnings();
         for password in [PASSWORD, "another", "wrong"] {
             let last = users.log_in("tim", password);

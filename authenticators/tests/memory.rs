@@ -8,9 +8,10 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use sansmtp_authenticators::memory::Memory;
-use sansmtp_authenticators::stored::{Accounts, Hashing, Keep, Stored};
-use support::battery::{Backend, USERS, battery};
+use sansmtp_authenticators::stored::{Accounts, Hashing, Stored};
+use support::battery::{Backend, battery};
 use support::login::Door;
+use support::stores::{stored, with_users};
 
 struct InMemory {
     users: Arc<Memory>,
@@ -18,27 +19,11 @@ struct InMemory {
 
 impl Backend for InMemory {
     fn start() -> Option<Self> {
-        let users = Accounts::new(Arc::new(Memory::new().unwrap()));
-        for (name, password) in USERS {
-            users.add(name, password.as_bytes(), Keep::Scram).unwrap();
-        }
-        Some(Self { users: users.into_store() })
+        Some(Self { users: with_users(Arc::new(Memory::new().unwrap())) })
     }
 
     fn door(&self) -> Arc<dyn Door> {
-        // Room for everybody.
-        let hashing = Hashing::with_limits(NonZeroUsize::new(2).unwrap(), 1000);
-        Arc::new(Stored::new(Arc::clone(&self.users)).unwrap().hashing(Arc::new(hashing)))
-    }
-
-    fn stop(&mut self) -> bool {
-        false
-    }
-
-    fn start_again(&mut self) {}
-
-    fn stalled(&self) -> Option<Arc<dyn Door>> {
-        None
+        Arc::new(stored(Arc::clone(&self.users)))
     }
 }
 

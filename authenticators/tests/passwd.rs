@@ -5,17 +5,17 @@
 mod support;
 
 use std::io::Write;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use sansmtp_authenticators::passwd::{Passwd, PasswdError, WrongLine};
-use sansmtp_authenticators::stored::{Hashing, InvalidHash, Stored};
+use sansmtp_authenticators::stored::{InvalidHash, Stored};
 use sansmtp_authenticators::{Answers, Authenticator};
 use support::battery::{Backend, USERS, battery, missing};
-use support::log::collect;
 use support::login::Door;
+use support::logs::collect_here;
+use support::stores::stored;
 
 struct File {
     _directory: tempfile::TempDir,
@@ -39,8 +39,7 @@ impl File {
     }
 
     fn open(&self) -> Result<Stored<Passwd>, PasswdError> {
-        let hashing = Hashing::with_limits(NonZeroUsize::new(2).unwrap(), 1000);
-        Ok(Stored::new(Passwd::open(&self.path)?).unwrap().hashing(Arc::new(hashing)))
+        Passwd::open(&self.path).map(stored)
     }
 }
 
@@ -56,16 +55,6 @@ impl Backend for File {
 
     fn door(&self) -> Arc<dyn Door> {
         Arc::new(self.open().unwrap())
-    }
-
-    fn stop(&mut self) -> bool {
-        false
-    }
-
-    fn start_again(&mut self) {}
-
-    fn stalled(&self) -> Option<Arc<dyn Door>> {
-        None
     }
 }
 
@@ -198,13 +187,13 @@ fn opens_hashlib(parameters: &str, expression: &str) {
 #[test]
 fn a_change_holds_from_the_next_login_on() {
     let file = File::new(&format!("# nobody yet\n\ntim:{BCRYPT}\r\n"));
-    let (users, log) = collect(|| file.open().unwrap());
+    let (users, log) = collect_here(|| file.open().unwrap());
     #[cfg(unix)]
     assert!(log.contains("everybody on this machine can read"), "{log}");
     assert_eq!(users.log_in("tim", "right"), 235);
     assert_eq!(users.log_in("tom", "right"), 535);
     file.replace(&format!("tom:{BCRYPT}"));
-    let (codes, log) = collect(|| (users.log_in("tim", "right"), users.log_in("tom", "right")));
+    let (codes, log) = collect_here(|| (users.log_in("tim", "right"), users.log_in("tom", "right")));
     assert_eq!(codes, (535, 235));
     assert_eq!(log.matches("read the changed file").count(), 1, "{log}");
     // In place, as long as before, within the same tick of the file system's clock or not.
@@ -221,7 +210,7 @@ fn a_broken_line_is_told_by_its_number_and_users_stay_as_they_were() {
     let broken = format!("tim:{BCRYPT}\n# comment\ntom:sEcReT{BCRYPT}\n");
     file.replace(&broken);
     let (codes, log) =
-        collect(|| (users.log_in("tim", "right"), users.log_in("tom", "right"), users.log_in("tim", "x")));
+        collect_here(|| (users.log_in("tim", "right"), users.log_in("tom", "right"), users.log_in("tim", "x")));
     assert_eq!(codes, (235, 535, 535));
     // Once, not at each login.
     assert_eq!(log.matches("line 3: ").count(), 1, "{log}");
@@ -232,7 +221,7 @@ fn a_broken_line_is_told_by_its_number_and_users_stay_as_they_were() {
     assert!(matches!(file.open(), Err(PasswdError::Line { number: 3, wrong: WrongLine::Hash(InvalidHash::Form) })));
     // Gone, and back again.
     std::fs::remove_file(&file.path).unwrap();
-    let (code, log) = collect(|| users.log_in("tim", "right"));
+    let (code, log) = collect_here(|| users.log_in("tim", "right"));
     assert_eq!((code, log.matches("cannot use the changed file").count()), (235, 1), "{log}");
     assert!(matches!(file.open(), Err(PasswdError::File(_))));
     file.replace(&broken.replace("sEcReT", ""));

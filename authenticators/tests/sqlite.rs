@@ -4,13 +4,14 @@
 
 mod support;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sansmtp_authenticators::sqlite::Sqlite;
-use sansmtp_authenticators::stored::{Accounts, Hashing, Keep, Stored};
-use support::battery::{Backend, USERS, battery};
-use support::login::Door;
+use sansmtp_authenticators::stored::{Accounts, Keep};
+use support::battery::{Backend, battery};
+use support::login::{Door, at_once};
+use support::stores::{stored, with_users};
 
 struct InSqlite {
     directory: tempfile::TempDir,
@@ -21,27 +22,11 @@ impl Backend for InSqlite {
     fn start() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let users = Sqlite::open_or_create(&directory.path().join("mail.db")).unwrap();
-        let users = Accounts::new(Arc::new(users));
-        for (name, password) in USERS {
-            users.add(name, password.as_bytes(), Keep::Scram).unwrap();
-        }
-        Some(Self { directory, users: users.into_store() })
+        Some(Self { directory, users: with_users(Arc::new(users)) })
     }
 
     fn door(&self) -> Arc<dyn Door> {
-        // Room for everybody.
-        let hashing = Hashing::with_limits(NonZeroUsize::new(2).unwrap(), 1000);
-        Arc::new(Stored::new(Arc::clone(&self.users)).unwrap().hashing(Arc::new(hashing)))
-    }
-
-    fn stop(&mut self) -> bool {
-        false
-    }
-
-    fn start_again(&mut self) {}
-
-    fn stalled(&self) -> Option<Arc<dyn Door>> {
-        None
+        Arc::new(stored(Arc::clone(&self.users)))
     }
 }
 
@@ -67,7 +52,7 @@ fn what_cannot_be_read_is_the_servers_fault() {
     let Some(backend) = InSqlite::start() else { return };
     let database = rusqlite::Connection::open(backend.directory.path().join("mail.db")).unwrap();
     database.execute("UPDATE user SET password = '{SHA1}sEcReT' WHERE name = 'tim'", []).unwrap();
-    let (codes, log) = support::log::collect(|| {
+    let (codes, log) = support::logs::collect_here(|| {
         let door = backend.door();
         (door.log_in("tim", "tanstaaftanstaaf"), door.log_in("alice@example.org", "correct horse battery staple"))
     });
@@ -75,7 +60,27 @@ fn what_cannot_be_read_is_the_servers_fault() {
     assert_eq!(log.matches("cannot check a login").count(), 1, "{log}");
     assert!(!log.contains("sEcReT") && !log.contains("tanstaaf") && !log.contains("tim"), "{log}");
     database.execute_batch("DROP TABLE token; DROP TABLE user").unwrap();
-    let (code, log) = support::log::collect(|| backend.door().log_in("tim", "tanstaaftanstaaf"));
+    let (code, log) = support::logs::collect_here(|| backend.door().log_in("tim", "tanstaaftanstaaf"));
     assert_eq!(code, 454);
     assert!(log.contains("no such table") && !log.contains("tanstaaf"), "{log}");
+}
+
+/// One that is being copied, say: who logs in does not wait for it in turn.
+#[test]
+fn a_database_that_somebody_else_writes_to_holds_up_no_login() {
+    let Some(backend) = InSqlite::start() else { return };
+    let other = rusqlite::Connection::open(backend.directory.path().join("mail.db")).unwrap();
+    // Logins now have keys to leave behind.
+    other.execute("UPDATE user SET scram_sha_1 = NULL", []).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let door = backend.door();
+    let started = Instant::now();
+    assert_eq!(at_once(20, &door, "tim", "tanstaaftanstaaf", 235), 20);
+    assert_eq!(door.log_in("tim", "wrong"), 535);
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    other.execute_batch("COMMIT").unwrap();
+    let has_keys = || other.query_row("SELECT scram_sha_1 FROM user WHERE name = 'tim'", [], |row| row.get(0)).unwrap();
+    assert_eq!(None::<String>, has_keys());
+    assert_eq!(door.log_in("tim", "tanstaaftanstaaf"), 235);
+    assert!(has_keys().is_some());
 }

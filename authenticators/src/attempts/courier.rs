@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -82,7 +83,7 @@ impl Courier {
         let barred = Barred::new(settings.entries);
         let shared = Arc::new(Shared { settings, inbox: Mutex::new(inbox), arrived: Condvar::new(), barred });
         let this = Self(Arc::clone(&shared));
-        thread::Builder::new().name("sansmtp-attempts".to_owned()).spawn(move || shared.run())?;
+        thread::Builder::new().name("sansmtp-attempts".to_owned()).spawn(move || shared.keep_running())?;
         Ok(this)
     }
 
@@ -140,6 +141,19 @@ impl Drop for Courier {
 }
 
 impl Shared {
+    /// A panic, by whoever collects what is logged for example, must not leave everybody without an answer for ever.
+    fn keep_running(&self) {
+        while catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
+            let mut inbox = self.lock();
+            inbox.reachable = false;
+            inbox.questions.clear();
+            let waited = self.arrived.wait_timeout_while(inbox, LONGEST_PAUSE, |inbox| !inbox.stopped);
+            if waited.unwrap_or_else(PoisonError::into_inner).0.stopped {
+                return;
+            }
+        }
+    }
+
     fn run(&self) {
         let mut connection = None;
         // So that the first login does not have to wait for it.

@@ -24,6 +24,32 @@
 //! # }
 //! ```
 //!
+//! A handler that runs exchanges itself, or has Dovecot run them, asks at their first turn:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use sansmtp::auth::Attempt;
+//! use sansmtp::{Answer, AuthTurn, Handler, Session};
+//! use sansmtp_authenticators::attempts::ValkeyAttemptLog;
+//! # fn answer(turn: AuthTurn) -> Answer { turn.malformed() }
+//!
+//! struct Submission {
+//!     log: Arc<ValkeyAttemptLog>,
+//! }
+//!
+//! impl Handler for Submission {
+//!     fn auth(&mut self, session: &Session, turn: AuthTurn) -> Answer {
+//!         if turn.number() == 0
+//!             && let Some(refused) = self.log.ask(&Attempt::new(session.peer(), turn.mechanism(), "")).result()
+//!         {
+//!             return turn.result(refused);
+//!         }
+//!         answer(turn)
+//!     }
+//! }
+//! ```
+//!
 //! What a login waits for is one question to the server on a connection that is open, and never longer than
 //! [`ValkeyConfig::time_limit`]. When that has passed once, or the server is gone, logins do not wait at all until it
 //! answers again, and [`WhenUnreachable`] says what becomes of them.

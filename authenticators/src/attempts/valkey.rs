@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Instant;
 
 use sansmtp::auth::{Attempt, AttemptLog, MemoryAttemptLog};
+use sansmtp::{AuthResult, reply};
 
 use super::counted::{Counter, Counts};
 use super::courier::{Answer, Courier, Settings};
@@ -31,6 +32,22 @@ pub enum Standing {
     CannotTell,
 }
 
+impl Standing {
+    /// What to answer without asking anybody else; `None` where the attempt may go on. As the engine answers where it
+    /// knows by itself.
+    #[must_use]
+    pub fn result(self) -> Option<AuthResult> {
+        match self {
+            Self::Admitted => None,
+            Self::TooManyFailures => {
+                let message = reply!("454 4.7.0 Too many failed attempts, try again later");
+                Some(AuthResult::cannot_tell().with_message(message).unwrap_or_else(|_| AuthResult::cannot_tell()))
+            }
+            Self::CannotTell => Some(AuthResult::cannot_tell()),
+        }
+    }
+}
+
 impl ValkeyAttemptLog {
     /// Starts a thread that connects to the server; whether it can be reached shows later. The thread ends when the log
     /// is dropped.
@@ -54,9 +71,17 @@ impl ValkeyAttemptLog {
     /// Asks the server whether an attempt may go on. Blocks, for the [time limit](ValkeyConfig::time_limit) at the most.
     ///
     /// [`Guarded`](super::Guarded) does this for an authenticator; who answers the AUTH handler hook does it
-    /// themselves.
+    /// themselves, at the first turn of each exchange.
     #[must_use]
     pub fn ask(&self, attempt: &Attempt<'_>) -> Standing {
+        let standing = self.standing(attempt);
+        if standing == Standing::TooManyFailures {
+            tracing::debug!(peer = %attempt.peer, mechanism = %attempt.mechanism, "too many failed logins");
+        }
+        standing
+    }
+
+    fn standing(&self, attempt: &Attempt<'_>) -> Standing {
         let counts = self.counter.of(attempt);
         if !self.admits_here(attempt, &counts) {
             return Standing::TooManyFailures;

@@ -46,14 +46,18 @@ impl Marker {
         };
         let secret = self.hash(&[Some(kind), Some(credentials.authcid().as_bytes()), Some(secret.expose_secret())])?;
         let port = port.map(u16::to_be_bytes);
-        let whole = self.hash(&[
+        let mechanism = request.mechanism();
+        let mut parts = vec![
             Some(secret.expose_secret()),
-            Some(request.mechanism().as_str().as_bytes()),
+            Some(mechanism.as_str().as_bytes()),
             credentials.authzid().map(str::as_bytes),
             request.tls().map(|_| &b"TLS"[..]),
             host.map(str::as_bytes),
             port.as_ref().map(<[u8; 2]>::as_slice),
-        ])?;
+        ];
+        // An authenticator may go by the certificate, or name the user by it.
+        parts.extend(request.tls().iter().flat_map(|tls| &tls.peer_certificates).map(|der| Some(der.as_slice())));
+        let whole = self.hash(&parts)?;
         Some(Mark { whole, secret })
     }
 

@@ -92,9 +92,19 @@ fn keep(server: &Weak<Server>, settings: &Settings) {
         None => return link.iter().for_each(|link| link.end()),
     }
     if let (Some(link), Some(lines)) = (link, lines) {
+        let _ended = Ended(&link);
         tracing::debug!(mechanisms = link.mechanisms().len(), "connected to Dovecot");
         let error = link.run(lines, settings.lifetime);
         tracing::debug!(%error, "the connection to Dovecot has ended");
+    }
+}
+
+/// A connection that nobody reads from any more, after a panic too.
+struct Ended<'a>(&'a Link);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

@@ -67,19 +67,19 @@ impl Settings {
     }
 
     /// How long Dovecot may take for a step of an exchange, from connecting to the reply: 30 seconds unless changed,
-    /// 1 millisecond at the least. Dovecot holds back a refusal for 2 seconds (`auth_failure_delay`), and makes an
+    /// 1 millisecond at the least and an hour at the most. Dovecot holds back a refusal for 2 seconds (`auth_failure_delay`), and makes an
     /// address that has failed before wait for up to 15 more, unless that is turned off (`service anvil {
     /// unix_listener anvil-auth-penalty { mode = 0 } }`).
     pub fn time_limit(mut self, limit: Duration) -> Self {
-        self.time_limit = limit.max(Duration::from_millis(1));
+        self.time_limit = limit.clamp(SHORTEST, LONGEST);
         self
     }
 
     /// How long a connection is used, before the next request makes another one: a minute unless changed, 1 millisecond
-    /// at the least. A Dovecot that is reloaded or restarted keeps its old process, with what was configured then,
+    /// at the least and an hour at the most. A Dovecot that is reloaded or restarted keeps its old process, with what was configured then,
     /// for as long as somebody is connected to it.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
-        self.lifetime = lifetime.max(Duration::from_millis(1));
+        self.lifetime = lifetime.clamp(SHORTEST, LONGEST);
         self
     }
 
@@ -127,3 +127,8 @@ impl fmt::Debug for Settings {
             .finish()
     }
 }
+
+/// No time at all would be no limit to a socket.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// No clock tells the end of a limit without one.
+const LONGEST: Duration = Duration::from_secs(3600);

@@ -10,7 +10,8 @@ use super::pool::{Limits, Pool};
 use super::server::{Account, Security, Server, Servers};
 use super::template::{DnTemplate, FilterTemplate, is_attribute_type, is_dn, is_dn_or_root};
 use super::worker::Worker;
-use super::{Ldap, LdapError, tls};
+use super::{Ldap, LdapError};
+use crate::tls_client;
 
 /// How far below its base a search looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -249,18 +250,19 @@ impl LdapBuilder {
         if self.servers.is_empty() {
             return Err(LdapError::NoServer);
         }
-        self.servers
-            .iter()
-            .map(|url| Server::parse(url, security).ok_or_else(|| LdapError::Server(url.clone())))
-            .collect()
+        // What stands in front of an `@` may be a password.
+        let wrong = |url: &String| {
+            if url.contains('@') { LdapError::PasswordInUrl } else { LdapError::Server(url.clone()) }
+        };
+        self.servers.iter().map(|url| Server::parse(url, security).ok_or_else(|| wrong(url))).collect()
     }
 
     fn tls(&self) -> Result<Option<std::sync::Arc<rustls::ClientConfig>>, LdapError> {
-        if self.parsed_servers()?.iter().any(Server::needs_tls) {
-            tls::config(self.ca_file.as_deref()).map(Some)
-        } else {
-            Ok(None)
+        if !self.parsed_servers()?.iter().any(Server::needs_tls) {
+            return Ok(None);
         }
+        let roots = self.ca_file.as_ref().map_or_else(tls_client::system_roots, |path| tls_client::file_roots(path));
+        roots.and_then(tls_client::config).map(Some).map_err(LdapError::Roots)
     }
 }
 

@@ -1,7 +1,8 @@
 //! What is wrong with the settings.
 
-use std::path::PathBuf;
 use std::{fmt, io};
+
+use crate::tls_client::InvalidRoots;
 
 /// What is wrong with the settings of [`Ldap`](super::Ldap). No secret is in it.
 #[derive(Debug)]
@@ -9,13 +10,6 @@ use std::{fmt, io};
 pub enum LdapError {
     /// The base of the search is no distinguished name (RFC 4514).
     Base(String),
-    /// The file of certificates cannot be read, or there is none in it.
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: Box<dyn std::error::Error + Send + Sync>,
-    },
     /// The server would be sent passwords in the clear, and
     /// [`allow_cleartext`](super::LdapBuilder::allow_cleartext) does not say that it may.
     Cleartext(String),
@@ -31,8 +25,6 @@ pub enum LdapError {
     Limit(&'static str),
     /// What is to become the login is no attribute's type.
     LoginAttribute(String),
-    /// No certificate that the system trusts can be found: name a file of them.
-    NoSystemCertificates,
     /// No server is named.
     NoServer,
     /// The distinguished name of nobody, or of the service account, is none; which.
@@ -49,14 +41,14 @@ pub enum LdapError {
     },
     /// The URL holds a user or a password, which everybody sees in the list of processes.
     PasswordInUrl,
+    /// No server's certificate could be verified.
+    Roots(InvalidRoots),
     /// The setting is one of a search, and this is none; its name.
     SearchOnly(&'static str),
     /// The server is no `ldap://host[:port]`, `ldaps://host[:port]` or, with its path percent-encoded, `ldapi://path`.
     Server(String),
     /// The thread that talks to the servers cannot be started.
     Thread(io::Error),
-    /// TLS cannot be set up.
-    Tls(rustls::Error),
     /// The URL is no LDAP URL (RFC 4516); which part of it.
     Url(&'static str),
 }
@@ -65,7 +57,6 @@ impl fmt::Display for LdapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Base(base) => write!(f, "the search base {base:?} is no distinguished name"),
-            Self::CaFile { path, error } => write!(f, "cannot read certificates from {}: {error}", path.display()),
             Self::Cleartext(server) => {
                 write!(f, "passwords would be sent to {server} in the clear, which is not allowed unless asked for")
             }
@@ -75,7 +66,6 @@ impl fmt::Display for LdapError {
             Self::Filter(filter) => write!(f, "{filter:?} is no search filter with {{user}} in a value"),
             Self::Limit(name) => write!(f, "{name} may not be zero"),
             Self::LoginAttribute(name) => write!(f, "the login attribute {name:?} is no attribute"),
-            Self::NoSystemCertificates => f.write_str("the system has no certificates that it trusts: name a CA file"),
             Self::NoServer => f.write_str("no server is named"),
             Self::NotDn(setting) => write!(f, "the {setting} is no distinguished name"),
             Self::NoPassword => f.write_str("the service account has no password"),
@@ -86,12 +76,12 @@ impl fmt::Display for LdapError {
                 "a password in the URL can be seen by everybody: name a file by x-bindpw-file or a variable by \
                  x-bindpw-env",
             ),
+            Self::Roots(error) => error.fmt(f),
             Self::SearchOnly(setting) => write!(f, "{setting} is for a search, but users are found by a template"),
             Self::Server(server) => {
                 write!(f, "{server:?} is no ldap://host[:port], ldaps://host[:port] or ldapi://path")
             }
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
-            Self::Tls(error) => write!(f, "cannot set up TLS: {error}"),
             Self::Url(part) => write!(f, "the URL's {part} cannot be read"),
         }
     }
@@ -100,9 +90,8 @@ impl fmt::Display for LdapError {
 impl std::error::Error for LdapError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::CaFile { error, .. } => Some(error.as_ref()),
             Self::Password { error, .. } | Self::Thread(error) => Some(error),
-            Self::Tls(error) => Some(error),
+            Self::Roots(error) => Some(error),
             Self::Base(_)
             | Self::Cleartext(_)
             | Self::Dn(_)
@@ -111,7 +100,6 @@ impl std::error::Error for LdapError {
             | Self::Filter(_)
             | Self::Limit(_)
             | Self::LoginAttribute(_)
-            | Self::NoSystemCertificates
             | Self::NoServer
             | Self::NotDn(_)
             | Self::NoPassword

@@ -93,7 +93,6 @@ mod pool;
 mod server;
 mod start_tls;
 mod template;
-mod tls;
 mod url;
 mod worker;
 

@@ -7,8 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ldap3::{LdapConnAsync, LdapConnSettings, StdStream};
-#[cfg(unix)]
-use percent_encoding::percent_decode_str;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use sansmtp::Secret;
@@ -51,8 +49,8 @@ impl Server {
             "ldaps" => (Security::Tls, 636),
             #[cfg(unix)]
             "ldapi" => {
-                let path = percent_decode_str(authority).decode_utf8().ok().filter(|path| path.starts_with('/'))?;
-                return Some(Self::Unix(PathBuf::from(path.as_ref())));
+                let path = crate::url_text::decoded(authority).filter(|path| path.starts_with('/'))?;
+                return Some(Self::Unix(PathBuf::from(path)));
             }
             _ => return None,
         };

@@ -2,14 +2,11 @@
 
 use std::io;
 
-use percent_encoding::percent_decode_str;
-use sansmtp::Secret;
-use zeroize::Zeroizing;
-
 use super::builder::FoundBy;
 use super::server::{Security, Server};
 use super::template::USER;
 use super::{LdapBuilder, LdapError, LdapScope};
+use crate::url_text::{decoded, password_in_environment, password_in_file};
 
 impl LdapBuilder {
     /// Reads a URL: `ldap://hosts/dn?attributes?scope?filter?extensions` (RFC 4516), or with `ldaps` or `ldapi`.
@@ -47,7 +44,7 @@ impl LdapBuilder {
         if parts.next().is_some() {
             return Err(LdapError::Url("end, after the extensions,"));
         }
-        let dn = decoded(dn, "distinguished name")?;
+        let dn = decode(dn, "distinguished name")?;
         let mut builder = if dn.contains(USER) {
             for (setting, part) in [("an attribute", attributes), ("a scope", scope), ("a filter", filter)] {
                 if !part.is_empty() {
@@ -56,7 +53,7 @@ impl LdapBuilder {
             }
             Self::new(FoundBy::Template(dn))
         } else {
-            let filter = if filter.is_empty() { FILTER.to_owned() } else { decoded(filter, "filter")? };
+            let filter = if filter.is_empty() { FILTER.to_owned() } else { decode(filter, "filter")? };
             Self::new(FoundBy::Search { base: dn, filter })
         };
         builder.servers = hosts.split(',').map(|host| format!("{scheme}://{host}")).collect();
@@ -70,9 +67,9 @@ impl LdapBuilder {
             return Err(LdapError::PasswordInUrl);
         }
         if !attributes.is_empty() {
-            builder.login_attribute = Some(decoded(attributes, "attribute")?);
+            builder.login_attribute = Some(decode(attributes, "attribute")?);
         }
-        builder.scope = match decoded(scope, "scope")?.to_ascii_lowercase().as_str() {
+        builder.scope = match decode(scope, "scope")?.to_ascii_lowercase().as_str() {
             "" => None,
             "base" => Some(LdapScope::Base),
             "one" => Some(LdapScope::OneLevel),
@@ -89,15 +86,21 @@ impl LdapBuilder {
         for extension in extensions.split(',').filter(|extension| !extension.is_empty()) {
             let extension = extension.strip_prefix('!').unwrap_or(extension);
             let (name, value) = match extension.split_once('=') {
-                Some((name, value)) => (name, Some(decoded(value, "extension")?)),
+                Some((name, value)) => (name, Some(decode(value, "extension")?)),
                 None => (extension, None),
             };
-            let name = decoded(name, "extension")?.to_ascii_lowercase();
+            let name = decode(name, "extension")?.to_ascii_lowercase();
             let value = value.filter(|value| !value.is_empty());
             match (name.as_str(), value) {
                 ("bindname", Some(dn)) => name_of_account = Some(dn),
-                ("x-bindpw-file", Some(path)) => password = Some(read_file(path)?),
-                ("x-bindpw-env", Some(variable)) => password = Some(read_variable(variable)?),
+                ("x-bindpw-file", Some(path)) => match password_in_file(path.as_ref()) {
+                    Ok(found) => password = Some(found.ok_or(LdapError::NoPassword)?),
+                    Err(error) => return Err(LdapError::Password { from: path, error }),
+                },
+                ("x-bindpw-env", Some(variable)) => {
+                    let missing = |from| LdapError::Password { from, error: io::ErrorKind::NotFound.into() };
+                    password = Some(password_in_environment(&variable).ok_or_else(|| missing(variable))?);
+                }
                 ("bindpw" | "x-bindpw", _) => return Err(LdapError::PasswordInUrl),
                 ("x-nobody", Some(dn)) => self.nobody = Some(dn),
                 ("x-ca-file", Some(path)) => self.ca_file = Some(path.into()),
@@ -127,35 +130,9 @@ impl LdapBuilder {
     }
 }
 
-fn decoded(text: &str, part: &'static str) -> Result<String, LdapError> {
-    // A percent sign that begins nothing is a mistake: the filter's, more often than not.
-    let mut rest = text;
-    while let Some((_, after)) = rest.split_once('%') {
-        if !after.get(..2).is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit())) {
-            return Err(LdapError::Url(part));
-        }
-        rest = after;
-    }
-    percent_decode_str(text).decode_utf8().map(Into::into).map_err(|_| LdapError::Url(part))
-}
-
-fn read_file(path: String) -> Result<Secret, LdapError> {
-    match std::fs::read(&path).map(Zeroizing::new) {
-        Ok(content) => {
-            let line = content.split(|octet| *octet == b'\n').next().unwrap_or_default();
-            Ok(line.strip_suffix(b"\r").unwrap_or(line).into())
-        }
-        Err(error) => Err(LdapError::Password { from: path, error }),
-    }
-}
-
-fn read_variable(name: String) -> Result<Secret, LdapError> {
-    // `var_os` panics on neither of these, but other programs do.
-    let value = if name.contains(['=', '\0']) { None } else { std::env::var_os(&name) };
-    match value {
-        Some(value) => Ok(Secret::new(value.into_encoded_bytes())),
-        None => Err(LdapError::Password { from: name, error: io::ErrorKind::NotFound.into() }),
-    }
+/// A percent sign that begins nothing is a mistake: the filter's, more often than not.
+fn decode(text: &str, part: &'static str) -> Result<String, LdapError> {
+    decoded(text).ok_or(LdapError::Url(part))
 }
 
 /// Where the URL has none.
@@ -288,12 +265,20 @@ mod tests {
             ("http://a/dc=b", "\"http://a\" is no ldap://host[:port], ldaps://host[:port] or ldapi://path"),
             (
                 "ldap://a/dc=b????x-ca-file=/nonexistent/file",
-                "cannot read certificates from /nonexistent/file: I/O error: No such file or directory (os error 2)",
+                "cannot read root certificates from /nonexistent/file: No such file or directory (os error 2)",
             ),
         ] {
             let error = super::super::Ldap::from_url(url).map(|_| ()).unwrap_err();
             assert_eq!(error.to_string(), said, "{url}");
             assert!(!format!("{error:?}").contains("hunter2"), "{url}");
+        }
+    }
+    /// As in the URL of all of it.
+    #[test]
+    fn a_password_in_a_server_s_url_is_not_shown() {
+        for server in ["ldaps://tim:hunter2@a", "ldap://tim:hunter2/@a", "ldap://tim:hunter2?@a:1"] {
+            let error = super::super::Ldap::bind("uid={user}").server(server).build().map(|_| ()).unwrap_err();
+            assert!(matches!(error, LdapError::PasswordInUrl), "{error:?}");
         }
     }
 }

@@ -104,17 +104,8 @@ impl Authenticator for Jwt {
     }
 
     fn knows(&self, request: &AuthRequest) -> Knows {
-        match request.question() {
-            AuthQuestion::BearerToken(token) if self.is_own(token) => Knows::Yes,
-            AuthQuestion::BearerToken(_)
-            | AuthQuestion::Password(_)
-            | AuthQuestion::ScramKeys(_)
-            | AuthQuestion::CramMd5(_)
-            | AuthQuestion::ClientCertificate(_)
-            | AuthQuestion::Anonymous(_)
-            | AuthQuestion::Other
-            | _ => Knows::No,
-        }
+        let is_own = matches!(request.question(), AuthQuestion::BearerToken(token) if self.is_own(token));
+        if is_own { Knows::Yes } else { Knows::No }
     }
 
     fn answers(&self, mechanism: &str) -> Answers {

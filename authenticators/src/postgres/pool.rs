@@ -55,8 +55,10 @@ impl Pool {
     /// Does not connect yet.
     pub(super) fn new(config: PostgresConfig) -> Result<Self, PostgresError> {
         let tls = if config.uses_tls() {
-            let pem = config.root_certificates.as_ref().map(|pem| pem.as_slice());
-            Some(MakeRustlsConnect::new(tls_client::config(pem).map_err(PostgresError::Roots)?))
+            let pem = config.root_certificates.as_ref();
+            let roots = pem.map_or_else(tls_client::system_roots, |pem| tls_client::pem_roots(pem));
+            let tls = roots.and_then(tls_client::config).map_err(PostgresError::Roots)?;
+            Some(MakeRustlsConnect::new(Arc::unwrap_or_clone(tls)))
         } else {
             None
         };

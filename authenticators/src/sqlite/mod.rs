@@ -39,7 +39,10 @@ mod tests;
 /// Users in an SQLite database. May be shared by threads.
 #[derive(Debug)]
 pub struct Sqlite {
-    connection: Mutex<Connection>,
+    reader: Mutex<Connection>,
+    writer: Mutex<Connection>,
+    /// For the keys that logins leave behind, which do not wait for other writers.
+    keeper: Mutex<Connection>,
 }
 
 /// Why a database cannot be opened, or used.
@@ -69,19 +72,11 @@ impl Sqlite {
         if !path.try_exists().map_err(SqliteError::File)? {
             return Err(SqliteError::Missing(path.to_owned()));
         }
-        let mut connection = Connection::open_with_flags(
-            path,
-            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE,
-        )?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
-        // WAL's own default may lose the last transactions in a power failure; a new password must not be lost.
-        connection.pragma_update(None, "synchronous", "full")?;
-        // What a change of password drops is overwritten.
-        connection.pragma_update(None, "secure_delete", true)?;
-        connection.pragma_update(None, "foreign_keys", true)?;
-        schema::migrate(&mut connection)?;
-        Ok(Self { connection: Mutex::new(connection) })
+        let mut writer = connect(path)?;
+        schema::migrate(&mut writer)?;
+        let [reader, keeper] = [connect(path)?, connect(path)?];
+        keeper.busy_timeout(KEEPER_BUSY_TIMEOUT)?;
+        Ok(Self { reader: Mutex::new(reader), writer: Mutex::new(writer), keeper: Mutex::new(keeper) })
     }
 
     /// Opens a database, making an empty one that only its owner may read where there is none.
@@ -103,33 +98,26 @@ impl Sqlite {
 
     /// How many rows were changed.
     fn change(&self, sql: &str, values: impl rusqlite::Params) -> Result<usize, StoreError> {
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached(sql).map_err(error)?;
-        statement.execute(values).map_err(error)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        // SQLite undoes what a panicking thread left unfinished, so the connection is good after one.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        change(&lock(&self.writer), sql, values)
     }
 }
 
 impl Store for Sqlite {
     fn find(&self, name: &str) -> Result<Option<StoredUser>, StoreError> {
-        let connection = self.lock();
+        let connection = lock(&self.reader);
         let mut statement = connection.prepare_cached(FIND).map_err(error)?;
         statement.query_row([name], stored).optional().map_err(error)
     }
 
     fn find_by_token(&self, token: &TokenHash) -> Result<Option<User>, StoreError> {
-        let connection = self.lock();
+        let connection = lock(&self.reader);
         let mut statement = connection.prepare_cached(FIND_BY_TOKEN).map_err(error)?;
         statement.query_row([token.as_bytes().as_slice()], user).optional().map_err(error)
     }
 
     fn keep_keys(&self, name: &str, hash: &str, keys: &Keys) -> Result<(), StoreError> {
         let [sha1, sha256, sha512, cram_md5] = columns(keys);
-        self.change(KEEP_KEYS, (name, hash, sha1, sha256, sha512, cram_md5)).map(drop)
+        change(&lock(&self.keeper), KEEP_KEYS, (name, hash, sha1, sha256, sha512, cram_md5)).map(drop)
     }
 
     fn keeps_keys(&self) -> bool {
@@ -137,7 +125,7 @@ impl Store for Sqlite {
     }
 
     fn sample(&self) -> Result<Vec<Zeroizing<String>>, StoreError> {
-        let connection = self.lock();
+        let connection = lock(&self.reader);
         let mut statement = connection.prepare_cached("SELECT password FROM user LIMIT ?1").map_err(error)?;
         let hashes = statement
             .query_map([i64::try_from(SAMPLE).unwrap_or(i64::MAX)], |row| row.get(0).map(Zeroizing::new))
@@ -174,7 +162,7 @@ impl WritableStore for Sqlite {
     }
 
     fn list(&self) -> Result<Vec<User>, StoreError> {
-        let connection = self.lock();
+        let connection = lock(&self.reader);
         let mut statement = connection.prepare("SELECT name, disabled FROM user ORDER BY name").map_err(error)?;
         let users = statement.query_map([], user).map_err(error)?;
         users.collect::<Result<_, _>>().map_err(error)
@@ -191,7 +179,7 @@ impl WritableStore for Sqlite {
 
     fn salt_key(&self) -> Result<Secret, StoreError> {
         let sql = "SELECT value FROM setting WHERE name = ?1";
-        self.lock().query_row(sql, [schema::SALT_KEY], |row| row.get(0)).map(Secret::new).map_err(error)
+        lock(&self.reader).query_row(sql, [schema::SALT_KEY], |row| row.get(0)).map(Secret::new).map_err(error)
     }
 }
 
@@ -226,6 +214,32 @@ impl From<rusqlite::Error> for SqliteError {
             Some(_) | None => Self::Sqlite(error),
         }
     }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE,
+    )?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    // WAL's own default may lose the last transactions in a power failure; a new password must not be lost.
+    connection.pragma_update(None, "synchronous", "full")?;
+    // What a change of password drops is overwritten.
+    connection.pragma_update(None, "secure_delete", true)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    Ok(connection)
+}
+
+/// How many rows were changed.
+fn change(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<usize, StoreError> {
+    let mut statement = connection.prepare_cached(sql).map_err(error)?;
+    statement.execute(values).map_err(error)
+}
+
+fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    // SQLite undoes what a panicking thread left unfinished, so the connection is good after one.
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// SQLite's own texts tell of statements, columns and files, and of no value in them.
@@ -267,3 +281,5 @@ const KEEP_KEYS: &str = "UPDATE user SET scram_sha_1 = coalesce(?3, scram_sha_1)
                          WHERE name = ?1 AND password = ?2";
 /// How long to wait for other processes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// As long as a transaction takes: those who log in at the same time wait for each other.
+const KEEPER_BUSY_TIMEOUT: Duration = Duration::from_millis(20);

@@ -42,7 +42,7 @@ fn hash(users: &Sqlite, name: &str) -> PasswordHash {
 /// The text in a column of the user's.
 fn column(users: &Sqlite, name: &str, column: &str) -> Option<String> {
     let sql = format!("SELECT {column} FROM user WHERE name = ?1");
-    users.lock().query_row(&sql, [name], |row| row.get(0)).unwrap()
+    lock(&users.reader).query_row(&sql, [name], |row| row.get(0)).unwrap()
 }
 
 fn scram(users: &Sqlite, name: &str, hash: &str) -> ScramKeys {
@@ -157,7 +157,7 @@ fn neither_passwords_nor_tokens_nor_replaced_keys_are_in_the_files() {
 #[test]
 fn a_database_that_stays_locked_is_an_error() {
     let (directory, users) = users();
-    users.store().lock().busy_timeout(Duration::from_millis(10)).unwrap();
+    lock(&users.store().writer).busy_timeout(Duration::from_millis(10)).unwrap();
     let other = Connection::open(directory.path().join("mail.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let refused = users.add("tim", b"x", Keep::Nothing).unwrap_err();

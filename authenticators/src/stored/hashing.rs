@@ -2,12 +2,14 @@
 
 use std::num::NonZeroUsize;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// How many threads may hash passwords at once, and how many may wait to.
 ///
 /// A hash is made to cost tens of milliseconds and megabytes (Argon2id as it is made here: 19 MiB), so without a
 /// limit a crowd of logins would be a way to exhaust the machine. The thread that calls the authenticator does the
-/// hashing itself; where too many wait, a login is answered `454 4.7.0` at once.
+/// hashing itself; where too many wait, a login is answered `454 4.7.0` at once, and so is one that has waited for 10
+/// seconds.
 ///
 /// Authenticators that share a machine can share one, behind an [`Arc`](std::sync::Arc).
 #[derive(Debug)]
@@ -15,6 +17,7 @@ pub struct Hashing {
     state: Mutex<State>,
     handed_on: Condvar,
     most_waiting: usize,
+    longest_wait: Duration,
 }
 
 #[derive(Debug)]
@@ -47,15 +50,22 @@ impl Hashing {
     #[must_use]
     pub fn with_limits(at_once: NonZeroUsize, waiting: usize) -> Self {
         let state = State { free: at_once.get(), waiting: 0, handed_on: 0, full: false };
-        Self { state: Mutex::new(state), handed_on: Condvar::new(), most_waiting: waiting }
+        Self { state: Mutex::new(state), handed_on: Condvar::new(), most_waiting: waiting, longest_wait: LONGEST_WAIT }
+    }
+
+    /// How long to wait for leave to hash: 10 seconds unless changed.
+    #[must_use]
+    pub fn longest_wait(mut self, limit: Duration) -> Self {
+        self.longest_wait = limit;
+        self
     }
 
     /// How many may wait unless told otherwise: half of what an adapter's pool of threads takes. At 20 ms for a hash,
     /// the last one waits for 2.5 s on two cores.
     pub const WAITING: usize = 256;
 
-    /// Waits for leave to hash. `None`, at once, where too many wait already; that is logged once, until all who
-    /// waited have had their turn.
+    /// Waits for leave to hash. `None`, at once, where too many wait already, and after [a while](Self::longest_wait); that is logged once,
+    /// until all who waited have had their turn.
     pub(crate) fn permit(&self) -> Option<Permit<'_>> {
         let mut state = self.lock();
         // Nobody overtakes those who wait.
@@ -64,22 +74,29 @@ impl Hashing {
             return Some(Permit(self));
         }
         if state.waiting >= self.most_waiting {
-            let first = !std::mem::replace(&mut state.full, true);
-            drop(state);
-            if first {
-                tracing::warn!(waiting = self.most_waiting, "too many logins wait for a hash; turning others away");
-            }
-            return None;
+            return self.turn_away(state);
         }
         state.waiting += 1;
-        let woken = self.handed_on.wait_while(state, |state| state.handed_on == 0);
-        let mut state = woken.unwrap_or_else(PoisonError::into_inner);
-        state.handed_on -= 1;
+        let woken = self.handed_on.wait_timeout_while(state, self.longest_wait, |state| state.handed_on == 0);
+        let (mut state, _) = woken.unwrap_or_else(PoisonError::into_inner);
         state.waiting -= 1;
+        if state.handed_on == 0 {
+            return self.turn_away(state);
+        }
+        state.handed_on -= 1;
         if state.waiting == 0 {
             state.full = false;
         }
         Some(Permit(self))
+    }
+
+    fn turn_away(&self, mut state: MutexGuard<'_, State>) -> Option<Permit<'_>> {
+        let first = !std::mem::replace(&mut state.full, true);
+        drop(state);
+        if first {
+            tracing::warn!(waiting = self.most_waiting, "too many logins wait for a hash; turning others away");
+        }
+        None
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -105,6 +122,9 @@ impl Drop for Permit<'_> {
         }
     }
 }
+
+/// Hashes may cost seconds each; the client has gone by then.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -146,6 +166,16 @@ mod tests {
             assert!(waiting.into_iter().all(|waiting| waiting.join().unwrap()));
         });
         assert!(!hashing.lock().full);
+        assert!(hashing.permit().is_some());
+    }
+
+    #[test]
+    fn nobody_waits_for_ever() {
+        let hashing = Hashing::with_limits(NonZeroUsize::MIN, 10).longest_wait(Duration::from_millis(10));
+        let permit = hashing.permit().unwrap();
+        assert!(hashing.permit().is_none());
+        assert_eq!(hashing.lock().waiting, 0);
+        drop(permit);
         assert!(hashing.permit().is_some());
     }
 

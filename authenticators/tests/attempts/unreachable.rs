@@ -5,9 +5,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sansmtp::Peer;
 use sansmtp::auth::{Attempt, AttemptLimits, AttemptLog};
-use sansmtp_authenticators::attempts::{Standing, ValkeyConfig, WhenUnreachable};
+use sansmtp::{AuthRequest, AuthResult, Peer};
+use sansmtp_authenticators::attempts::{Guarded, Standing, ValkeyConfig, WhenUnreachable};
+use sansmtp_authenticators::{Answers, Authenticator, Knows};
 
 use crate::client::Server;
 use crate::log;
@@ -220,4 +221,26 @@ fn a_unix_socket_will_do() {
     log.failed(&attempt());
     drop(log);
     until("the failure", || valkey.ask::<String>(&["INFO", "keyspace"]).contains("db3:keys=1").then_some(()));
+}
+
+#[test]
+fn what_is_guarded_answers_the_same_mechanisms() {
+    struct Tokens;
+
+    impl Authenticator for Tokens {
+        fn authenticate(&self, _: &AuthRequest) -> AuthResult {
+            AuthResult::cannot_tell()
+        }
+
+        fn knows(&self, _: &AuthRequest) -> Knows {
+            Knows::No
+        }
+
+        fn answers(&self, mechanism: &str) -> Answers {
+            if mechanism == "XOAUTH2" { Answers::ForAll } else { Answers::ForNone }
+        }
+    }
+
+    let guarded = Guarded::new(Tokens, log("redis://127.0.0.1:1", three));
+    assert_eq!(["XOAUTH2", "PLAIN"].map(|name| guarded.answers(name)), [Answers::ForAll, Answers::ForNone]);
 }

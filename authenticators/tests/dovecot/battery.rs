@@ -1,5 +1,6 @@
 //! The battery, both ways: mechanisms that the engine runs, and mechanisms that Dovecot runs.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,64 +13,59 @@ use crate::support::battery::Backend;
 use crate::support::login::Door;
 use crate::support::stalled;
 
-/// A socket behind which nobody answers.
-struct Stalled {
-    directory: TempDir,
+/// A Dovecot, and a socket behind which nobody answers. What is made of either is the way in.
+struct Servers<W> {
+    dovecot: Server,
+    stalled: TempDir,
+    way: PhantomData<W>,
 }
 
-impl Stalled {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        stalled::unix(&directory.path().join("auth"));
-        Self { directory }
+trait Way {
+    fn door(dovecot: Dovecot) -> Arc<dyn Door>;
+}
+
+impl<W: Way> Backend for Servers<W> {
+    fn start() -> Option<Self> {
+        let stalled = tempfile::tempdir().unwrap();
+        stalled::unix(&stalled.path().join("auth"));
+        Some(Self { dovecot: Server::start()?, stalled, way: PhantomData })
     }
 
-    fn dovecot(&self) -> Dovecot {
-        Settings::unix(self.directory.path().join("auth")).time_limit(Duration::from_millis(200)).connect_later()
+    fn door(&self) -> Arc<dyn Door> {
+        W::door(Dovecot::connect(self.dovecot.socket()).unwrap())
+    }
+
+    fn stop(&mut self) -> bool {
+        self.dovecot.stop();
+        true
+    }
+
+    fn start_again(&mut self) {
+        self.dovecot.start_again();
+    }
+
+    fn stalled(&self) -> Option<Arc<dyn Door>> {
+        let settings = Settings::unix(self.stalled.path().join("auth")).time_limit(Duration::from_millis(200));
+        Some(W::door(settings.connect_later()))
     }
 }
 
 mod as_authenticator {
     use super::*;
 
-    struct Asked {
-        server: Server,
-        stalled: Stalled,
-    }
+    struct Asked;
 
-    impl Backend for Asked {
-        fn start() -> Option<Self> {
-            Some(Self { server: Server::start()?, stalled: Stalled::new() })
-        }
-
-        fn door(&self) -> Arc<dyn Door> {
-            Arc::new(Dovecot::connect(self.server.socket()).unwrap())
-        }
-
-        fn stop(&mut self) -> bool {
-            self.server.stop();
-            true
-        }
-
-        fn start_again(&mut self) {
-            self.server.start_again();
-        }
-
-        fn stalled(&self) -> Option<Arc<dyn Door>> {
-            Some(Arc::new(self.stalled.dovecot()))
+    impl Way for Asked {
+        fn door(dovecot: Dovecot) -> Arc<dyn Door> {
+            Arc::new(dovecot)
         }
     }
 
-    crate::support::battery::battery!(Asked);
+    crate::support::battery::battery!(Servers<Asked>);
 }
 
 mod passed_through {
     use super::*;
-
-    struct Passed {
-        server: Server,
-        stalled: Stalled,
-    }
 
     /// AUTH PLAIN, left to Dovecot.
     struct Through(Dovecot);
@@ -82,28 +78,11 @@ mod passed_through {
         }
     }
 
-    impl Backend for Passed {
-        fn start() -> Option<Self> {
-            Some(Self { server: Server::start()?, stalled: Stalled::new() })
-        }
-
-        fn door(&self) -> Arc<dyn Door> {
-            Arc::new(Through(Dovecot::connect(self.server.socket()).unwrap()))
-        }
-
-        fn stop(&mut self) -> bool {
-            self.server.stop();
-            true
-        }
-
-        fn start_again(&mut self) {
-            self.server.start_again();
-        }
-
-        fn stalled(&self) -> Option<Arc<dyn Door>> {
-            Some(Arc::new(Through(self.stalled.dovecot())))
+    impl Way for Through {
+        fn door(dovecot: Dovecot) -> Arc<dyn Door> {
+            Arc::new(Self(dovecot))
         }
     }
 
-    crate::support::battery::battery!(Passed);
+    crate::support::battery::battery!(Servers<Through>);
 }

@@ -401,3 +401,14 @@ proptest! {
         prop_assert!(code == 454 || code == 535 || code == 235 && says_ok, "{code}: {}", said.escape_ascii());
     }
 }
+
+#[test]
+fn limits_without_end_are_no_fault() {
+    let scripted = Scripted::start(HELLO, |words| match words {
+        ["AUTH", id, ..] => format!("OK\t{id}\tuser=tim\n").into_bytes(),
+        _ => Vec::new(),
+    });
+    let settings = Settings::unix(scripted.socket()).time_limit(Duration::MAX).lifetime(Duration::MAX);
+    let dovecot = settings.connect().unwrap();
+    assert_eq!([dovecot.log_in("tim", "x"), dovecot.log_in("tim", "x")], [235, 235]);
+}

@@ -6,8 +6,8 @@ use sansmtp_authenticators::dovecot::{Dovecot, Settings};
 
 use crate::dialogue::Dialogue;
 use crate::scripted::{HANG_UP, HELLO, Scripted};
-use crate::support::log::collect;
 use crate::support::login::Door as _;
+use crate::support::logs::collect_here;
 
 #[test]
 fn faults_are_logged_without_names_passwords_and_replies() {
@@ -29,9 +29,9 @@ fn faults_are_logged_without_names_passwords_and_replies() {
             _ => Vec::new(),
         });
         let dovecot = Settings::unix(scripted.socket()).time_limit(Duration::from_millis(200)).connect().unwrap();
-        let (code, log) = collect(|| dovecot.log_in("a-name", "a-password"));
+        let (code, log) = collect_here(|| dovecot.log_in("a-name", "a-password"));
         assert_eq!(code, 454, "{answer:?}");
-        let (_, passed_through) = collect(|| {
+        let (_, passed_through) = collect_here(|| {
             let mut dialogue = Dialogue::in_the_clear(&dovecot);
             dialogue.auth("PLAIN", "\0a-name\0a-password");
             dialogue.respond("a-password")
@@ -56,7 +56,7 @@ fn logins_and_refusals_are_the_engines_to_tell() {
         _ => Vec::new(),
     });
     let dovecot = Dovecot::connect(scripted.socket()).unwrap();
-    let (codes, log) = collect(|| [dovecot.log_in("a-name", "a-password"), dovecot.log_in("a-name", "wrong")]);
+    let (codes, log) = collect_here(|| [dovecot.log_in("a-name", "a-password"), dovecot.log_in("a-name", "wrong")]);
     assert_eq!(codes, [235, 535]);
     assert_eq!(log, "");
 }

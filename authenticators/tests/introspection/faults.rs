@@ -8,7 +8,7 @@ use sansmtp_authenticators::oauth2::{Introspection, IntrospectionLimits, TokenRu
 use serde_json::json;
 
 use super::server::{Server, ok};
-use super::support::log;
+use super::support::logs;
 use super::{FORGETFUL, ask, client, code};
 
 fn sends(answer: Vec<u8>) -> Server {
@@ -154,7 +154,7 @@ fn secrets_are_shown_to_the_server_only() {
     for answer in answers {
         let server = sends(answer);
         let introspection = ask(&server, TokenRules::new());
-        let (code, log) = log::collect(|| {
+        let (code, log) = logs::collect_here(|| {
             [code(&introspection, token), {
                 drop(server);
                 code(&introspection, token)
@@ -201,4 +201,11 @@ fn a_connection_that_breaks_is_no_refusal() {
     for _ in 0..10 {
         assert_eq!(code(&introspection, &"x".repeat(4_000)), 454);
     }
+}
+
+#[test]
+fn a_limit_without_end_is_no_fault() {
+    let server = sends(ok(r#"{"active":true,"username":"tim"}"#));
+    let limits = IntrospectionLimits { time: Duration::MAX, active_for: Duration::MAX, ..FORGETFUL };
+    assert_eq!(code(&ask(&server, TokenRules::new()).limits(limits), "x"), 235);
 }

@@ -243,7 +243,7 @@ fn neither_log_nor_debug_shows_a_token_or_whose_it_is() {
     let jwt = jwt(rules(), &[&signer]);
     let secret = with("sub", json!("a-name-of-somebody"));
     let tokens = [signer.token(&with("exp", json!(1))), stranger.token(&secret), signer.token(&secret)];
-    let (codes, log) = support::log::collect(|| {
+    let (codes, log) = support::logs::collect_here(|| {
         let words = tokens.each_ref().map(|token| [xoauth2("another-name", token), oauthbearer("another-name", token)]);
         words.as_flattened().iter().map(|words| auth(&jwt, words)).collect::<Vec<_>>()
     });
@@ -323,16 +323,6 @@ impl Backend for Tokens {
     fn door(&self) -> Arc<dyn Door> {
         let (right, wrong) = (Signer::p256("one"), Signer::p256("one"));
         Arc::new(Issuer { jwt: Arc::new(jwt(rules(), &[&right])), right, wrong })
-    }
-
-    fn stop(&mut self) -> bool {
-        false
-    }
-
-    fn start_again(&mut self) {}
-
-    fn stalled(&self) -> Option<Arc<dyn Door>> {
-        None
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use sansmtp_authenticators::oauth2::{Jwks, JwksError, Jwt};
 
-use super::support::log;
 use super::support::login::{auth, oauthbearer};
+use super::support::logs;
 use super::support::signer::{Signer, set};
 use super::support::wait;
 use super::{at_now, claims, rules};
@@ -65,7 +65,7 @@ fn what_is_broken_changes_nothing_and_is_told() {
     let jwt = file(&path, &[&old]);
     fs::write(&path, "{\"keys\":[").unwrap();
     // It might be the key of that file: nobody can tell.
-    let (codes, log) = log::collect(|| [code(&jwt, &new), code(&jwt, &old), code(&jwt, &new)]);
+    let (codes, log) = logs::collect_here(|| [code(&jwt, &new), code(&jwt, &old), code(&jwt, &new)]);
     assert_eq!(codes, [454, 235, 454]);
     assert_eq!(log.lines().count(), 1, "{log}");
     assert!(log.starts_with("WARN") && log.contains("no JWK Set"), "{log}");

@@ -10,23 +10,20 @@ mod fleet;
 mod migration;
 mod secrets;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sansmtp_authenticators::postgres::{Postgres, PostgresConfig};
-use sansmtp_authenticators::stored::{Accounts, Hashing, Keep, Stored};
-use support::battery::{Backend, USERS, battery};
+use sansmtp_authenticators::stored::Stored;
+use support::battery::{Backend, battery};
 use support::login::Door;
 use support::postgresql::PostgreSql;
+use support::stores::{stored, with_users};
 
 impl Backend for PostgreSql {
     fn start() -> Option<Self> {
         let server = Self::start()?;
-        let users = Accounts::new(server.users());
-        for (name, password) in USERS {
-            users.add(name, password.as_bytes(), Keep::Scram).unwrap();
-        }
+        with_users(server.users());
         Some(server)
     }
 
@@ -55,8 +52,6 @@ fn later(url: &str, time_limit: Duration) -> Arc<Postgres> {
     Arc::new(Postgres::open_later(PostgresConfig::from_url(url).unwrap().time_limit(time_limit)).unwrap())
 }
 
-/// With room for everybody.
 fn door(users: Arc<Postgres>) -> Arc<Stored<Arc<Postgres>>> {
-    let hashing = Hashing::with_limits(NonZeroUsize::new(2).unwrap(), 1000);
-    Arc::new(Stored::new(users).unwrap().hashing(Arc::new(hashing)))
+    Arc::new(stored(users))
 }

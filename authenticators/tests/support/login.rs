@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use sansmtp::{Action, Auth, Config, Connection, Peer};
+use sansmtp::{Action, Auth, Config, Connection, Peer, TlsInfo};
 use sansmtp_authenticators::Authenticator;
 
 /// A way in. The code of the reply to an attempt: 235, 535, 454, ….
@@ -45,16 +45,33 @@ pub(crate) fn offer(auth: Auth) -> Arc<Config> {
         .mechanism(sansmtp::auth::mechanism::OAuthBearer::new())
         .mechanism(sansmtp::auth::mechanism::XOAuth2::new())
         .require_tls(false);
-    Config::builder("mx.example.org").auth(offered.pause(Duration::ZERO, Duration::ZERO)).build().unwrap()
+    Config::builder("mx.example.org")
+        .auth(offered.pause(Duration::ZERO, Duration::ZERO))
+        .starttls(true)
+        .build()
+        .unwrap()
 }
 
 /// As [`auth`], with a configuration of one's own.
 pub(crate) fn auth_as(config: &Arc<Config>, authenticator: &(impl Authenticator + ?Sized), words: &str) -> u16 {
+    auth_over(None, config, authenticator, words)
+}
+
+/// As [`auth_as`], under TLS if there is any.
+pub(crate) fn auth_over(
+    mut tls: Option<TlsInfo>,
+    config: &Arc<Config>,
+    authenticator: &(impl Authenticator + ?Sized),
+    words: &str,
+) -> u16 {
     let mut connection = Connection::new(config.clone(), Peer::local());
     let mut lines = words.split("\r\n");
-    let mut line = format!("EHLO client.example.com\r\nAUTH {}\r\n", lines.next().unwrap());
-    let (mut last, mut challenged) = (0, true);
-    while std::mem::take(&mut challenged) {
+    let auth = format!("EHLO client.example.com\r\nAUTH {}\r\n", lines.next().unwrap());
+    let starts = tls.is_some().then(|| "EHLO client.example.com\r\nSTARTTLS\r\n".to_owned());
+    let (mut line, mut next) = starts.map_or((auth.clone(), None), |starts| (starts, Some(auth)));
+    let mut last = 0;
+    loop {
+        let mut challenged = false;
         let mut input = line.as_bytes();
         loop {
             match connection.poll(Duration::ZERO, &mut input) {
@@ -70,18 +87,21 @@ pub(crate) fn auth_as(config: &Arc<Config>, authenticator: &(impl Authenticator 
                 }
                 Action::NeedInput { .. } | Action::Close => break,
                 Action::Pause { until } => panic!("a pause until {until:?} that nobody asked for"),
+                Action::StartTls => connection.tls_established(tls.take().unwrap()).unwrap(),
                 Action::Flush { .. } | Action::Event(_) => {}
                 other @ (Action::Transmit(_)
                 | Action::CallAuthHandler(_)
                 | Action::Content(_)
                 | Action::Aborted(_)
-                | Action::StartTls
                 | Action::AwaitAnswer { .. }) => panic!("{other:?} does not belong here"),
             }
         }
-        line = format!("{}\r\n", lines.next().unwrap_or("AQ=="));
+        line = match next.take() {
+            Some(auth) => auth,
+            None if challenged => format!("{}\r\n", lines.next().unwrap_or("AQ==")),
+            None => return last,
+        };
     }
-    last
 }
 
 /// So many at the same time, each by a thread of its own. How many got the code.

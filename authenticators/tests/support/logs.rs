@@ -1,7 +1,7 @@
-//! Everything that is logged, to be searched for what must not be, and must be, in it.
+//! Everything that is logged, by `tracing` and by `log`, to be searched for what must not be, and must be, in it.
 
 use std::fmt::{Debug, Write};
-use std::sync::{Mutex, MutexGuard, Once};
+use std::sync::{Arc, Mutex, Once, OnceLock};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -10,25 +10,47 @@ use tracing::{Event, Level, Metadata, Subscriber};
 /// From now on everything is collected, of all threads and at every level.
 pub(crate) fn collect() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| tracing::subscriber::set_global_default(Collector).unwrap());
+    ONCE.call_once(|| {
+        tracing::subscriber::set_global_default(everywhere().clone()).unwrap();
+        log::set_logger(everywhere()).unwrap();
+        log::set_max_level(log::LevelFilter::Trace);
+    });
 }
 
-/// What there is, line by line, each with its level in front.
+/// What there is, line by line, each with its level in front; behind that `log:` where `tracing` had no part in it.
 pub(crate) fn lines() -> Vec<String> {
-    locked().clone()
+    everywhere().lines.lock().unwrap().clone()
 }
 
 /// How many lines have all of these in them.
 pub(crate) fn count(parts: &[&str]) -> usize {
-    locked().iter().filter(|line| parts.iter().all(|part| line.contains(part))).count()
+    lines().iter().filter(|line| parts.iter().all(|part| line.contains(part))).count()
 }
 
-struct Collector;
+/// Does something, and also gives everything that this thread has traced meanwhile, at every level.
+pub(crate) fn collect_here<T>(what: impl FnOnce() -> T) -> (T, String) {
+    let here = Collector::default();
+    let result = tracing::subscriber::with_default(here.clone(), what);
+    let lines = here.lines.lock().unwrap();
+    (result, lines.iter().map(|line| format!("{line}\n")).collect())
+}
 
-static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+#[derive(Clone, Default)]
+struct Collector {
+    lines: Arc<Mutex<Vec<String>>>,
+}
 
-fn locked() -> MutexGuard<'static, Vec<String>> {
-    LINES.lock().unwrap()
+fn everywhere() -> &'static Collector {
+    static COLLECTOR: OnceLock<Collector> = OnceLock::new();
+    COLLECTOR.get_or_init(Collector::default)
+}
+
+impl Collector {
+    fn push(&self, level: Level, record: impl FnOnce(&mut Line)) {
+        let mut line = Line(level.to_string());
+        record(&mut line);
+        self.lines.lock().unwrap().push(line.0);
+    }
 }
 
 struct Line(String);
@@ -45,27 +67,34 @@ impl Subscriber for Collector {
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
-        let mut line = Line(Level::TRACE.to_string());
-        span.record(&mut line);
-        locked().push(line.0);
+        self.push(Level::TRACE, |line| span.record(line));
         Id::from_u64(1)
     }
 
     fn record(&self, _: &Id, values: &Record<'_>) {
-        let mut line = Line(Level::TRACE.to_string());
-        values.record(&mut line);
-        locked().push(line.0);
+        self.push(Level::TRACE, |line| values.record(line));
     }
 
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = Line(event.metadata().level().to_string());
-        event.record(&mut line);
-        locked().push(line.0);
+        self.push(*event.metadata().level(), |line| event.record(line));
     }
 
     fn enter(&self, _: &Id) {}
 
     fn exit(&self, _: &Id) {}
+}
+
+impl log::Log for Collector {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let line = format!("{} log: {} {}", record.level(), record.target(), record.args());
+        self.lines.lock().unwrap().push(line);
+    }
+
+    fn flush(&self) {}
 }

@@ -4,9 +4,7 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 pub(crate) mod battery;
-pub(crate) mod log;
 pub(crate) mod login;
-#[cfg(any(feature = "postgres", feature = "valkey"))]
 pub(crate) mod logs;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgresql;
@@ -15,6 +13,8 @@ pub(crate) mod scripted;
 #[cfg(feature = "oauth2")]
 pub(crate) mod signer;
 pub(crate) mod stalled;
+#[cfg(feature = "stored")]
+pub(crate) mod stores;
 #[cfg(feature = "valkey")]
 pub(crate) mod valkey;
 pub(crate) mod wait;

@@ -22,6 +22,8 @@ pub(super) struct Endpoint {
     pub(super) target: String,
     /// Host and port, as they were written.
     pub(super) authority: String,
+    /// A reference to it for each look-up of the name that is under way.
+    look_ups: Arc<()>,
 }
 
 #[derive(Clone)]
@@ -67,7 +69,7 @@ impl Endpoint {
             return Err("it does not begin with https://, and is not on loopback");
         }
         let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-        Ok(Self { host, port, tls, target, authority: authority.to_owned() })
+        Ok(Self { host, port, tls, target, authority: authority.to_owned(), look_ups: Arc::default() })
     }
 
     pub(super) fn is_tls(&self) -> bool {
@@ -80,8 +82,13 @@ impl Endpoint {
             Host::Address(address) => return Ok(vec![SocketAddr::new(*address, self.port)]),
             Host::Name(name) => (name.clone(), self.port),
         };
+        let look_up = Arc::clone(&self.look_ups);
+        if Arc::strong_count(&look_up) > MAX_LOOK_UPS + 1 {
+            return Err(Fault::Resolve);
+        }
         let (sender, receiver) = mpsc::sync_channel(1);
         let resolve = move || {
+            let _look_up = look_up;
             // Nobody may be waiting any more.
             let _ = sender.send(name.to_socket_addrs().map(Iterator::collect::<Vec<_>>));
         };
@@ -143,7 +150,7 @@ pub(super) fn send(
     request: &Secret,
     limit: Duration,
 ) -> Result<Secret, Fault> {
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + limit.min(LONGEST);
     let mut stream = Timed { stream: endpoint.connect(deadline)?, deadline };
     if !endpoint.tls {
         return exchange(&mut stream, request);
@@ -332,4 +339,25 @@ impl fmt::Display for Fault {
 /// With the headers. Some servers repeat every claim that they have.
 const MAX_ANSWER_OCTETS: usize = 128 * 1024;
 
+/// No clock tells the end of a limit without one.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// As many as an adapter's pool has threads to wait for them. One that hangs keeps its own until it ends.
+const MAX_LOOK_UPS: usize = 512;
+
 const MAX_HEADERS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn look_ups_that_hang_are_not_joined_by_more_and_more() {
+        let endpoint = Endpoint::read("http://localhost:1/").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let hanging = vec![Arc::clone(&endpoint.look_ups); MAX_LOOK_UPS];
+        assert!(matches!(endpoint.resolve(deadline), Err(Fault::Resolve)));
+        drop(hanging);
+        assert!(endpoint.resolve(deadline).is_ok());
+    }
+}

@@ -21,6 +21,7 @@ use super::flaw::Flaw;
 use super::jwt::seconds;
 use super::rules::Claims;
 use super::{RulesError, TokenRules};
+use crate::tls_client::{self, InvalidRoots};
 use crate::{Answers, Authenticator, Knows};
 
 /// Accepts the access tokens that the authorization server says are active (RFC 7662), whatever they look like.
@@ -60,7 +61,7 @@ pub struct Introspection {
 /// How long [`Introspection`] waits, and how much it remembers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IntrospectionLimits {
-    /// How long to wait for an answer, all in all: 5 seconds unless changed.
+    /// How long to wait for an answer, all in all: 5 seconds unless changed, an hour at the most.
     pub time: Duration,
     /// How many good tokens are remembered: 8,192 unless changed.
     pub active: usize,
@@ -92,12 +93,10 @@ pub enum IntrospectionError {
     Client(&'static str),
     /// The endpoint is none; why.
     Endpoint(&'static str),
-    /// The operating system has no certificates of authorities.
-    NoAuthorities,
+    /// The server's certificate could never be verified.
+    Roots(InvalidRoots),
     /// The rules make no sense.
     Rules(RulesError),
-    /// TLS cannot be had.
-    Tls(rustls::Error),
 }
 
 /// What a token is worth, whoever brings it.
@@ -117,14 +116,9 @@ impl Introspection {
     pub fn new(endpoint: &str, client: IntrospectionClient, rules: TokenRules) -> Result<Self, IntrospectionError> {
         let endpoint = Endpoint::read(endpoint)?;
         // In the clear nobody is asked for one.
-        let roots = if endpoint.is_tls() { authorities()? } else { RootCertStore::empty() };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(IntrospectionError::Tls)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Self::with_tls(endpoint, client, rules, Arc::new(tls))
+        let roots = if endpoint.is_tls() { tls_client::system_roots() } else { Ok(RootCertStore::empty()) };
+        let tls = roots.and_then(tls_client::config).map_err(IntrospectionError::Roots)?;
+        Self::with_tls(endpoint, client, rules, tls)
     }
 
     /// Asks with a TLS configuration of the embedder's: for other authorities, or a certificate of the client's.
@@ -237,16 +231,8 @@ impl Authenticator for Introspection {
     }
 
     fn knows(&self, request: &AuthRequest) -> Knows {
-        match request.question() {
-            AuthQuestion::BearerToken(_) => Knows::WhenAsked,
-            AuthQuestion::Password(_)
-            | AuthQuestion::ScramKeys(_)
-            | AuthQuestion::CramMd5(_)
-            | AuthQuestion::ClientCertificate(_)
-            | AuthQuestion::Anonymous(_)
-            | AuthQuestion::Other
-            | _ => Knows::No,
-        }
+        let is_token = matches!(request.question(), AuthQuestion::BearerToken(_));
+        if is_token { Knows::WhenAsked } else { Knows::No }
     }
 
     fn answers(&self, mechanism: &str) -> Answers {
@@ -265,12 +251,6 @@ impl fmt::Debug for Introspection {
     }
 }
 
-fn authorities() -> Result<RootCertStore, IntrospectionError> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() { Err(IntrospectionError::NoAuthorities) } else { Ok(roots) }
-}
-
 fn lock<T>(kept: &Mutex<Kept<T>>) -> MutexGuard<'_, Kept<T>> {
     kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -286,9 +266,8 @@ impl fmt::Display for IntrospectionError {
         match self {
             Self::Client(why) => write!(f, "the client's credentials for the introspection endpoint: {why}"),
             Self::Endpoint(why) => write!(f, "the introspection endpoint: {why}"),
-            Self::NoAuthorities => f.write_str("the operating system has no certificates of authorities"),
+            Self::Roots(error) => write!(f, "the introspection endpoint: {error}"),
             Self::Rules(error) => error.fmt(f),
-            Self::Tls(error) => write!(f, "TLS for the introspection endpoint: {error}"),
         }
     }
 }
@@ -296,8 +275,8 @@ impl fmt::Display for IntrospectionError {
 impl std::error::Error for IntrospectionError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Tls(error) => error.source(),
-            Self::Client(_) | Self::Endpoint(_) | Self::NoAuthorities | Self::Rules(_) => None,
+            Self::Roots(error) => Some(error),
+            Self::Client(_) | Self::Endpoint(_) | Self::Rules(_) => None,
         }
     }
 }
