@@ -25,7 +25,39 @@
 //! Each waits for a limited time only, and what it cannot find out by then is
 //! [`AuthResult::cannot_tell`](sansmtp::AuthResult::cannot_tell), `454 4.7.0`, never a refusal.
 //!
-//! Each is behind a feature of its own name, but [`Chain`], which puts one behind the other.
+//! # Features
+//!
+//! None is on unless asked for. [`Chain`], which puts one behind the other, needs none.
+//!
+//! | feature | what it is | mechanisms that it can answer | what it pulls in |
+//! |---|---|---|---|
+//! | `cache` | [`Cache`]: what another one said a short while ago | those of the other one; remembers PLAIN, LOGIN, and tokens if told to | `hmac`, `sha2` |
+//! | `dovecot` | [Dovecot's auth service](dovecot) | all that Dovecot offers, by the AUTH handler hook; in a chain PLAIN, LOGIN, OAUTHBEARER, XOAUTH2 | `base64` |
+//! | `introspection` | [`Introspection`](oauth2::Introspection): tokens that the authorization server is asked about | OAUTHBEARER, XOAUTH2 | what `oauth2` does, `httparse`, `rustls` |
+//! | `ldap` | [an LDAP directory](ldap) | PLAIN, LOGIN | `ldap3`, `rustls`; `tokio`, hidden on a thread |
+//! | `memory` | [users in memory](memory), for tests and small tools | those of `stored` | what `stored` does |
+//! | `oauth2` | [`Jwt`](oauth2::Jwt): tokens that are signed | OAUTHBEARER, XOAUTH2 | `ring`, `serde_json` |
+//! | `passwd` | [a file of `user:hash` lines](passwd) | PLAIN, LOGIN, EXTERNAL; SCRAM and CRAM-MD5 for whoever has keys in it | what `stored` does |
+//! | `postgres` | [a PostgreSQL database](postgres), for a fleet of servers | those of `stored` | what `stored` does, `tokio-postgres`, `rustls`; `tokio`, hidden on a thread |
+//! | `sqlite` | [an SQLite database](sqlite), for one machine | those of `stored` | what `stored` does, `rusqlite` with SQLite |
+//! | `stored` | what stores of users share, also [those of your own](stored) | PLAIN, LOGIN, EXTERNAL, SCRAM; CRAM-MD5 where its key is kept; OAUTHBEARER and XOAUTH2 with tokens that are given out | `argon2`, `bcrypt`, `scrypt`, `sha-crypt`, `pbkdf2` |
+//! | `valkey` | [failures counted for a fleet](attempts), in Valkey or Redis | those of whom it guards | `redis`, `rustls` |
+
+// Of what is not there nothing can be linked to.
+#![cfg_attr(
+    not(all(
+        feature = "cache",
+        feature = "dovecot",
+        feature = "introspection",
+        feature = "ldap",
+        feature = "memory",
+        feature = "passwd",
+        feature = "postgres",
+        feature = "sqlite",
+        feature = "valkey"
+    )),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 
 #[cfg(feature = "valkey")]
 pub mod attempts;

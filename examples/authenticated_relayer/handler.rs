@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use mail_builder::headers::date::Date;
+use sansmtp::auth::Attempt;
 use sansmtp::{
     Aborted, Answer, AuthRequest, AuthResult, AuthTurn, Body, EnhancedCode, Envelope, Event, Greeting, Handler, Hooks,
     Path, Reply, Session, Verdict, reply,
 };
 use sansmtp_authenticators::Authenticator;
+use sansmtp_authenticators::attempts::ValkeyAttemptLog;
 use sansmtp_authenticators::dovecot::{Dovecot, Exchange};
 
 use crate::store::{self, Incoming, QueueId, Store};
@@ -17,6 +19,8 @@ pub(crate) struct Shared {
     pub(crate) users: Arc<dyn Authenticator>,
     /// Where whole exchanges are left to it.
     pub(crate) dovecot: Option<Dovecot>,
+    /// Asked before such an exchange; `users` ask it themselves.
+    pub(crate) attempts: Option<Arc<ValkeyAttemptLog>>,
     pub(crate) store: Store,
     pub(crate) hostname: String,
 }
@@ -62,6 +66,12 @@ impl Handler for Relayer {
     }
 
     fn auth(&mut self, session: &Session, turn: AuthTurn) -> Answer {
+        if turn.number() == 0
+            && let Some(log) = &self.shared.attempts
+            && let Some(refused) = log.ask(&Attempt::new(session.peer(), turn.mechanism(), "")).result()
+        {
+            return turn.result(refused);
+        }
         match &mut self.exchange {
             Some(exchange) => exchange.turn(session, turn),
             None => turn.result(AuthResult::cannot_tell()),

@@ -54,8 +54,9 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
 
     let first_user = users.first_user.as_ref().zip(options.users.first());
     let shared = Arc::new(Shared {
-        users: guarded(users.authenticator(), attempts.shared),
+        users: guarded(users.authenticator(), attempts.shared.clone()),
         dovecot: users.dovecot.clone(),
+        attempts: attempts.shared,
         store,
         hostname: options.hostname.clone(),
     });

@@ -39,12 +39,14 @@ use crate::stored::{Keys, Needed, NewPassword, SAMPLE, Store, StoreError, Stored
 
 mod config;
 mod error;
+mod hidden;
 mod pool;
 mod schema;
 
 pub use config::PostgresConfig;
 pub use error::{PostgresError, ServerError};
 
+use hidden::Hidden;
 use pool::{Pool, Values, Wanted};
 
 /// Users in a PostgreSQL database. May be shared by threads.
@@ -178,11 +180,11 @@ impl fmt::Debug for Postgres {
 }
 
 fn text(value: &str) -> Box<dyn ToSql + Send + Sync> {
-    Box::new(value.to_owned())
+    Box::new(Hidden(value.to_owned()))
 }
 
 fn octets(token: &TokenHash) -> Box<dyn ToSql + Send + Sync> {
-    Box::new(token.as_bytes().to_vec())
+    Box::new(Hidden(token.as_bytes().to_vec()))
 }
 
 fn new(name: &str, password: &NewPassword) -> Values {
@@ -195,7 +197,7 @@ fn new(name: &str, password: &NewPassword) -> Values {
 fn columns(keys: &Keys) -> [Box<dyn ToSql + Send + Sync>; 4] {
     let scram = |hash| keys.scram(hash);
     [scram(ScramHash::Sha1), scram(ScramHash::Sha256), scram(ScramHash::Sha512), keys.cram_md5()]
-        .map(|key| Box::new(key.map(str::to_owned)) as Box<dyn ToSql + Send + Sync>)
+        .map(|key| Box::new(Hidden(key.map(str::to_owned))) as Box<dyn ToSql + Send + Sync>)
 }
 
 fn column<'a, T: FromSql<'a>>(row: &'a Row, place: usize) -> Result<T, PostgresError> {

@@ -6,6 +6,7 @@ use tokio_postgres::{Client, Transaction};
 use zeroize::Zeroizing;
 
 use super::PostgresError;
+use super::hidden::Hidden;
 
 /// Brings the tables to the newest version. Where they are there already, nothing but reading them is asked for; else
 /// it happens in a transaction, under a lock that all servers share: another one may be doing the same.
@@ -37,7 +38,7 @@ async fn migrate(client: &mut Client) -> Result<(), PostgresError> {
         let mut key = Zeroizing::new([0; SALT_KEY_OCTETS]);
         getrandom::fill(&mut *key).map_err(PostgresError::Random)?;
         let sql = "INSERT INTO sansmtp.setting (name, value) VALUES ($1, $2)";
-        transaction.execute(sql, &[&SALT_KEY, &key.as_slice()]).await?;
+        transaction.execute(sql, &[&SALT_KEY, &Hidden(key.as_slice())]).await?;
     }
     transaction.execute("UPDATE sansmtp.version SET version = $1", &[&NEWEST]).await?;
     transaction.commit().await?;

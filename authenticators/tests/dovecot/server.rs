@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -102,7 +103,7 @@ impl Server {
 
     pub(crate) fn start_again(&mut self) {
         let mut dovecot = Command::new(program().unwrap());
-        dovecot.args(["-F", "-c"]).arg(self.path("dovecot.conf")).stdin(Stdio::null());
+        dovecot.args(["-F", "-c"]).arg(self.path("dovecot.conf")).stdin(Stdio::null()).process_group(0);
         let output = fs::File::create(self.path("output")).unwrap();
         dovecot.stdout(output.try_clone().unwrap()).stderr(output);
         self.master = Some(dovecot.spawn().unwrap());
@@ -177,9 +178,13 @@ service stats {{
     }
 }
 
+/// With all processes that it has started, who would take their time to end.
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stop();
+        if let Some(mut master) = self.master.take() {
+            let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", master.id())]).status();
+            let _ = master.wait();
+        }
     }
 }
 

@@ -26,6 +26,7 @@ mod servers {
 
 use servers::postgresql::PostgreSql;
 use servers::valkey::Valkey;
+use support::dovecot::{self, Dovecot};
 use support::{Client, Program, assert_absent, eventually, user};
 use tempfile::TempDir;
 
@@ -114,6 +115,19 @@ fn two_servers_share_users_and_failures() {
             assert_absent(secret, &stderr);
         }
     }
+}
+
+/// Where Dovecot runs the exchanges, the server that counts is asked before they begin.
+#[test]
+fn failures_count_where_dovecot_runs_the_exchanges() {
+    let (Some(dovecot), Some(counts)) = (Dovecot::start(), Valkey::start()) else { return };
+    let [one, other] = [(); 2].map(|()| Relayer::start(&dovecot.users(), &counts.url()));
+    for _ in 0..3 {
+        assert_eq!(one.log_in(dovecot::USER, "not-what-it-is"), "535");
+    }
+    eventually(|| counts.times_to_live().iter().any(|(_, ttl)| *ttl > 14 * 60 * 1000));
+    // It has not been told by anybody, so it has to ask.
+    assert_eq!(other.log_in(dovecot::USER, dovecot::PASSWORD), "454");
 }
 
 /// What cannot work is said at the start, without what is secret.

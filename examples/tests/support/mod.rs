@@ -8,6 +8,8 @@
 
 mod authority;
 mod client;
+#[cfg(unix)]
+pub(crate) mod dovecot;
 mod messages;
 mod next_hop;
 mod program;
