@@ -1,8 +1,10 @@
 //! What drives the connections: three servers with the same surface.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
 
 use clap::ValueEnum;
 use sansmtp::{AsyncHandler, Handler, Peer};
@@ -47,8 +49,15 @@ macro_rules! surface {
 impl<F: Fn(Peer) -> H, H: AsyncHandler + 'static> Serve for sansmtp_smol::Server<F> {
     surface!();
 
+    /// On every core. smol's global executor would have one thread, and this one, which only accepts, would compete with
+    /// it for the events of all.
     fn serve(self) -> io::Result<()> {
-        smol::block_on(self.run())
+        let executor = Arc::new(smol::Executor::new());
+        for _ in 1..thread::available_parallelism().map_or(1, usize::from) {
+            let executor = Arc::clone(&executor);
+            thread::spawn(move || smol::block_on(executor.run(pending::<()>())));
+        }
+        smol::block_on(executor.run(self.executor(Arc::clone(&executor)).run()))
     }
 }
 
