@@ -1,25 +1,32 @@
 """The machine that all this runs on."""
 
+import contextlib
+import fcntl
 import os
 import platform
 import resource
 import shutil
+import subprocess
+import tempfile
 import time
 
 
-def on_core(core, command):
-    """The command, on that core and no other: the server on one, its clients on another."""
+def start(core, command, priority, **options):
+    """Starts the command on that core and no other: the server on one, its clients on another."""
+    command = [str(part) for part in command]
     if shutil.which("taskset") and (os.cpu_count() or 1) > core:
-        return ["taskset", "-c", str(core), *command]
-    return list(command)
+        command = ["taskset", "-c", str(core), *command]
+    # In a session of its own, because Linux weighs whole sessions against each other first.
+    process = subprocess.Popen(command, start_new_session=True, text=True, **options)
+    if priority is not None:
+        be_nice(process.pid, priority)
+    return process
 
 
-def be_nice(value):
-    """Takes this priority, for all that is started from here."""
-    os.setpriority(os.PRIO_PROCESS, 0, value)
+def be_nice(pid, value):
+    os.setpriority(os.PRIO_PROCESS, pid, value)
     try:
-        # Linux weighs whole sessions against each other first, where it groups by them.
-        with open("/proc/self/autogroup", "w") as group:
+        with open(f"/proc/{pid}/autogroup", "w") as group:
             group.write(str(value))
     except FileNotFoundError:
         pass
@@ -29,6 +36,18 @@ def raise_file_limit():
     """For thousands of connections, on either end."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+@contextlib.contextmanager
+def alone():
+    """One run at a time: a second one, of whatever work tree, waits for the first."""
+    with open(os.path.join(tempfile.gettempdir(), "sansmtp-load.lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("== wait for another run", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class Others:

@@ -70,10 +70,10 @@ class Server:
         return []
 
     @contextlib.contextmanager
-    def started(self, workload, connections, place):
-        command = machine.on_core(0, [str(part) for part in self.command(workload, connections, place)])
+    def started(self, workload, connections, place, priority):
+        command = self.command(workload, connections, place)
         with open(place.peers / f"{self.name}.log", "w") as log:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+            process = machine.start(0, command, priority, stdout=subprocess.PIPE, stderr=log)
         try:
             yield address(process, log.name), process.pid
         finally:
