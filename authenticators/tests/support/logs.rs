@@ -29,6 +29,9 @@ pub(crate) fn count(parts: &[&str]) -> usize {
 
 /// Does something, and also gives everything that this thread has traced meanwhile, at every level.
 pub(crate) fn collect_here<T>(what: impl FnOnce() -> T) -> (T, String) {
+    // With nobody listening in the threads beside this one, `tracing` would take a line that one of them comes by first
+    // for a line that nobody ever wants.
+    collect();
     let here = Collector::default();
     let result = tracing::subscriber::with_default(here.clone(), what);
     let lines = here.lines.lock().unwrap();
