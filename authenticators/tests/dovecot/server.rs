@@ -35,8 +35,12 @@ impl Server {
         Self::start_with("auth_failure_delay = 0\n")
     }
 
-    /// `None`, after the reason was printed, where Dovecot is not installed.
     pub(crate) fn start_with(settings: &str) -> Option<Self> {
+        Self::start_with_users(settings, "")
+    }
+
+    /// With more lines in the file of users. `None`, after the reason was printed, where Dovecot is not installed.
+    pub(crate) fn start_with_users(settings: &str, more: &str) -> Option<Self> {
         if program().is_none() {
             missing("dovecot");
             return None;
@@ -44,7 +48,7 @@ impl Server {
         let directory = tempfile::Builder::new().prefix("dovecot").tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut server = Self { directory, master: None, port };
-        fs::write(server.path("users"), users()).unwrap();
+        fs::write(server.path("users"), users() + more).unwrap();
         fs::write(server.path("masters"), format!("{}:{{PLAIN}}{}\n", MASTER.0, MASTER.1)).unwrap();
         let keys = server.path("keys/default/HS256");
         fs::create_dir_all(&keys).unwrap();
