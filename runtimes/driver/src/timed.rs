@@ -111,6 +111,16 @@ impl Timed {
         // Where it fails, the peer has gone already.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
+
+    /// [Hangs up](Self::hang_up), and has the connection reset when the last thread has left it.
+    ///
+    /// A peer whose window was full would else not be told: what is read by a thread that is still there no
+    /// longer opens the window, and leaves nothing unread that would become a reset.
+    pub fn cut_off(&self) {
+        // Where it fails, there is no TCP to wait for.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        self.hang_up();
+    }
 }
 
 /// What a socket's timeout for reads, or for writes, is set to, in milliseconds. Zero is none.
@@ -244,5 +254,18 @@ mod tests {
             assert!(waiting.join().unwrap());
         });
         assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    #[test]
+    fn who_is_cut_off_is_reset() {
+        let (stream, peer) = connected();
+        stream.cut_off();
+        // Nothing is unread, which would be another reason.
+        drop(stream);
+        let begun = Instant::now();
+        while peer.take_error().unwrap().is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            thread::yield_now();
+        }
     }
 }

@@ -83,7 +83,7 @@ impl<H: Handler> Seat<H> {
             left.turn += 1;
             left.line.take()
         };
-        self.stream.hang_up();
+        self.stream.cut_off();
         // The handler may have a `drop` of its own: not under the lock.
         drop(line);
     }
