@@ -50,6 +50,7 @@
 mod buffers;
 mod conversation;
 mod crew;
+mod early;
 mod engine;
 #[cfg(unix)]
 mod inherited;
@@ -67,6 +68,7 @@ mod timed;
 
 pub use conversation::{Conversation, LINGER, Step, Unanswered, report};
 pub use crew::Crew;
+pub use early::Early;
 #[cfg(feature = "rustls")]
 pub use engine::Certificates;
 pub use engine::Security;

@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use crate::conversation::{Conversation, LINGER};
+use crate::early::Early;
 use crate::out::{Out, is_nothing_yet};
 use crate::sockets::Stream;
 use crate::time::after;
 
 /// A connection's socket, on which threads wait until a point in time.
 ///
-/// One thread at a time uses it. Others may still be [waiting](Self::wait_readable), and any may
-/// [hang up](Self::hang_up).
+/// One thread at a time uses it. Others may still be [waiting](Self::wait_readable), or [reading
+/// early](Self::read_early), and any may [hang up](Self::hang_up).
 #[derive(Debug)]
 pub struct Timed {
     stream: Stream,
@@ -52,6 +53,15 @@ impl Timed {
             Ok(_) => true,
             Err(error) => !is_nothing_yet(&error) && error.kind() != ErrorKind::Interrupted,
         }
+    }
+
+    /// Waits in the same way, and reads what has come in one go.
+    ///
+    /// It is lost if the connection has gone on in another thread meanwhile: right only where what comes then
+    /// [is of no interest](Conversation::is_between_commands).
+    #[must_use]
+    pub fn read_early(&self, early: &mut Early) -> bool {
+        early.fill(|room| self.read(room))
     }
 
     /// Reads what there is, or else what comes.
@@ -190,6 +200,29 @@ mod tests {
         drop(peer);
         assert!(stream.wait_readable());
         assert_eq!(stream.read(&mut room).unwrap(), 0);
+    }
+
+    #[test]
+    fn one_wait_reads_too() {
+        let (stream, mut peer) = connected();
+        let (mut early, mut room) = (Early::default(), [0; 64 * 1024]);
+        stream.set_read_deadline(after(MOMENT)).unwrap();
+        assert!(!stream.read_early(&mut early));
+        stream.set_read_deadline(after(LONG)).unwrap();
+        peer.write_all(b"NOOP\r\n").unwrap();
+        assert!(stream.read_early(&mut early));
+        assert_eq!(early.take(&mut room).unwrap().unwrap(), 6);
+        // More than it has room for is there afterwards.
+        peer.write_all(&[b'x'; 10_000]).unwrap();
+        drop(peer);
+        let mut octets = 0;
+        while stream.read_early(&mut early) {
+            match early.take(&mut room).unwrap().unwrap() {
+                0 => break,
+                more => octets += more,
+            }
+        }
+        assert_eq!(octets, 10_000);
     }
 
     #[test]

@@ -17,6 +17,10 @@
 //! A thread that is blocked for good is missed by nobody: those are used again that have come back, and where
 //! there is none of them, one is started.
 //!
+//! A thread that waits for a command reads it by the call that waits: where another one takes over, it says that
+//! the server shuts down, and no command counts any more. In the middle of a message or of an AUTH exchange, which
+//! go on then, it waits first and reads when it is sure that the connection is still its own.
+//!
 //! A connection that waits holds no read buffer. `TCP_NODELAY` is set. Events go to `tracing`: failed
 //! authentications at `warn`, successful ones at `info`, lost connections at `debug`. Nothing that a client
 //! sends as a secret is ever logged.
