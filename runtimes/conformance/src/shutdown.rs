@@ -21,9 +21,14 @@ pub fn a_shutdown_lets_everybody_finish<K: Kind>() {
     let (address, shutdown) = (server.clear, server.shutdown().clone());
     let mut idle = server.connect();
     let mut idle_tls = server.connect_tls();
-    let mut busy = server.connect();
-    busy.begin_message();
-    busy.say("first half\r\n");
+    let mut busy = [server.connect(), server.connect_tls()];
+    for client in &mut busy {
+        client.begin_message();
+        client.say("first half\r\n");
+    }
+    let mut exchanging = server.connect();
+    exchanging.ask("EHLO client.example");
+    assert_eq!(exchanging.ask("AUTH PLAIN"), "334 \r\n");
     let mut asking = server.connect();
     asking.ask("EHLO client.example");
     asking.say(format!("{}\r\n", plain("block")));
@@ -35,12 +40,18 @@ pub fn a_shutdown_lets_everybody_finish<K: Kind>() {
     assert_eq!(idle_tls.rest(), "421 4.3.2 The server is shutting down\r\n");
     drop((idle, idle_tls));
     assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
-    busy.say("second half\r\n.\r\nNOOP\r\n");
-    let said = busy.rest();
-    assert!(said.starts_with("250 2.0.0 Message accepted\r\n421 4.3.2 "), "{said}");
-    assert_eq!(said.lines().count(), 2);
-    drop(busy);
-    assert_eq!(server.seen.messages.lock().unwrap().pop().unwrap(), b"first half\r\nsecond half\r\n");
+    for mut client in busy {
+        client.say("second half\r\n.\r\nNOOP\r\n");
+        let said = client.rest();
+        assert!(said.starts_with("250 2.0.0 Message accepted\r\n421 4.3.2 "), "{said}");
+        assert_eq!(said.lines().count(), 2);
+        drop(client);
+        assert_eq!(server.seen.messages.lock().unwrap().pop().unwrap(), b"first half\r\nsecond half\r\n");
+    }
+    exchanging.say("AHRpbQB4\r\nNOOP\r\n");
+    let said = exchanging.rest();
+    assert!(said.starts_with("235 ") && said.contains("\r\n421 4.3.2 "), "{said}");
+    drop(exchanging);
     server.seen.release();
     let said = asking.rest();
     assert!(said.starts_with("235 ") && said.contains("\r\n421 4.3.2 "), "{said}");

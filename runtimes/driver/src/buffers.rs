@@ -28,5 +28,5 @@ impl Buffers {
     }
 }
 
-const READ_OCTETS: usize = 64 * 1024;
+pub(crate) const READ_OCTETS: usize = 64 * 1024;
 const KEPT_BUFFERS: usize = 64;

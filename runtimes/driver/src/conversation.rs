@@ -292,6 +292,13 @@ impl Conversation {
         self.shutting_down
     }
 
+    /// Whether nothing that is read after the shutdown has begun is of interest: the connection would be closed
+    /// at once.
+    #[must_use]
+    pub fn is_between_commands(&self) -> bool {
+        self.engine.connection().is_between_commands()
+    }
+
     /// Lets `read` read what has come. `false` if nothing had (`WouldBlock`, or `TimedOut`): it is time to
     /// wait.
     pub fn read(&mut self, read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> bool {

@@ -9,6 +9,7 @@
 //!   [`Step`]s, and knows what becomes of a connection whose handler breaks or whose peer is gone;
 //! * [`Desk`]: a blocking handler, with the content that is gathered for it;
 //! * [`Timed`]: a blocking socket, and the points in time until which a thread waits on it;
+//! * [`Crew`]: threads for what blocks, used again;
 //! * [`Stages`], [`Signal`] and [`Shutdown`]: how a server ends;
 //! * [`tasks`]: the whole loop for asynchronous runtimes, of which an adapter only implements
 //!   [`Runtime`](tasks::Runtime).
@@ -48,6 +49,8 @@
 
 mod buffers;
 mod conversation;
+mod crew;
+mod early;
 mod engine;
 #[cfg(unix)]
 mod inherited;
@@ -64,6 +67,8 @@ mod time;
 mod timed;
 
 pub use conversation::{Conversation, LINGER, Step, Unanswered, report};
+pub use crew::Crew;
+pub use early::Early;
 #[cfg(feature = "rustls")]
 pub use engine::Certificates;
 pub use engine::Security;

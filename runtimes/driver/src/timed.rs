@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use crate::conversation::{Conversation, LINGER};
+use crate::early::Early;
 use crate::out::{Out, is_nothing_yet};
 use crate::sockets::Stream;
 use crate::time::after;
 
 /// A connection's socket, on which threads wait until a point in time.
 ///
-/// One thread at a time uses it. Others may still be [waiting](Self::wait_readable), and any may
-/// [hang up](Self::hang_up).
+/// One thread at a time uses it. Others may still be [waiting](Self::wait_readable), or [reading
+/// early](Self::read_early), and any may [hang up](Self::hang_up).
 #[derive(Debug)]
 pub struct Timed {
     stream: Stream,
@@ -52,6 +53,15 @@ impl Timed {
             Ok(_) => true,
             Err(error) => !is_nothing_yet(&error) && error.kind() != ErrorKind::Interrupted,
         }
+    }
+
+    /// Waits in the same way, and reads what has come in one go.
+    ///
+    /// It is lost if the connection has gone on in another thread meanwhile: right only where what comes then
+    /// [is of no interest](Conversation::is_between_commands).
+    #[must_use]
+    pub fn read_early(&self, early: &mut Early) -> bool {
+        early.fill(|room| self.read(room))
     }
 
     /// Reads what there is, or else what comes.
@@ -111,21 +121,32 @@ impl Timed {
         // Where it fails, the peer has gone already.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
+
+    /// [Hangs up](Self::hang_up), and has the connection reset when the last thread has left it.
+    ///
+    /// A peer whose window was full would else not be told: what is read by a thread that is still there no
+    /// longer opens the window, and leaves nothing unread that would become a reset.
+    pub fn cut_off(&self) {
+        // Where it fails, there is no TCP to wait for.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        self.hang_up();
+    }
 }
 
 /// What a socket's timeout for reads, or for writes, is set to, in milliseconds. Zero is none.
 ///
-/// A wait gets the largest power of two that fits, so that a socket seldom has to be told; who wakes early
-/// waits again.
+/// A wait gets the largest power of two that fits, or what is set if that is not much less, so that a socket
+/// seldom has to be told; who wakes early waits again.
 #[derive(Debug, Default)]
 struct Timeout(AtomicU32);
 
 impl Timeout {
     fn fit(&self, until: Instant, set: impl FnOnce(Option<Duration>) -> io::Result<()>) -> io::Result<()> {
         let left = until.saturating_duration_since(Instant::now()).as_millis();
-        let fitting = 1 << left.checked_ilog2().unwrap_or(0).min(MAX_TIMEOUT_LOG2);
+        let fitting: u32 = 1 << left.checked_ilog2().unwrap_or(0).min(MAX_TIMEOUT_LOG2);
+        let least = (fitting >> SLACK_LOG2).max(1);
         // One thread at a time gets here, and what hands the connection on orders them.
-        if self.0.load(Ordering::Relaxed) != fitting {
+        if !(least..=fitting).contains(&self.0.load(Ordering::Relaxed)) {
             set(Some(Duration::from_millis(fitting.into())))?;
             self.0.store(fitting, Ordering::Relaxed);
         }
@@ -135,6 +156,10 @@ impl Timeout {
 
 /// Twelve days, in milliseconds.
 const MAX_TIMEOUT_LOG2: u32 = 30;
+
+/// A message's content and the commands around it may have different times: those of one message do not change
+/// the timeout to and fro.
+const SLACK_LOG2: u32 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -178,20 +203,43 @@ mod tests {
     }
 
     #[test]
+    fn one_wait_reads_too() {
+        let (stream, mut peer) = connected();
+        let (mut early, mut room) = (Early::default(), [0; 64 * 1024]);
+        stream.set_read_deadline(after(MOMENT)).unwrap();
+        assert!(!stream.read_early(&mut early));
+        stream.set_read_deadline(after(LONG)).unwrap();
+        peer.write_all(b"NOOP\r\n").unwrap();
+        assert!(stream.read_early(&mut early));
+        assert_eq!(early.take(&mut room).unwrap().unwrap(), 6);
+        // More than it has room for is there afterwards.
+        peer.write_all(&[b'x'; 10_000]).unwrap();
+        drop(peer);
+        let mut octets = 0;
+        while stream.read_early(&mut early) {
+            match early.take(&mut room).unwrap().unwrap() {
+                0 => break,
+                more => octets += more,
+            }
+        }
+        assert_eq!(octets, 10_000);
+    }
+
+    #[test]
     fn a_socket_is_told_only_of_what_changes() {
         let (timeout, mut told) = (Timeout::default(), Vec::new());
-        for wait in [300, 299, 3, 300, 300] {
+        for wait in [600, 300, 600, 299, 70, 35, 200, 300, 3, 300, 300] {
             let set = |timeout: Option<Duration>| {
                 told.push(timeout.unwrap().as_millis());
                 Ok(())
             };
             timeout.fit(after(Duration::from_secs(wait)), set).unwrap();
         }
-        assert_eq!(told, [1 << 18, 1 << 11, 1 << 18]);
+        assert_eq!(told, [1 << 19, 1 << 18, 1 << 16, 1 << 15, 1 << 11, 1 << 18]);
         // What it was not told is told the next time.
         let failed = timeout.fit(after(MOMENT), |_| Err(ErrorKind::InvalidInput.into()));
         assert_eq!(failed.unwrap_err().kind(), ErrorKind::InvalidInput);
-        timeout.fit(after(LONG), |_| Err(ErrorKind::Other.into())).unwrap_err();
+        timeout.fit(after(MOMENT), |_| Err(ErrorKind::Other.into())).unwrap_err();
     }
 
     #[test]
@@ -239,5 +287,18 @@ mod tests {
             assert!(waiting.join().unwrap());
         });
         assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    #[test]
+    fn who_is_cut_off_is_reset() {
+        let (stream, peer) = connected();
+        stream.cut_off();
+        // Nothing is unread, which would be another reason.
+        drop(stream);
+        let begun = Instant::now();
+        while peer.take_error().unwrap().is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            thread::yield_now();
+        }
     }
 }

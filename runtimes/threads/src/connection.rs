@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use sansmtp::{Handler, Peer};
 use sansmtp_driver::{
-    Alive, Conversation, Desk, Out, OwnedQuestion, Place, Stages, Step, Stream, Timed, Unanswered, after, report,
+    Alive, Conversation, Desk, Early, Out, OwnedQuestion, Place, Stages, Step, Stream, Timed, Unanswered, after, report,
 };
 
 /// A connection's socket, and its [`Line`] while the thread that serves it is blocked.
@@ -83,7 +83,7 @@ impl<H: Handler> Seat<H> {
             left.turn += 1;
             left.line.take()
         };
-        self.stream.hang_up();
+        self.stream.cut_off();
         // The handler may have a `drop` of its own: not under the lock.
         drop(line);
     }
@@ -169,6 +169,9 @@ impl<H: Handler> Turn<H> {
     }
 
     /// Waits for input, and reads it. `None` if another thread has taken over.
+    ///
+    /// Not inlined: what it has on the stack would be there, too, while the engine and the handler need theirs.
+    #[inline(never)]
     fn read(&self, mut line: Box<Line<H>>, until: Instant) -> Option<Box<Line<H>>> {
         let Seat { stream, stages, .. } = &*self.seat;
         if let Err(error) = stream.set_read_deadline(until) {
@@ -177,14 +180,18 @@ impl<H: Handler> Turn<H> {
         }
         line.conversation.give_buffer_back();
         let knows_of_shutdown = line.conversation.is_shutting_down();
+        // Another thread would say that the server shuts down, and not look at the command that comes here.
+        let may_take = line.conversation.is_between_commands();
+        let mut early = Early::default();
         self.leave(line, None)?;
         // Whoever begins the shutdown looks at the seats after it has been announced: what has been left
         // here later must not be waited with.
-        let is_ready = (knows_of_shutdown || !stages.ending.is_set()) && stream.wait_readable();
+        let is_ready = (knows_of_shutdown || !stages.ending.is_set())
+            && if may_take { stream.read_early(&mut early) } else { stream.wait_readable() };
         let mut line = self.come_back()?;
         // The shutdown comes before what came meanwhile.
         if is_ready && !line.conversation.heed_shutdown() {
-            line.conversation.read(|room| stream.read(room));
+            line.conversation.read(|room| early.take(room).unwrap_or_else(|| stream.read(room)));
         }
         Some(line)
     }

@@ -2,11 +2,10 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use sansmtp::{Handler, Peer};
-use sansmtp_driver::{Alive, Desk, Service, Setup, Signal, Stream, setup_methods};
+use sansmtp_driver::{Alive, Crew, Desk, Service, Setup, Signal, Stream, setup_methods};
 
 use crate::connection::{Line, Seat, Turn};
 use crate::listener::Accepting;
@@ -80,7 +79,8 @@ impl<F> Server<F> {
         let stages = setup.stages().clone();
         let answer_timeout = listeners.iter().map(|(_, service)| service.config().timeouts().answer).min();
         let round = (answer_timeout.unwrap_or(MAX_ROUND) / ROUNDS).clamp(MIN_ROUND, MAX_ROUND);
-        let house = Arc::new(House { setup, runtime, round, seats: Mutex::default() });
+        let crew = Crew::new("sansmtp", runtime.stack_octets);
+        let house = Arc::new(House { setup, crew, round, seats: Mutex::default() });
         let make_handler = Arc::new(Mutex::new(make_handler));
         let alive = Alive::new(&stages);
 
@@ -113,6 +113,7 @@ impl<F> Server<F> {
             house.seats().iter().filter_map(Weak::upgrade).for_each(|seat| seat.cut_off());
             house.watch(&stages.ended, Duration::MAX);
         }
+        house.crew.dismiss();
         failed.map_or(Ok(()), Err)
     }
 }
@@ -120,7 +121,7 @@ impl<F> Server<F> {
 /// Where the connections are.
 struct House<H> {
     setup: Setup,
-    runtime: Threads,
+    crew: Crew,
     /// How often somebody looks after handlers that are late.
     round: Duration,
     seats: Mutex<Vec<Weak<Seat<H>>>>,
@@ -188,8 +189,7 @@ impl<H: Handler + 'static> House<H> {
     }
 
     fn serve(self: &Arc<Self>, seat: &Seat<H>, turn: Turn<H>, line: Box<Line<H>>) {
-        let thread = thread::Builder::new().name("sansmtp".to_owned()).stack_size(self.runtime.stack_octets);
-        if let Err(error) = thread.spawn(move || turn.serve(line)) {
+        if let Err(error) = self.crew.assign(move || turn.serve(line)) {
             tracing::error!(%error, "cannot start a thread");
             seat.cut_off();
         }
