@@ -174,6 +174,8 @@ impl Session {
         None
     }
 
+    // Apart, so that sessions in the clear do not pay for the room that rustls takes on the stack.
+    #[inline(never)]
     fn advance_handshake(&mut self, now: Duration, input: &mut &[u8]) -> Option<Layered> {
         match self.connection.advance_header(now, input) {
             Some(Next::NeedInput { .. }) if self.input_ended => {
@@ -223,6 +225,7 @@ impl Session {
         None
     }
 
+    #[inline(never)]
     fn advance_established(&mut self, now: Duration, input: &mut &[u8]) -> Option<Layered> {
         let layer = self.layer.as_mut()?;
         let write_deadline = now.saturating_add(self.connection.config().timeouts().write);
@@ -295,6 +298,7 @@ impl Session {
 }
 
 impl Layer {
+    #[inline(never)]
     fn begin(mut config: Arc<ServerConfig>, watch: bool) -> Result<Box<Self>, rustls::Error> {
         let shown = watch.then(|| {
             let shown = Arc::new(Shown { resolver: config.cert_resolver.clone(), key: Mutex::default() });
