@@ -64,6 +64,10 @@ pub enum Action<'c> {
         until: Duration,
     },
     /// Close the connection. Nothing comes after it.
+    ///
+    /// Unless [the peer is done](crate::Connection::is_peer_done) and nothing that it has said is unread, close the write
+    /// half first, and read on for a few seconds until it closes as well: what is unread when a socket is closed
+    /// becomes a reset, which may take the last replies from the peer.
     Close,
 }
 

@@ -52,6 +52,12 @@ impl ReadBuffer {
         action
     }
 
+    /// Whether the connection has taken all that was read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.end - self.start == self.taken
+    }
+
     /// The room to read into. There is some whenever the connection needs input.
     pub fn room(&mut self) -> &mut [u8] {
         self.forget_taken();
@@ -121,11 +127,13 @@ mod tests {
         buffer.room()[..6].copy_from_slice(b"abcdef");
         buffer.filled(6);
         assert_eq!(next(&mut buffer, 2), b"ab");
+        assert!(!buffer.is_empty());
         assert_eq!(buffer.room().len(), 2);
         buffer.room().copy_from_slice(b"gh");
         buffer.filled(2);
         assert_eq!(next(&mut buffer, 5), b"cdefg");
         assert_eq!(next(&mut buffer, 5), b"h");
+        assert!(buffer.is_empty());
         // All taken: there is room again, though no poll came in between.
         assert_eq!(buffer.room().len(), 8);
         assert_eq!(next(&mut buffer, 5), b"");

@@ -162,6 +162,21 @@ fn replies(connection: &mut Connection, mut input: &[u8]) -> String {
     }
 }
 
+/// RFC 5321, section 4.1.1.10.
+#[test]
+fn a_client_is_done_when_it_says_so() {
+    for (said, ends, is_done) in
+        [("QUIT\r\n", false, true), ("NOOP\r\n", true, true), ("GET / HTTP/1.1\r\n", false, false)]
+    {
+        let mut connection = Connection::new(config(Auth::new(), Hooks::NONE), Peer::local());
+        if ends {
+            connection.end_of_input();
+        }
+        assert!(replies(&mut connection, said.as_bytes()).ends_with("closed"), "{said}");
+        assert_eq!(connection.is_peer_done(), is_done, "{said}");
+    }
+}
+
 /// RFC 5321, section 3.8: 421 before the connection closes; what is going on is finished first.
 #[test]
 fn a_shutdown_lets_the_message_end() {

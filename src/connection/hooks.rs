@@ -240,6 +240,7 @@ impl Connection {
             Asked::Verify => Outgoing::Canned(canned::VRFY),
             Asked::Expand => Outgoing::Canned(canned::NOT_IMPLEMENTED),
             Asked::Quit => {
+                self.quits = true;
                 self.stage = Stage::Closing;
                 Outgoing::Farewell
             }
@@ -280,6 +281,7 @@ impl Connection {
             // RFC 3030, section 2: the octets come all the same, and the reply behind them.
             return self.discard_chunk(octets, close);
         }
-        self.stage = if close || about == Asked::Quit { Stage::Closing } else { Stage::Ready };
+        self.quits |= about == Asked::Quit;
+        self.stage = if close || self.quits { Stage::Closing } else { Stage::Ready };
     }
 }

@@ -104,6 +104,8 @@ pub struct Connection {
     unrecognized: u32,
     /// The connect hook refused: only QUIT is answered (RFC 5321, section 3.1).
     turned_away: bool,
+    /// The client has said QUIT.
+    quits: bool,
     input_ended: bool,
     shutting_down: bool,
 }
@@ -226,6 +228,7 @@ impl Connection {
             counts: Counts::default(),
             unrecognized: 0,
             turned_away: false,
+            quits: false,
             input_ended: false,
             shutting_down: false,
         }
@@ -321,6 +324,16 @@ impl Connection {
     /// changes nothing.
     pub fn begin_shutdown(&mut self) {
         self.shutting_down = true;
+    }
+
+    /// Whether the client has said that it will say nothing more: by QUIT (RFC 5321, section 4.1.1.10), or by ending
+    /// its side.
+    ///
+    /// At [`Action::Close`](crate::Action::Close), this tells whether the socket can be closed at once. A client that is
+    /// closed on while it is still sending gets a reset, and may lose the last replies by it.
+    #[must_use]
+    pub fn is_peer_done(&self) -> bool {
+        self.quits || self.input_ended
     }
 
     /// Whether it waits for a command, with nothing in progress that [`begin_shutdown`](Self::begin_shutdown)

@@ -242,11 +242,11 @@ pub fn a_client_that_never_pauses_keeps_nobody_else_waiting<K: Kind>() {
     }
 }
 
-/// A closed connection is listened to only so that the last reply arrives.
+/// A closed connection is listened to only so that the last reply arrives, and only if more may come.
 pub fn a_client_that_goes_on_after_the_end_is_not_listened_to_for_long<K: Kind>() {
     let server = Running::start::<K>(|config| config);
     let mut client = server.connect();
-    client.say("QUIT\r\n");
+    client.say("QUIT\r\nNOOP\r\n");
     for thread in pour(client, "NOOP\r\n") {
         thread.join().unwrap();
     }

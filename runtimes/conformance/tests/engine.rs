@@ -114,6 +114,9 @@ fn serve<H: Handler + 'static>(stream: &TcpStream, mut engine: tls::Session, han
             },
             Action::Pause { until } => thread::sleep(until.saturating_sub(start.elapsed())),
             Action::Close => {
+                if buffer.is_empty() && engine.connection().is_peer_done() {
+                    return Ok(());
+                }
                 // A reset would take the last reply from a peer that is still sending.
                 stream.shutdown(Shutdown::Write)?;
                 let deadline = Instant::now() + Duration::from_secs(2);

@@ -75,8 +75,7 @@ pub enum Step<'c> {
         /// When to take the next step.
         until: Instant,
     },
-    /// Close the connection: after the write half, [discard](Conversation::discard) what still comes for up
-    /// to [`LINGER`]. A reset would throw the last reply away if the peer is still sending.
+    /// Close the connection; if it [lingers](Conversation::lingers), after the write half.
     Close,
 }
 
@@ -320,6 +319,14 @@ impl Conversation {
                 true
             }
         }
+    }
+
+    /// Whether the peer may still be sending when the connection is to be closed. A reset would throw the last reply
+    /// away: what still comes is to be [discarded](Self::discard), for up to [`LINGER`].
+    #[must_use]
+    pub fn lingers(&self) -> bool {
+        let is_read = self.buffer.as_ref().is_none_or(|buffer| buffer.is_empty());
+        !(self.lost || is_read && self.engine.connection().is_peer_done())
     }
 
     /// Reads with `read` and throws away what the peer still says. How much that was; 0 is its end.

@@ -99,7 +99,7 @@ impl<H: Handler> Turn<H> {
     pub(crate) fn serve(&self, line: Box<Line<H>>) {
         let Some(mut line) = self.converse(line) else { return };
         let Seat { stream, peer, .. } = &*self.seat;
-        if line.lost.is_none() {
+        if line.conversation.lingers() {
             line.lost = stream.close(&mut line.conversation).err();
         }
         // A thread whose turn is over may still be waiting for input, and the handler may be long in being dropped.

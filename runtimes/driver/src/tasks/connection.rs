@@ -112,7 +112,7 @@ impl<R: Runtime, H: AsyncHandler> Connection<R, H> {
                 lost = Some(error);
             }
         }
-        if lost.is_none() {
+        if conversation.lingers() {
             lost = close::<R>(stream, conversation).await.err();
         }
         if let Some(error) = lost {
@@ -287,9 +287,7 @@ mod tests {
         }
     }
 
-    /// Lets a client say something, and then the end begin. What the client gets, and whether the task still wants to
-    /// be polled.
-    fn said_at_the_end(client: &str) -> (String, bool) {
+    fn connected(client: &str) -> (Setup, Connection<Frozen, RefusesEverybody>) {
         let auth = Auth::new().require_tls(false);
         let config = Config::builder("mx.example.org").auth(auth).build().unwrap();
         let mut setup = Setup::new(config);
@@ -298,7 +296,13 @@ mod tests {
         let make = |_| (sansmtp::Hooks::NONE, RefusesEverybody);
         let (conversation, handler) = setup.open(&listeners[0].1, Peer::local(), make).unwrap();
         let stream = (client.bytes().collect(), Vec::new());
-        let mut connection = Connection::<Frozen, _> { stream, conversation, handler };
+        (setup, Connection { stream, conversation, handler })
+    }
+
+    /// Lets a client say something, and then the end begin. What the client gets, and whether the task still wants to
+    /// be polled.
+    fn said_at_the_end(client: &str) -> (String, bool) {
+        let (setup, mut connection) = connected(client);
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let mut context = Context::from_waker(&waker);
@@ -310,6 +314,15 @@ mod tests {
             let _ = run.as_mut().poll(&mut context);
         }
         (String::from_utf8(connection.stream.1).unwrap(), woken.0.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn who_has_quit_is_not_listened_to() {
+        for (client, is_over) in [("QUIT\r\n", true), ("QUIT\r\nNOOP\r\n", false), ("\x16", false)] {
+            let (setup, mut connection) = connected(client);
+            let mut run = pin!(connection.run(setup.stages()));
+            assert_eq!(run.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready(), is_over, "{client:?}");
+        }
     }
 
     #[test]
