@@ -39,7 +39,7 @@ impl Timed {
     ///
     /// What the operating system says.
     pub fn set_read_deadline(&self, until: Instant) -> io::Result<()> {
-        self.reads.fit(until, |timeout| self.stream.set_read_timeout(timeout))
+        self.reads.fit(left(until), |timeout| self.stream.set_read_timeout(timeout))
     }
 
     /// Waits until there is something to read, if only that the peer has ended or is gone. `false` if the wait
@@ -80,18 +80,13 @@ impl Timed {
     /// `TimedOut` if the peer has not taken all of it by then; otherwise what the operating system says.
     pub fn write(&self, out: &mut Out, until: Instant) -> io::Result<()> {
         // A peer that reads a little now and then does not get more time by that.
-        let is_late = || Instant::now() >= until;
+        let time_left = || Some(left(until)).filter(|left| !left.is_zero()).ok_or(ErrorKind::TimedOut);
         let write = |octets: &[u8]| {
-            if is_late() {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            self.writes.fit(until, |timeout| self.stream.set_write_timeout(timeout))?;
+            self.writes.fit(time_left()?, |timeout| self.stream.set_write_timeout(timeout))?;
             (&self.stream).write(octets)
         };
         while !out.write(write)? {
-            if is_late() {
-                return Err(ErrorKind::TimedOut.into());
-            }
+            time_left()?;
         }
         Ok(())
     }
@@ -133,6 +128,10 @@ impl Timed {
     }
 }
 
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
+}
+
 /// What a socket's timeout for reads, or for writes, is set to, in milliseconds. Zero is none.
 ///
 /// A wait gets the largest power of two that fits, or what is set if that is not much less, so that a socket
@@ -141,9 +140,8 @@ impl Timed {
 struct Timeout(AtomicU32);
 
 impl Timeout {
-    fn fit(&self, until: Instant, set: impl FnOnce(Option<Duration>) -> io::Result<()>) -> io::Result<()> {
-        let left = until.saturating_duration_since(Instant::now()).as_millis();
-        let fitting: u32 = 1 << left.checked_ilog2().unwrap_or(0).min(MAX_TIMEOUT_LOG2);
+    fn fit(&self, left: Duration, set: impl FnOnce(Option<Duration>) -> io::Result<()>) -> io::Result<()> {
+        let fitting: u32 = 1 << left.as_millis().checked_ilog2().unwrap_or(0).min(MAX_TIMEOUT_LOG2);
         let least = (fitting >> SLACK_LOG2).max(1);
         // One thread at a time gets here, and what hands the connection on orders them.
         if !(least..=fitting).contains(&self.0.load(Ordering::Relaxed)) {
@@ -233,13 +231,13 @@ mod tests {
                 told.push(timeout.unwrap().as_millis());
                 Ok(())
             };
-            timeout.fit(after(Duration::from_secs(wait)), set).unwrap();
+            timeout.fit(Duration::from_secs(wait), set).unwrap();
         }
         assert_eq!(told, [1 << 19, 1 << 18, 1 << 16, 1 << 15, 1 << 11, 1 << 18]);
         // What it was not told is told the next time.
-        let failed = timeout.fit(after(MOMENT), |_| Err(ErrorKind::InvalidInput.into()));
+        let failed = timeout.fit(MOMENT, |_| Err(ErrorKind::InvalidInput.into()));
         assert_eq!(failed.unwrap_err().kind(), ErrorKind::InvalidInput);
-        timeout.fit(after(MOMENT), |_| Err(ErrorKind::Other.into())).unwrap_err();
+        timeout.fit(MOMENT, |_| Err(ErrorKind::Other.into())).unwrap_err();
     }
 
     #[test]
