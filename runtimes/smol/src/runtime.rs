@@ -29,7 +29,7 @@ impl Smol {
 #[derive(Debug)]
 pub struct SmolStream {
     socket: Async<Stream>,
-    /// The last read got all that there was.
+    /// The last read got all that there was, or nothing is known to have come.
     drained: bool,
 }
 
@@ -44,7 +44,8 @@ impl Runtime for Smol {
 
     async fn accept(listener: &Self::Listener) -> io::Result<(Self::Stream, Peer)> {
         let (stream, peer) = listener.read_with(Listener::accept).await?;
-        Ok((SmolStream { socket: Async::new(stream)?, drained: false }, peer))
+        // Who has just connected hardly ever has said something.
+        Ok((SmolStream { socket: Async::new(stream)?, drained: true }, peer))
     }
 
     fn set_nodelay(stream: &Self::Stream, nodelay: bool) -> io::Result<()> {
