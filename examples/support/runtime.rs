@@ -1,6 +1,6 @@
 //! What drives the connections: three servers with the same surface.
 
-use std::future::{Future, pending};
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,11 +61,13 @@ impl<F: Fn(Peer) -> H, H: AsyncHandler + 'static> Serve for sansmtp_smol::Server
     }
 }
 
-impl<F: Fn(Peer) -> H, H: AsyncHandler + 'static> Serve for sansmtp_tokio::Server<F> {
+impl<F: Fn(Peer) -> H + Send + Sync + 'static, H: AsyncHandler + 'static> Serve for sansmtp_tokio::Server<F> {
     surface!();
 
+    /// As a task: this thread, which is none of tokio's workers, would have to be woken for each connection.
     fn serve(self) -> io::Result<()> {
-        block_on_tokio(self.run())
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(runtime.spawn(self.run())).map_err(io::Error::other)?
     }
 }
 
@@ -75,8 +77,4 @@ impl<F: Fn(Peer) -> H + Send + 'static, H: Handler + 'static> Serve for sansmtp_
     fn serve(self) -> io::Result<()> {
         self.run()
     }
-}
-
-fn block_on_tokio(served: impl Future<Output = io::Result<()>>) -> io::Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(served)
 }

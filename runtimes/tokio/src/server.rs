@@ -42,7 +42,8 @@ impl<F> Server<F> {
     /// future cuts them off.
     ///
     /// Connections are tasks of the tokio runtime that this is run on; it needs its drivers for I/O and
-    /// time.
+    /// time. Best it is a task as well (`tokio::spawn`): the thread of a `block_on` is none of the runtime's workers,
+    /// and has to be woken for each connection.
     ///
     /// # Errors
     ///
