@@ -6,7 +6,9 @@ use std::time::Instant;
 use sansmtp::{Action, Answer, Handler, ReadBuffer, tls};
 
 use super::alarms::Alarm;
-use super::desk::{Desk, Lent};
+use super::buffers::Buffers;
+use super::desk::Desk;
+use super::lending::Lent;
 use super::mio_socket::{First, Socket};
 
 pub(crate) struct Client<H> {
@@ -16,7 +18,7 @@ pub(crate) struct Client<H> {
     engine: tls::Session,
     desk: Desk<H>,
     accepted: Instant,
-    /// There while it holds something unread: ten thousand that wait share a few.
+    /// There while it holds something unread.
     buffer: Option<ReadBuffer>,
 }
 
@@ -29,8 +31,8 @@ pub(crate) struct Wait {
 }
 
 impl<H: Handler> Client<H> {
-    pub(crate) fn new(socket: Socket, (engine, handler): (tls::Session, H), accepted: Instant) -> Self {
-        let (desk, wait) = (Desk::new(handler), Wait { until: accepted, listens: true });
+    pub(crate) fn new(socket: Socket, engine: tls::Session, desk: Desk<H>, accepted: Instant) -> Self {
+        let wait = Wait { until: accepted, listens: true };
         Self { wait, alarm: Alarm::default(), socket, engine, desk, accepted, buffer: None }
     }
 
@@ -48,19 +50,21 @@ impl<H: Handler> Client<H> {
 
     /// The handler is back from another thread. If it is late, nobody wants its answer.
     pub(crate) fn take_back(&mut self, handler: H, answer: Option<Answer>) -> bool {
-        self.desk.take_back(handler);
-        let _ = answer.map(|answer| self.engine.answer(answer));
+        self.desk.take_back(handler, answer);
         true
     }
 
-    /// Goes on until there is something to wait for; `None` at the end. An error is a peer that is gone.
-    pub(crate) fn go_on(
-        &mut self,
-        now: Instant,
-        spare: &mut Vec<ReadBuffer>,
-        lend: impl Fn(Lent<H>),
-    ) -> io::Result<Option<Wait>> {
-        let buffer = self.buffer.get_or_insert_with(|| spare.pop().unwrap_or_else(|| ReadBuffer::new(8192)));
+    /// Goes on until there is something to wait for; `None` at the end.
+    pub(crate) fn go_on(&mut self, now: Instant, spare: &mut Buffers, lend: impl Fn(Lent<H>)) -> Option<Wait> {
+        let mut buffer = self.buffer.take().unwrap_or_else(|| spare.take());
+        let wait = self.work(now, &mut buffer, lend);
+        self.buffer = spare.give_back(buffer);
+        wait.ok().flatten()
+    }
+
+    /// An error is a peer that is gone.
+    fn work(&mut self, now: Instant, buffer: &mut ReadBuffer, lend: impl Fn(Lent<H>)) -> io::Result<Option<Wait>> {
+        let elapsed = now.saturating_duration_since(self.accepted);
         let waiting = |until, listens| Ok(Some(Wait { until, listens }));
         for _ in 0..FAIR_SHARE {
             match self.socket.first(now)? {
@@ -69,11 +73,13 @@ impl<H: Handler> Client<H> {
                 First::Wait(until) => return waiting(until, true),
                 First::End => return Ok(None),
             }
+            // Late at the worst.
+            let _ = self.desk.answer.take().map(|answer| self.engine.answer(answer));
             // Its handler is late with an answer, or has lost something of a message.
             if self.desk.is_empty() {
                 self.engine.begin_shutdown();
             }
-            match buffer.poll(&mut self.engine, now.saturating_duration_since(self.accepted)) {
+            match buffer.poll(&mut self.engine, elapsed) {
                 Action::Reply(reply) => self.socket.out.extend_from_slice(reply.as_bytes()),
                 Action::Challenge(challenge) => self.socket.out.extend_from_slice(challenge.as_bytes()),
                 Action::Transmit(ciphertext) => self.socket.out.extend_from_slice(ciphertext),
@@ -82,22 +88,14 @@ impl<H: Handler> Client<H> {
                     self.desk.authenticate(self.engine.connection().session(), request);
                 }
                 Action::CallAuthHandler(turn) => self.desk.auth(self.engine.connection().session(), turn),
-                Action::CallHook(call) => {
-                    let answer = self.desk.hook(call);
-                    answer.map_or(Ok(()), |answer| self.engine.answer(answer)).map_err(io::Error::other)?;
-                }
+                Action::CallHook(call) => self.desk.hook(call),
                 Action::Content(piece) => self.desk.content(piece),
                 Action::Aborted(aborted) => self.desk.aborted(aborted),
                 Action::Event(event) => self.desk.event(event),
                 Action::NeedInput { deadline } => match self.socket.read(buffer) {
                     Some(1..) => {}
                     Some(0) => self.engine.end_of_input(),
-                    None => {
-                        // All of it was taken: somebody else may have it, overwritten.
-                        buffer.release();
-                        spare.extend(self.buffer.take());
-                        return waiting(self.accepted + deadline, true);
-                    }
+                    None => return waiting(self.accepted + deadline, true),
                 },
                 Action::AwaitAnswer { deadline } => {
                     // What was said before is written by now. Not reading meanwhile fills the peer's window.
@@ -105,7 +103,10 @@ impl<H: Handler> Client<H> {
                     return waiting(self.accepted + deadline, false);
                 }
                 Action::Pause { until } => return waiting(self.accepted + until, false),
-                Action::Close => self.socket.close(now)?,
+                Action::Close => {
+                    let lingers = !(buffer.is_empty() && self.engine.connection().is_peer_done());
+                    self.socket.close(lingers, now)?;
+                }
                 // `engine` does TLS itself.
                 Action::StartTls => {}
             }

@@ -6,9 +6,12 @@
 //! ```
 
 mod alarms;
+mod buffers;
 mod demo;
 mod desk;
+mod lending;
 mod mio_client;
+mod mio_listener;
 mod mio_socket;
 
 use std::collections::HashMap;
@@ -18,45 +21,44 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use alarms::{Alarm, Alarms};
+use buffers::Buffers;
 use demo::Demo;
-use desk::Threads;
-use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Token, Waker};
+use desk::Desk;
+use lending::Threads;
+use mio::{Events, Poll, Token, Waker};
 use mio_client::Client;
-use sansmtp::{Handler, ReadBuffer, tls};
+use mio_listener::Listener;
+use sansmtp::{Handler, tls};
 
 /// Serves whoever connects, with the engine and the handler that `open` makes for a peer.
 pub(crate) struct Loop<F, H> {
     open: F,
     poll: Poll,
-    listener: TcpListener,
+    listener: Listener,
     clients: HashMap<Token, Box<Client<H>>>,
-    last: Token,
     alarms: Alarms<Token>,
-    spare: Vec<ReadBuffer>,
+    spare: Buffers,
     threads: Threads<Token, H>,
+    quick: bool,
     now: Instant,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (demo, listener) = Demo::start()?;
-    let (mut this, mut events) = (Loop::new(listener, |peer| demo.open(peer))?, Events::with_capacity(1024));
-    // `KnownPassword` hashes nothing.
-    this.threads.quick = true;
+    // `KnownPassword` hashes nothing: the loop's own thread asks it.
+    let (mut this, mut events) = (Loop::new(listener, true, |peer| demo.open(peer))?, Events::with_capacity(1024));
     loop {
         this.turn(&mut events)?;
     }
 }
 
 impl<F: Fn(SocketAddr) -> (tls::Session, H), H: Handler + 'static> Loop<F, H> {
-    pub(crate) fn new(listener: std::net::TcpListener, open: F) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        let (poll, mut listener) = (Poll::new()?, TcpListener::from_std(listener));
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        let waker = Waker::new(poll.registry(), BACK)?;
-        let threads = Threads::new(move || drop(waker.wake()));
-        let (clients, alarms, spare, now) = (HashMap::new(), Alarms::new(), Vec::new(), Instant::now());
-        Ok(Self { open, poll, listener, clients, last: BACK, alarms, spare, threads, now })
+    pub(crate) fn new(listener: std::net::TcpListener, quick: bool, open: F) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let listener = Listener::new(listener, poll.registry(), LISTENER, BACK)?;
+        let threads = Threads::new(Waker::new(poll.registry(), BACK)?);
+        let (clients, alarms, spare, now) = (HashMap::new(), Alarms::new(), Buffers::default(), Instant::now());
+        Ok(Self { open, poll, listener, clients, alarms, spare, threads, quick, now })
     }
 
     /// Waits until something happens, and does what follows.
@@ -68,7 +70,6 @@ impl<F: Fn(SocketAddr) -> (tls::Session, H), H: Handler + 'static> Loop<F, H> {
         for event in &*events {
             match event.token() {
                 LISTENER => self.accept(),
-                BACK => {}
                 token => self.attend_to(token, |client| client.notice(event.is_read_closed())),
             }
         }
@@ -84,11 +85,11 @@ impl<F: Fn(SocketAddr) -> (tls::Session, H), H: Handler + 'static> Loop<F, H> {
 
     /// Lets a connection go on until it waits, if what has happened ends its wait.
     fn attend_to(&mut self, token: Token, ends_wait: impl FnOnce(&mut Client<H>) -> bool) {
-        // Tokens are never used again: what is late finds nobody.
+        // Tokens are never used again: what is late finds nobody, and so does `BACK`.
         let Some(client) = self.clients.get_mut(&token) else { return };
         if ends_wait(client) {
             let wait = client.go_on(self.now, &mut self.spare, |lent| self.threads.ask(token, lent));
-            let Ok(Some(wait)) = wait else {
+            let Some(wait) = wait else {
                 self.alarms.clear(&mut client.alarm, token);
                 return drop(self.clients.remove(&token));
             };
@@ -99,22 +100,21 @@ impl<F: Fn(SocketAddr) -> (tls::Session, H), H: Handler + 'static> Loop<F, H> {
 
     fn accept(&mut self) {
         loop {
-            let (stream, peer) = match self.listener.accept() {
-                Ok(accepted) => accepted,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            let (token, socket, peer) = match self.listener.accept() {
+                Ok(Some(accepted)) => accepted,
+                Ok(None) => return,
                 // Descriptors have run out, most likely: they come back when connections end.
-                Err(_) => return self.alarms.set(&mut Alarm::default(), LISTENER, self.now + ACCEPT_PAUSE),
+                Err(_) => {
+                    return self.alarms.set(&mut Alarm::default(), LISTENER, self.now + Duration::from_millis(100));
+                }
             };
-            self.last.0 += 1;
-            let socket = mio_socket::Socket::new(stream, self.poll.registry(), self.last);
-            if let (Ok(socket), Ok(opened)) = (socket, catch_unwind(AssertUnwindSafe(|| (self.open)(peer)))) {
-                self.clients.insert(self.last, Box::new(Client::new(socket, opened, self.now)));
-                self.attend_to(self.last, |_| true);
-            }
+            let Ok((engine, handler)) = catch_unwind(AssertUnwindSafe(|| (self.open)(peer))) else { continue };
+            let client = Client::new(socket, engine, Desk::new(handler, self.quick), self.now);
+            self.clients.insert(token, Box::new(client));
+            self.attend_to(token, |_| true);
         }
     }
 }
 
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const LISTENER: Token = Token(0);
 const BACK: Token = Token(1);

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -10,6 +11,10 @@ use sansmtp::ReadBuffer;
 
 pub(crate) struct Socket {
     stream: TcpStream,
+    token: Token,
+    registry: Rc<Registry>,
+    /// It has been full: it tells when there is room again.
+    tells_of_room: bool,
     /// What is to be written, and until when; nothing else is done before.
     pub(crate) out: Vec<u8>,
     pub(crate) write_by: Option<Instant>,
@@ -31,11 +36,11 @@ pub(crate) enum First {
 }
 
 impl Socket {
-    pub(crate) fn new(mut stream: TcpStream, registry: &Registry, token: Token) -> io::Result<Self> {
-        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        // Replies leave in one write for each group of commands: there is nothing to be gained by holding them back.
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, out: Vec::new(), write_by: None, close_by: None, readable: false, ended: false })
+    pub(crate) fn new(mut stream: TcpStream, registry: &Rc<Registry>, token: Token) -> io::Result<Self> {
+        registry.register(&mut stream, token, Interest::READABLE)?;
+        let (registry, out, tells_of_room) = (Rc::clone(registry), Vec::new(), false);
+        let (write_by, close_by, readable, ended) = (None, None, false, false);
+        Ok(Self { stream, token, registry, tells_of_room, out, write_by, close_by, readable, ended })
     }
 
     /// Takes an event.
@@ -49,17 +54,26 @@ impl Socket {
         if let Some(until) = self.write_by {
             match self.stream.write(&self.out) {
                 Ok(octets) => drop(self.out.drain(..octets)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock && now < until => return Ok(First::Wait(until)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock && now < until => {
+                    if !std::mem::replace(&mut self.tells_of_room, true) {
+                        let both = Interest::READABLE | Interest::WRITABLE;
+                        self.registry.reregister(&mut self.stream, self.token, both)?;
+                    }
+                    return Ok(First::Wait(until));
+                }
                 Err(error) => return Err(error),
             }
             self.write_by = self.write_by.filter(|_| !self.out.is_empty());
             return Ok(First::Again);
         }
         let Some(until) = self.close_by else { return Ok(First::Nothing) };
+        if now >= until {
+            return Ok(First::End);
+        }
         Ok(match self.stream.read(&mut [0; 1024]) {
-            Ok(1..) if now < until => First::Again,
-            Err(error) if error.kind() == ErrorKind::WouldBlock && now < until => First::Wait(until),
-            Ok(_) | Err(_) => First::End,
+            Ok(1..) => First::Again,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => First::Wait(until),
+            Ok(0) | Err(_) => First::End,
         })
     }
 
@@ -85,10 +99,10 @@ impl Socket {
         }
     }
 
-    /// Says that nothing more is written, and waits a moment for the peer: closing a socket with something unread in it
-    /// would make the peer lose the last replies.
-    pub(crate) fn close(&mut self, now: Instant) -> io::Result<()> {
-        self.close_by = Some(now + Duration::from_secs(2));
-        self.stream.shutdown(Shutdown::Write)
+    /// Closes. If it lingers, it says that nothing more is written, and waits a moment for the peer: closing a socket
+    /// with something unread in it would make the peer lose the last replies.
+    pub(crate) fn close(&mut self, lingers: bool, now: Instant) -> io::Result<()> {
+        self.close_by = Some(if lingers { now + Duration::from_secs(2) } else { now });
+        if lingers { self.stream.shutdown(Shutdown::Write) } else { Ok(()) }
     }
 }

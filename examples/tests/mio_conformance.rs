@@ -24,7 +24,7 @@ impl Runtime for Mio {
     ) -> io::Result<Started> {
         let open = Arc::new((plan.clone(), make_handler));
         Started::a_loop(plan, move |listener, implicit, ends| {
-            let mut serving = Loop::new(listener, |peer| open.0.open(implicit, peer, &open.1))?;
+            let mut serving = Loop::new(listener, false, |peer| open.0.open(implicit, peer, &open.1))?;
             let mut events = Events::with_capacity(1024);
             while !ends.load(Ordering::Relaxed) {
                 serving.turn(&mut events)?;
