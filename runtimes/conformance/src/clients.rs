@@ -91,7 +91,7 @@ pub fn an_exchange_that_ends_in_a_reset_is_reported_too<K: Kind>() {
 
 /// Between commands, in content, and in a handshake.
 pub fn silence_ends_in_421<K: Kind>() {
-    let short = Duration::from_millis(50);
+    let short = Duration::from_millis(300);
     let timeouts = Timeouts { command: short, content: short, ..Timeouts::default() };
     let server = Running::start::<K>(|config| config.timeouts(timeouts));
     let mut client = server.connect();
@@ -126,7 +126,7 @@ fn drip(client: &mut Client, octets: &[u8]) -> String {
 /// Nor does it help to go on without an end: a command, a message and a handshake have their time.
 pub fn a_client_that_drips_is_cut_off<K: Kind>() {
     let timeouts =
-        Timeouts { command: Duration::from_millis(100), message: Duration::from_millis(100), ..Timeouts::default() };
+        Timeouts { command: Duration::from_millis(300), message: Duration::from_millis(300), ..Timeouts::default() };
     let server = Running::start::<K>(|config| config.timeouts(timeouts));
     for tls in [false, true] {
         let mut client = server.connect_silently(tls);

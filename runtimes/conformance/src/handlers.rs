@@ -12,7 +12,7 @@ use crate::handler::{Breaks, Play};
 use crate::server::{Kind, Running};
 
 fn answer_timeout(builder: ConfigBuilder) -> ConfigBuilder {
-    builder.timeouts(Timeouts { answer: Duration::from_millis(50), ..Timeouts::default() })
+    builder.timeouts(Timeouts { answer: Duration::from_millis(250), ..Timeouts::default() })
 }
 
 /// Where the server's thread is an executor, a handler that blocks would keep all connections waiting.

@@ -58,7 +58,8 @@ struct Running {
 
 impl Running {
     fn start(known: &Arc<Known>) -> Self {
-        let timeouts = Timeouts { answer: Duration::from_millis(20), ..Timeouts::default() };
+        // Short, but not so short that a handler that is quick might be late.
+        let timeouts = Timeouts { answer: Duration::from_millis(500), ..Timeouts::default() };
         let config = Config::builder("mx.example.org").timeouts(timeouts).build().unwrap();
         let known = Arc::clone(known);
         let make_handler = move |_: Peer| Tells(Arc::clone(&known));
