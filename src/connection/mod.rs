@@ -26,6 +26,7 @@ mod content;
 mod hooks;
 mod lmtp;
 mod relayed;
+mod state;
 mod view;
 
 use alloc::boxed::Box;
@@ -36,23 +37,22 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::action::{AbortReason, Aborted, Action};
-use crate::auth::turn::TurnAnswer;
-use crate::auth::{AuthResult, Credentials, Running};
+use crate::auth::{Credentials, Running};
 use crate::canned::{self, Canned};
 use crate::config::{Config, Hooks};
-use crate::ehlo::Usual;
 use crate::envelope::Envelope;
 use crate::framing::content::Content;
 use crate::framing::lines::{Framed, Lines, is_auth};
-use crate::proxy::{Proxy, ProxyRefusal, Reader};
-use crate::question::{Answer, AnswerKind, NotAsked, Slot, Verdict};
+use crate::proxy::Proxy;
+use crate::question::{Answer, AnswerKind, NotAsked, Slot};
 use crate::reply::Reply;
 use crate::secret::Secret;
 use crate::session::{Peer, Session, TlsInfo};
 
 use self::auth::AuthEvent;
 pub(crate) use self::hooks::Asked;
-use self::lmtp::Report;
+use self::state::{Counts, Pending, Stage};
+pub(crate) use self::state::{Next, Outgoing};
 
 /// One SMTP connection, seen from the server.
 ///
@@ -108,86 +108,6 @@ pub struct Connection {
     quits: bool,
     input_ended: bool,
     shutting_down: bool,
-}
-
-/// What is counted over the whole connection.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    commands: u32,
-    errors: u32,
-    transactions: u32,
-}
-
-/// What the connection is waiting for.
-#[derive(Debug)]
-enum Stage {
-    /// The header of the PROXY protocol, from a peer that is trusted.
-    Header(Box<Reader>),
-    /// Nothing has been said yet.
-    Opening,
-    /// The next command.
-    Ready,
-    /// The client's next response in an AUTH exchange.
-    Exchange,
-    /// Message content.
-    Content(Content),
-    /// Message content by BDAT: the rest of a chunk.
-    Chunk { left: u64, last: bool },
-    /// The rest of a chunk that nobody wants, to be answered behind it.
-    Discarding { left: u64, reply: Option<Outgoing>, close: bool },
-    /// Nothing: the recipients' replies are being given out.
-    Reporting(Box<Report>),
-    /// An answer. `asked_until` is set once the question has been given out.
-    Asking { about: Asked, asked_until: Option<Duration> },
-    /// The end of the pause before a refusal.
-    Pausing { until: Duration, reply: Outgoing, close: bool },
-    /// The TLS handshake. `begun_until` is set once the driver has been told.
-    Upgrading { begun_until: Option<Duration> },
-    /// The last octets to be written.
-    Closing,
-}
-
-/// An answer that the next poll acts on.
-#[derive(Debug)]
-enum Pending {
-    Verdict(Verdict),
-    Result(AuthResult),
-    Turn(TurnAnswer),
-}
-
-/// A reply that is to be given out.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Outgoing {
-    Canned(Canned),
-    Greeting,
-    Farewell,
-    Helo,
-    /// One of EHLO's that were put together beforehand.
-    Ehlo(Usual),
-    /// In `Connection::out`.
-    Composed,
-    /// In `Connection::out`.
-    Challenge,
-}
-
-/// What `advance` decided.
-#[derive(Debug)]
-pub(crate) enum Next {
-    Reply(Outgoing),
-    Flush { deadline: Duration },
-    CallAuthenticator,
-    CallAuthHandler { number: u32, has_response: bool },
-    CallHook(Asked),
-    Piece { skipped: usize, length: usize },
-    Inserted(&'static [u8]),
-    Aborted(Aborted),
-    Event(AuthEvent),
-    ProxyRefused(ProxyRefusal),
-    StartTls,
-    NeedInput { deadline: Duration },
-    AwaitAnswer { deadline: Duration },
-    Pause { until: Duration },
-    Close,
 }
 
 impl Connection {
