@@ -42,7 +42,8 @@ impl Listener {
             Err(error) => return Err(error),
         };
         if !INHERITS {
-            stream.set_nodelay(true)?;
+            // Where it fails, the peer has gone already.
+            let _ = stream.set_nodelay(true);
         }
         self.last.0 += 1;
         Ok(Some((self.last, Socket::new(stream, &self.registry, self.last)?, peer)))
