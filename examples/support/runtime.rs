@@ -15,7 +15,7 @@ use sansmtp_smol::Shutdown;
 pub(crate) enum Runtime {
     /// Tasks on smol.
     Smol,
-    /// A thread for each connection.
+    /// Threads, and nothing asynchronous.
     Threads,
     /// Tasks on tokio.
     Tokio,

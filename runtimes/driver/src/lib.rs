@@ -8,8 +8,7 @@
 //! * [`Conversation`]: one connection between engine and handler. It reduces the engine's actions to a few
 //!   [`Step`]s, and knows what becomes of a connection whose handler breaks or whose peer is gone;
 //! * [`Desk`]: a blocking handler, with the content that is gathered for it;
-//! * [`Timed`]: a blocking socket, and the points in time until which a thread waits on it;
-//! * [`Crew`]: threads for what blocks, used again;
+//! * [`lobby`]: where connections wait that are served by threads;
 //! * [`Stages`], [`Signal`] and [`Shutdown`]: how a server ends;
 //! * [`tasks`]: the whole loop for asynchronous runtimes, of which an adapter only implements
 //!   [`Runtime`](tasks::Runtime).
@@ -49,13 +48,13 @@
 
 mod buffers;
 mod conversation;
-mod crew;
-mod early;
 mod engine;
 #[cfg(unix)]
 mod inherited;
 mod limits;
 mod listening;
+#[cfg(feature = "lobby")]
+pub mod lobby;
 mod out;
 mod question;
 mod setup;
@@ -64,11 +63,8 @@ mod sockets;
 mod surface;
 pub mod tasks;
 mod time;
-mod timed;
 
 pub use conversation::{Conversation, LINGER, Step, Unanswered, report};
-pub use crew::Crew;
-pub use early::Early;
 #[cfg(feature = "rustls")]
 pub use engine::Certificates;
 pub use engine::Security;
@@ -82,7 +78,6 @@ pub use setup::{Setup, accept_failed};
 pub use signal::{Alive, Shutdown, Signal, Stages, Wait};
 pub use sockets::{Listener, Stream};
 pub use time::{after, at};
-pub use timed::Timed;
 
 #[cfg(feature = "rustls")]
 #[doc(no_inline)]

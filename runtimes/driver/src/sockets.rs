@@ -1,7 +1,7 @@
 //! Sockets of the standard library, TCP and unix alike.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
 #[cfg(unix)]
@@ -11,7 +11,7 @@ use std::os::windows::io::{AsSocket, BorrowedSocket};
 use std::time::Duration;
 
 use sansmtp::Peer;
-use socket2::{SockAddr, SockRef, Socket, Type};
+use socket2::SockRef;
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -87,17 +87,6 @@ impl Listener {
             #[cfg(unix)]
             Self::Unix(_) => true,
         }
-    }
-
-    /// Connects to it, and closes: nothing but a connection ends an [`accept`](Self::accept) that waits. Another
-    /// process that listens on the same socket may get it.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system says, or `TimedOut` after a second.
-    pub fn knock(&self) -> io::Result<()> {
-        let address = reachable(SockRef::from(self).local_addr()?);
-        Socket::new(address.domain(), Type::STREAM, None)?.connect_timeout(&address, KNOCK_TIMEOUT)
     }
 }
 
@@ -181,20 +170,8 @@ impl Write for &Stream {
     }
 }
 
-/// An address by which a listener on every address is reached, too.
-fn reachable(address: SockAddr) -> SockAddr {
-    let Some(tcp) = address.as_socket() else { return address };
-    let ip = match tcp.ip() {
-        IpAddr::V4(ip) => IpAddr::V4(if ip.is_unspecified() { Ipv4Addr::LOCALHOST } else { ip }),
-        IpAddr::V6(ip) => IpAddr::V6(if ip.is_unspecified() { Ipv6Addr::LOCALHOST } else { ip }),
-    };
-    SocketAddr::new(ip, tcp.port()).into()
-}
-
 /// Whether a connection gets its listener's options for sure.
 const INHERITS: bool = cfg!(any(target_os = "android", target_os = "linux"));
-
-const KNOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 macro_rules! sockets {
     ($($kind:ident: $tcp:ty, $unix:ty;)*) => {$(
@@ -230,23 +207,4 @@ macro_rules! sockets {
 sockets! {
     Listener: TcpListener, UnixListener;
     Stream: TcpStream, UnixStream;
-}
-
-#[cfg(test)]
-mod tests {
-    use std::thread;
-
-    use super::*;
-
-    #[test]
-    fn a_knock_ends_the_wait_for_a_connection() {
-        for address in ["127.0.0.1:0", "0.0.0.0:0"] {
-            let listener = Listener::from(TcpListener::bind(address).unwrap());
-            thread::scope(|scope| {
-                let accepting = scope.spawn(|| listener.accept());
-                listener.knock().unwrap();
-                accepting.join().unwrap().unwrap();
-            });
-        }
-    }
 }

@@ -1,228 +1,214 @@
 //! One connection: octets in, octets out, questions to the handler, and nothing of SMTP.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::mem;
+use std::sync::Arc;
 use std::time::Instant;
 
-use sansmtp::{Handler, Peer};
+use sansmtp::Handler;
+use sansmtp_driver::lobby::{Guest, Left, News, Socket, Turn, Wait};
 use sansmtp_driver::{
-    Alive, Conversation, Desk, Early, Out, OwnedQuestion, Place, Stages, Step, Stream, Timed, Unanswered, after, report,
+    Alive, Conversation, Desk, LINGER, Out, OwnedQuestion, Step, Unanswered, after, is_nothing_yet, report,
 };
 
-/// A connection's socket, and its [`Line`] while the thread that serves it is blocked.
-pub(crate) struct Seat<H> {
-    peer: Peer,
-    stream: Timed,
-    stages: Arc<Stages>,
-    left: Mutex<Left<H>>,
-    /// Free again when no thread is left that has served the connection: a handler's method that does not
-    /// return has one for as long.
-    _place: Place,
-}
+use crate::guests::Guests;
 
-/// What a blocked thread has left on its seat.
-struct Left<H> {
-    /// Whose turn it is: the number goes up with each thread that takes over.
-    turn: u32,
-    line: Option<Box<Line<H>>>,
-    /// When the handler's time is up, if that is where the thread is blocked.
-    late_at: Option<Instant>,
-}
-
-/// A connection without its socket: what goes from thread to thread.
+/// A connection, on its way from thread to thread.
 pub(crate) struct Line<H> {
+    /// Closed before the handler is dropped.
+    pub(crate) socket: Socket,
     conversation: Box<Conversation>,
     /// Absent while a method runs.
     desk: Option<Desk<H>>,
     out: Out,
+    doing: Doing,
     /// Why the peer is out of reach.
     lost: Option<io::Error>,
     /// Dropped last.
-    _alive: Arc<Alive>,
+    alive: Arc<Alive>,
 }
 
-/// The right to serve a connection, which one thread has at a time.
-pub(crate) struct Turn<H> {
-    seat: Arc<Seat<H>>,
-    number: u32,
+/// What goes on over several waits.
+enum Doing {
+    /// Takes steps.
+    Talking,
+    /// Writes what has been said, and then has this worked on.
+    Writing { until: Instant, then: Option<Box<OwnedQuestion>> },
+    /// Hears the peer out, after the last reply.
+    Lingering { until: Instant },
 }
 
-impl<H: Handler> Seat<H> {
-    pub(crate) fn new(stream: Stream, peer: Peer, place: Place, stages: &Arc<Stages>) -> Arc<Self> {
-        let left = Mutex::new(Left { turn: 0, line: None, late_at: None });
-        Arc::new(Self { peer, stream: Timed::new(stream), stages: stages.clone(), left, _place: place })
-    }
-
-    /// The first turn.
-    pub(crate) fn turn(self: &Arc<Self>) -> Turn<H> {
-        Turn { seat: Arc::clone(self), number: 0 }
-    }
-
-    /// Takes over from a thread that is blocked, if `is_due` says so: of when its handler's time is up, or
-    /// `None` if it waits for input.
-    pub(crate) fn take_over(
-        self: &Arc<Self>,
-        is_due: impl FnOnce(Option<Instant>) -> bool,
-    ) -> Option<(Turn<H>, Box<Line<H>>)> {
-        let mut left = self.left();
-        if !is_due(left.late_at) {
-            return None;
-        }
-        let mut line = left.line.take()?;
-        left.turn += 1;
-        if left.late_at.is_some() {
-            line.conversation.settle(Err(Unanswered::Late));
-        }
-        Some((Turn { seat: Arc::clone(self), number: left.turn }, line))
-    }
-
-    /// Ends the connection, whatever its thread is doing.
-    pub(crate) fn cut_off(&self) {
-        let line = {
-            let mut left = self.left();
-            left.turn += 1;
-            left.line.take()
-        };
-        self.stream.cut_off();
-        // The handler may have a `drop` of its own: not under the lock.
-        drop(line);
-    }
-
-    fn left(&self) -> MutexGuard<'_, Left<H>> {
-        // No panic leaves it half changed.
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// What comes next.
+#[expect(clippy::large_enum_variant, reason = "it is there for a moment")]
+enum Next {
+    GoOn,
+    Ask(OwnedQuestion),
+    Wait(Wait, Instant),
+    End,
+    CutOff,
 }
 
-impl<H: Handler> Turn<H> {
-    /// Serves the connection to its end, or until another thread takes over.
-    pub(crate) fn serve(&self, line: Box<Line<H>>) {
-        let Some(mut line) = self.converse(line) else { return };
-        let Seat { stream, peer, .. } = &*self.seat;
-        if line.conversation.lingers() {
-            line.lost = stream.close(&mut line.conversation).err();
-        }
-        // A thread whose turn is over may still be waiting for input, and the handler may be long in being dropped.
-        if self.number > 0 || line.lost.is_some() {
-            stream.hang_up();
-        }
-        if let Some(error) = &line.lost {
-            tracing::debug!(%peer, %error, "connection lost");
-        }
+impl<H: Handler + 'static> Line<H> {
+    /// A connection that has just been accepted.
+    pub(crate) fn new(socket: Socket, conversation: Box<Conversation>, desk: Desk<H>, alive: Arc<Alive>) -> Box<Self> {
+        let (out, doing) = (Out::default(), Doing::Talking);
+        Box::new(Self { socket, conversation, desk: Some(desk), out, doing, lost: None, alive })
     }
 
-    /// Takes the connection to where it is to be closed. `None` if another thread has taken over.
-    fn converse(&self, mut line: Box<Line<H>>) -> Option<Box<Line<H>>> {
+    /// Serves the connection until it waits, or to its end.
+    pub(crate) fn go_on(mut self: Box<Self>, turn: &Turn<'_, Guests<H>>, mut news: News) {
+        let mut steps = 0;
         loop {
-            let Line { conversation, desk, out, .. } = &mut *line;
-            match conversation.step(out) {
-                None => {}
-                Some(Step::Write { until }) => {
-                    if let Err(error) = self.seat.stream.write(out, until) {
-                        line.lose(error);
+            self.socket.notice(news);
+            if news.is_late {
+                self.conversation.settle(Err(Unanswered::Late));
+            }
+            let (wait, until) = loop {
+                steps += 1;
+                if steps > STEPS_IN_A_ROW {
+                    turn.may_block();
+                }
+                match self.advance(turn) {
+                    Next::GoOn => {}
+                    Next::Ask(question) => match self.ask(turn, question) {
+                        Some(line) => self = line,
+                        None => return,
+                    },
+                    Next::Wait(wait, until) => break (wait, until),
+                    Next::End => {
+                        if let Some(error) = &self.lost {
+                            tracing::debug!(peer = %self.conversation.peer(), %error, "connection lost");
+                        }
+                        // The handler may be long in being dropped.
+                        return turn.may_block();
+                    }
+                    Next::CutOff => {
+                        turn.may_block();
+                        return Guests::Line(self).cut_off();
                     }
                 }
-                Some(Step::Ask(question)) => match desk.as_mut().map(|desk| desk.accept(question)) {
-                    Some(Some(question)) => line = self.ask(line, question)?,
-                    // Content that is only gathered.
-                    Some(None) => conversation.settle(Ok(None)),
-                    // An earlier method did not return in time, and still has it.
-                    None => conversation.settle(Err(Unanswered::Late)),
-                },
-                Some(Step::Event(event)) => report(event, |event| {
-                    if let Some(desk) = desk {
-                        desk.event(event);
-                    }
-                }),
-                Some(Step::Read { until }) => {
-                    if conversation.heed_shutdown() {
-                        continue;
-                    }
-                    line = self.read(line, until)?;
+            };
+            self.conversation.give_buffer_back();
+            match turn.leave(Guests::Line(self), wait, Some(until)) {
+                Left::GoesOn(Guests::Line(line), more) => (self, news) = (line, more),
+                Left::Over(over) => {
+                    turn.may_block();
+                    return over.cut_off();
                 }
-                Some(Step::Sleep { until }) => {
-                    let pause = until.saturating_duration_since(Instant::now());
-                    if self.seat.stages.cut_off.wait_timeout(pause).is_some() {
-                        return None;
-                    }
-                }
-                Some(Step::Close) => return Some(line),
+                Left::Waits | Left::GoesOn(..) => return,
             }
         }
     }
 
-    /// Has the question worked on, in this thread. `None` if another one has taken over.
-    fn ask(&self, mut line: Box<Line<H>>, question: OwnedQuestion) -> Option<Box<Line<H>>> {
-        let late_at = after(line.conversation.answer_timeout());
-        // It may take long: what has been said goes out first.
-        if let Err(error) = self.seat.stream.write(&mut line.out, late_at) {
-            line.lose(error);
-            return Some(line);
+    fn advance(&mut self, turn: &Turn<'_, Guests<H>>) -> Next {
+        match mem::replace(&mut self.doing, Doing::Talking) {
+            Doing::Talking => self.step(turn),
+            Doing::Writing { until, then } => self.write(until, then.map(|question| *question)),
+            Doing::Lingering { until } => self.linger(until),
         }
-        let mut desk = line.desk.take()?;
-        self.leave(line, Some(late_at))?;
+    }
+
+    fn step(&mut self, turn: &Turn<'_, Guests<H>>) -> Next {
+        let Self { socket, conversation, desk, out, alive, .. } = self;
+        match conversation.step(out) {
+            None => {}
+            Some(Step::Write { until }) => return self.write(until, None),
+            Some(Step::Ask(question)) => match desk.as_mut().map(|desk| desk.accept(question)) {
+                // It may take long: what has been said goes out first.
+                Some(Some(question)) => {
+                    let until = after(conversation.answer_timeout());
+                    return self.write(until, Some(question));
+                }
+                // Content that is only gathered.
+                Some(None) => conversation.settle(Ok(None)),
+                // An earlier method did not return in time, and still has it.
+                None => conversation.settle(Err(Unanswered::Late)),
+            },
+            Some(Step::Event(event)) => report(event, |event| {
+                if let Some(desk) = desk {
+                    turn.may_block();
+                    desk.event(event);
+                }
+            }),
+            Some(Step::Read { until }) => {
+                // Whoever always has more to say is never waited for.
+                if alive.stages().cut_off.is_set() {
+                    return Next::CutOff;
+                }
+                let goes_on =
+                    conversation.heed_shutdown() || socket.may_read() && conversation.read(|room| socket.read(room));
+                if !goes_on {
+                    return Next::Wait(Wait::ForSocket, until);
+                }
+            }
+            Some(Step::Sleep { until }) => return Next::Wait(Wait::ForTime, until),
+            Some(Step::Close) => return self.close(),
+        }
+        Next::GoOn
+    }
+
+    /// Writes what has been said, until then at the latest.
+    fn write(&mut self, until: Instant, then: Option<OwnedQuestion>) -> Next {
+        match self.socket.write(&mut self.out) {
+            Ok(true) => return then.map_or(Next::GoOn, Next::Ask),
+            // A peer that reads a little now and then does not get more time by that.
+            Ok(false) if Instant::now() < until => {
+                self.doing = Doing::Writing { until, then: then.map(Box::new) };
+                return Next::Wait(Wait::ForSocket, until);
+            }
+            Ok(false) => self.lost = Some(io::ErrorKind::TimedOut.into()),
+            Err(error) => self.lost = Some(error),
+        }
+        self.conversation.lose_peer(&mut self.out);
+        Next::GoOn
+    }
+
+    fn close(&mut self) -> Next {
+        if !self.conversation.lingers() {
+            return Next::End;
+        }
+        if let Err(error) = self.socket.close_write() {
+            self.lost = Some(error);
+            return Next::End;
+        }
+        self.linger(after(LINGER))
+    }
+
+    /// Throws away what still comes, until then at the latest.
+    fn linger(&mut self, until: Instant) -> Next {
+        if until <= Instant::now() {
+            return Next::End;
+        }
+        self.doing = Doing::Lingering { until };
+        if !self.socket.may_read() {
+            return Next::Wait(Wait::ForSocket, until);
+        }
+        match self.conversation.discard(|room| self.socket.read(room)) {
+            Ok(1..) => Next::GoOn,
+            Err(error) if is_nothing_yet(&error) => Next::GoOn,
+            // How it ends is of no interest: all has been said.
+            Ok(0) | Err(_) => Next::End,
+        }
+    }
+
+    /// Has the question worked on, in this thread. `None` if another one has taken over.
+    fn ask(mut self: Box<Self>, turn: &Turn<'_, Guests<H>>, question: OwnedQuestion) -> Option<Box<Self>> {
+        let late_at = after(self.conversation.answer_timeout());
+        let mut desk = self.desk.take()?;
+        match turn.leave(Guests::Line(self), Wait::ForThread, Some(late_at)) {
+            Left::Waits => {}
+            Left::Over(over) | Left::GoesOn(over, _) => {
+                over.cut_off();
+                return None;
+            }
+        }
         let outcome = desk.work(question);
-        let mut line = self.come_back()?;
+        let Some(Guests::Line(mut line)) = turn.come_back() else { return None };
         line.desk = Some(desk);
         line.conversation.settle(outcome.map_err(|_| Unanswered::Panicked));
         Some(line)
     }
-
-    /// Waits for input, and reads it. `None` if another thread has taken over.
-    ///
-    /// Not inlined: what it has on the stack would be there, too, while the engine and the handler need theirs.
-    #[inline(never)]
-    fn read(&self, mut line: Box<Line<H>>, until: Instant) -> Option<Box<Line<H>>> {
-        let Seat { stream, stages, .. } = &*self.seat;
-        if let Err(error) = stream.set_read_deadline(until) {
-            line.lose(error);
-            return Some(line);
-        }
-        line.conversation.give_buffer_back();
-        let knows_of_shutdown = line.conversation.is_shutting_down();
-        // Another thread would say that the server shuts down, and not look at the command that comes here.
-        let may_take = line.conversation.is_between_commands();
-        let mut early = Early::default();
-        self.leave(line, None)?;
-        // Whoever begins the shutdown looks at the seats after it has been announced: what has been left
-        // here later must not be waited with.
-        let is_ready = (knows_of_shutdown || !stages.ending.is_set())
-            && if may_take { stream.read_early(&mut early) } else { stream.wait_readable() };
-        let mut line = self.come_back()?;
-        // The shutdown comes before what came meanwhile.
-        if is_ready && !line.conversation.heed_shutdown() {
-            line.conversation.read(|room| early.take(room).unwrap_or_else(|| stream.read(room)));
-        }
-        Some(line)
-    }
-
-    /// Leaves the connection on its seat, for as long as this thread is blocked. `None` if its turn is over.
-    fn leave(&self, line: Box<Line<H>>, late_at: Option<Instant>) -> Option<()> {
-        let mut left = self.seat.left();
-        if left.turn == self.number {
-            left.line = Some(line);
-            left.late_at = late_at;
-            return Some(());
-        }
-        drop(left);
-        None
-    }
-
-    /// Takes the connection from its seat again. `None` if this thread's turn is over.
-    fn come_back(&self) -> Option<Box<Line<H>>> {
-        let mut left = self.seat.left();
-        if left.turn == self.number { left.line.take() } else { None }
-    }
 }
 
-impl<H> Line<H> {
-    /// A connection that has just been accepted.
-    pub(crate) fn new(conversation: Box<Conversation>, desk: Desk<H>, alive: Arc<Alive>) -> Box<Self> {
-        Box::new(Self { conversation, desk: Some(desk), out: Out::default(), lost: None, _alive: alive })
-    }
-
-    fn lose(&mut self, error: io::Error) {
-        self.conversation.lose_peer(&mut self.out);
-        self.lost = Some(error);
-    }
-}
+/// How many steps a connection takes before its thread is thought of as one that may be busy for long.
+const STEPS_IN_A_ROW: u32 = 128;

@@ -1,32 +1,29 @@
-//! Runs [`sansmtp`], the sans-IO SMTP server engine, on threads: the standard library, and nothing
-//! asynchronous.
+//! Runs [`sansmtp`], the sans-IO SMTP server engine, on threads, with nothing asynchronous.
 //!
-//! [`Server`] binds, accepts, and runs each connection in a thread of its own with a small stack; how many
-//! there are at a time is bounded. Handlers are made for each connection, and their methods are called on
-//! its thread, where they may block. A thread whose connection has ended waits some seconds for another one:
-//! what a handler keeps in thread-local variables, it finds there again for a client that has nothing to do
-//! with it.
+//! [`Server`] binds, accepts, and calls a handler's methods on its threads, where they may block. A handler is made for
+//! each connection; one connection has one thread at a time, but not always the same one, and a thread serves one
+//! connection after another: what a handler keeps in thread-local variables, it may not find there again, and others
+//! may find it.
 //!
-//! # How a blocked thread is not in the way
+//! # Who waits, and who does not
 //!
-//! Nothing interrupts a thread that is blocked, in a read or in a handler's method. So before it blocks, it
-//! leaves its connection on its *seat*, where another thread can take it over: when the handler's time is
-//! up, and when the server shuts down. The connection goes on there; the thread that comes back to an empty
-//! seat is done with it. Nothing polls: an idle connection costs a thread's memory, and no time.
+//! A connection that waits, for its client or for a pause to be over, has no thread: one thread watches over all of
+//! them, by the system's readiness queue (epoll, kqueue), which the standard library lacks and
+//! [`mio`](https://docs.rs/mio) has. When something comes, that thread serves it, and before it calls a method of the
+//! handler, it has another one watch. So there are about as many threads as processors, and one more for each method
+//! that has not returned yet; those that are too many end after some seconds. At the most there is one for each
+//! connection, whose number is [bounded](Server::max_connections).
 //!
-//! A thread that is blocked for good is missed by nobody: those are used again that have come back, and where
-//! there is none of them, one is started.
-//!
-//! A thread that waits for a command reads it by the call that waits: where another one takes over, it says that
-//! the server shuts down, and no command counts any more. In the middle of a message or of an AUTH exchange, which
-//! go on then, it waits first and reads when it is sure that the connection is still its own.
+//! Nothing interrupts a thread that is blocked in a handler's method. When its time is up, its connection goes on in
+//! another thread; the one that comes back too late is done with it. Nothing polls: an idle connection takes some memory
+//! (`benches/load` measures it), and no time.
 //!
 //! A connection that waits holds no read buffer. `TCP_NODELAY` is set. Events go to `tracing`: failed
 //! authentications at `warn`, successful ones at `info`, lost connections at `debug`. Nothing that a client
 //! sends as a secret is ever logged.
 
 mod connection;
-mod listener;
+mod guests;
 mod server;
 
 #[cfg(feature = "rustls")]

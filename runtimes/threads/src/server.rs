@@ -1,16 +1,18 @@
-//! Listeners, the threads of their connections, and the one that looks after them.
+//! A server from its start to its end.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use sansmtp::{Handler, Peer};
-use sansmtp_driver::{Alive, Crew, Desk, Service, Setup, Signal, Stream, setup_methods};
+use sansmtp_driver::lobby::{Entrance, Lobby, Socket};
+use sansmtp_driver::{Alive, Desk, Place, Service, Setup, setup_methods};
 
-use crate::connection::{Line, Seat, Turn};
-use crate::listener::Accepting;
+use crate::connection::Line;
+use crate::guests::{Door, Guests};
 
-/// An SMTP server on threads: listeners, a thread for each connection, a handler for each connection.
+/// An SMTP server on threads: listeners, and a handler for each connection.
 ///
 /// ```no_run
 /// use sansmtp::{Config, Handler};
@@ -65,7 +67,8 @@ impl<F> Server<F> {
     /// # Errors
     ///
     /// A mistake that no connection could live with: STARTTLS offered, or a TLS listener, without a TLS
-    /// configuration. What the operating system says if it lets no thread be started for a listener.
+    /// configuration. What the operating system says if it has no thread to give, or cannot
+    /// watch a listener.
     pub fn run<H>(self) -> io::Result<()>
     where
         F: Fn(Peer) -> H + Send + 'static,
@@ -77,133 +80,69 @@ impl<F> Server<F> {
             return Ok(());
         }
         let stages = setup.stages().clone();
-        let answer_timeout = listeners.iter().map(|(_, service)| service.config().timeouts().answer).min();
-        let round = (answer_timeout.unwrap_or(MAX_ROUND) / ROUNDS).clamp(MIN_ROUND, MAX_ROUND);
-        let crew = Crew::new("sansmtp", runtime.stack_octets);
-        let house = Arc::new(House { setup, crew, round, seats: Mutex::default() });
-        let make_handler = Arc::new(Mutex::new(make_handler));
+        let lobby = Lobby::open("sansmtp", runtime.stack_octets)?;
+        let (setup, make_handler) = (Arc::new(setup), Arc::new(Mutex::new(make_handler)));
         let alive = Alive::new(&stages);
-
-        let mut accepting = Vec::new();
+        let (is_open, open) = mpsc::channel();
         let mut failed = None;
         for (listener, service) in listeners {
-            // Weak: a thread that cannot be stopped is not to be waited for.
-            let (at, make_handler, alive) = (house.clone(), make_handler.clone(), Arc::downgrade(&alive));
-            let take = move |stream, peer| {
-                if let Some(alive) = alive.upgrade() {
-                    at.receive(stream, peer, &service, &make_handler, alive);
-                }
-            };
-            match Accepting::start(listener, stages.clone(), take) {
-                Ok(thread) => accepting.push(thread),
-                Err(error) => {
-                    stages.requested.set(Duration::ZERO);
-                    failed = Some(error);
-                }
+            // Weak: a thread in which no handler gets made is not to be waited for.
+            let (setup, make_handler, alive) = (setup.clone(), make_handler.clone(), Arc::downgrade(&alive));
+            let receive = move |socket, peer| receive(&setup, &service, &make_handler, &alive, socket, peer);
+            let listens = Entrance::new(listener).and_then(|entrance| {
+                let (stages, receive, _is_open) = (stages.clone(), Box::new(receive), is_open.clone());
+                lobby.let_in(None, Guests::Door(Door { entrance, stages, receive, _is_open }))
+            });
+            if let Err(error) = listens {
+                stages.requested.set(Duration::ZERO);
+                failed = Some(error);
             }
         }
+        drop(is_open);
 
-        let grace = house.watch(&stages.requested, Duration::MAX).unwrap_or_default();
-        accepting.into_iter().for_each(Accepting::stop);
+        let grace = stages.requested.wait_timeout(Duration::MAX).unwrap_or_default();
+        lobby.rouse();
+        if open.recv_timeout(STOPPING_TIME) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("cannot stop listening: a handler is still being made");
+        }
         stages.ending.set(());
         drop(alive);
-        house.go_on_where(|late_at| late_at.is_none());
-        if house.watch(&stages.ended, grace).is_none() {
+        lobby.rouse();
+        if stages.ended.wait_timeout(grace).is_none() {
             stages.cut_off.set(());
-            house.seats().iter().filter_map(Weak::upgrade).for_each(|seat| seat.cut_off());
-            house.watch(&stages.ended, Duration::MAX);
+            lobby.cut_off();
+            stages.ended.wait_timeout(Duration::MAX);
         }
-        house.crew.dismiss();
+        lobby.close();
         failed.map_or(Ok(()), Err)
     }
 }
 
-/// Where the connections are.
-struct House<H> {
-    setup: Setup,
-    crew: Crew,
-    /// How often somebody looks after handlers that are late.
-    round: Duration,
-    seats: Mutex<Vec<Weak<Seat<H>>>>,
+/// Begins a connection, if there is a place for it.
+fn receive<F: Fn(Peer) -> H, H: Handler + 'static>(
+    setup: &Setup,
+    service: &Service,
+    make_handler: &Mutex<F>,
+    alive: &Weak<Alive>,
+    socket: Socket,
+    peer: Peer,
+) -> Option<(Place, Box<Line<H>>)> {
+    let place = match setup.admit(service, peer) {
+        Ok(place) => place,
+        Err(refused) => {
+            refused.tell(Ok(socket.into()));
+            return None;
+        }
+    };
+    let make = |peer| {
+        // If it panicked for another connection, it may still be right for this one.
+        let make_handler = make_handler.lock().unwrap_or_else(PoisonError::into_inner);
+        let handler = make_handler(peer);
+        (handler.hooks(), handler)
+    };
+    let (conversation, handler) = setup.open(service, peer, make)?;
+    Some((place, Line::new(socket, conversation, Desk::new(handler), alive.upgrade()?)))
 }
 
-impl<H: Handler + 'static> House<H> {
-    /// Gives a connection its thread, if there is a place for it.
-    fn receive<F: Fn(Peer) -> H>(
-        self: &Arc<Self>,
-        stream: Stream,
-        peer: Peer,
-        service: &Service,
-        make_handler: &Mutex<F>,
-        alive: Arc<Alive>,
-    ) {
-        let place = match self.setup.admit(service, peer) {
-            Ok(place) => place,
-            Err(refused) => return refused.tell(Ok(stream)),
-        };
-        let make = |peer| {
-            // If it panicked for another connection, it may still be right for this one.
-            let make_handler = make_handler.lock().unwrap_or_else(PoisonError::into_inner);
-            let handler = make_handler(peer);
-            (handler.hooks(), handler)
-        };
-        if let Some((conversation, handler)) = self.setup.open(service, peer, make) {
-            let seat = Seat::new(stream, peer, place, self.setup.stages());
-            self.remember(&seat);
-            self.serve(&seat, seat.turn(), Line::new(conversation, Desk::new(handler), alive));
-        }
-    }
-
-    /// Keeps a seat in view, until it is gone.
-    fn remember(&self, seat: &Arc<Seat<H>>) {
-        let mut seats = self.seats();
-        if seats.len() == seats.capacity() {
-            seats.retain(|seat| seat.strong_count() > 0);
-            // As many more come before anybody looks through them again.
-            let left = seats.len();
-            seats.reserve(left + MIN_SEATS);
-        }
-        seats.push(Arc::downgrade(seat));
-    }
-
-    /// Waits for the signal for so long, and meanwhile has connections go on whose handler is late.
-    fn watch<T: Clone>(self: &Arc<Self>, signal: &Signal<T>, limit: Duration) -> Option<T> {
-        let begun = Instant::now();
-        while let Some(left) = limit.checked_sub(begun.elapsed()) {
-            if let Some(value) = signal.wait_timeout(self.round.min(left)) {
-                return Some(value);
-            }
-            self.go_on_where(|late_at| late_at.is_some_and(|late_at| late_at <= Instant::now()));
-        }
-        None
-    }
-
-    /// Has connections go on in threads of their own where [`Seat::take_over`] says so.
-    fn go_on_where(self: &Arc<Self>, is_due: impl Fn(Option<Instant>) -> bool) {
-        let seats: Vec<_> = self.seats().iter().filter_map(Weak::upgrade).collect();
-        for seat in seats {
-            if let Some((turn, line)) = seat.take_over(&is_due) {
-                self.serve(&seat, turn, line);
-            }
-        }
-    }
-
-    fn serve(self: &Arc<Self>, seat: &Seat<H>, turn: Turn<H>, line: Box<Line<H>>) {
-        if let Err(error) = self.crew.assign(move || turn.serve(line)) {
-            tracing::error!(%error, "cannot start a thread");
-            seat.cut_off();
-        }
-    }
-
-    fn seats(&self) -> MutexGuard<'_, Vec<Weak<Seat<H>>>> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// How often somebody looks after handlers that are late: so many times in the time that they have for an
-/// answer, within limits.
-const ROUNDS: u32 = 8;
-const MIN_ROUND: Duration = Duration::from_millis(1);
-const MAX_ROUND: Duration = Duration::from_secs(60);
-
-const MIN_SEATS: usize = 64;
+/// How long a listener may take to end.
+const STOPPING_TIME: Duration = Duration::from_secs(1);

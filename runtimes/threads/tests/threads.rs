@@ -114,15 +114,15 @@ fn a_thread_that_is_stuck_in_a_handler_is_not_waited_for() {
     let server = Running::start(&known);
     let said = say(server.address, "NOOP\r\n");
     assert!(matches!(&said[..], [late, end] if late.starts_with("451 ") && end.starts_with("421 ")), "{said:?}");
+    known.threads.lock().unwrap().clear();
     for _ in 0..20 {
         say(server.address, "QUIT\r\n");
     }
     server.stop();
-    let mut threads = known.threads.lock().unwrap().clone();
-    let stuck = known.stuck.lock().unwrap().clone();
-    threads.retain(|thread| stuck.contains(thread));
-    // It has greeted the one that it is stuck with.
-    assert_eq!(threads, stuck);
+    let (threads, stuck) = (known.threads.lock().unwrap(), known.stuck.lock().unwrap());
+    assert_eq!((threads.len(), stuck.len()), (20, 1));
+    assert!(!threads.iter().any(|thread| stuck.contains(thread)));
+    drop((threads, stuck));
     // It is there, and then not even it.
     wait_until(|| Arc::strong_count(&known) == 3);
     known.released.set(());

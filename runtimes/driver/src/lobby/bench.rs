@@ -1,0 +1,228 @@
+//! The threads of a lobby: those that serve, one that watches, and those that wait to be called.
+//!
+//! Of threads that are *brief*, which do nothing that blocks, there are as many as processors, and no more: another one
+//! would only take turns with them. While there are so many, they need nobody to watch: they will themselves, soon.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Mutex, MutexGuard};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Registry, Token, Waker};
+
+use super::alarms::Alarms;
+use super::lock;
+use super::seat::{News, Reason};
+
+/// Where threads wait, and what for.
+#[derive(Debug)]
+pub(super) struct Bench {
+    state: Mutex<State>,
+    alarms: Alarms,
+    /// Has whoever watches look up.
+    waker: Waker,
+    max_brief: usize,
+    patience: Duration,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Whose turn it is, and why. Before it is empty, nobody begins to watch.
+    due: VecDeque<(usize, Reason)>,
+    /// Absent while somebody watches.
+    watch: Option<Box<Watch>>,
+    /// Who came last is called first: those of whom there are too many are not called, and go.
+    waiting: Vec<Thread>,
+    brief: usize,
+    /// Somebody has been called, or hired, and has not come yet.
+    is_called: bool,
+    is_closed: bool,
+}
+
+#[derive(Debug)]
+struct Watch {
+    poll: Poll,
+    events: Events,
+}
+
+/// That a thread is brief. When it is not any more, this is dropped by a thread that [comes back](Bench::next) then, or
+/// [ended](Self::end).
+#[derive(Debug)]
+pub(super) struct Brief<'b>(&'b Bench);
+
+impl Bench {
+    /// A bench, and the registry for what is to be watched.
+    pub(super) fn new(max_brief: usize, patience: Duration) -> io::Result<(Self, Registry)> {
+        let poll = Poll::new()?;
+        let (registry, waker) = (poll.registry().try_clone()?, Waker::new(poll.registry(), LOOK_UP)?);
+        let watch = Some(Box::new(Watch { poll, events: Events::with_capacity(EVENTS) }));
+        let (due, waiting) = (VecDeque::new(), Vec::new());
+        // The first one.
+        let state = Mutex::new(State { due, watch, waiting, brief: 0, is_called: true, is_closed: false });
+        Ok((Self { state, alarms: Alarms::default(), waker, max_brief, patience }, registry))
+    }
+
+    /// Says that a thread has come that was hired.
+    pub(super) fn arrive(&self) {
+        self.state().is_called = false;
+    }
+
+    /// Waits for something to do. `None` if there is nothing more for this thread.
+    pub(super) fn next(&self, hire: impl FnOnce() -> io::Result<()>) -> Option<(usize, Reason, Brief<'_>)> {
+        let mut state = self.state();
+        loop {
+            if state.is_closed {
+                return None;
+            }
+            if state.brief < self.max_brief {
+                if let Some((key, reason)) = state.due.pop_front() {
+                    state.brief += 1;
+                    self.call_somebody(state, hire);
+                    return Some((key, reason, Brief(self)));
+                }
+                if let Some(watch) = state.watch.take() {
+                    state = self.keep_watch(state, watch);
+                    continue;
+                }
+            }
+            state = self.wait(state)?;
+        }
+    }
+
+    /// Adds what is to be done now.
+    pub(super) fn add(&self, due: Vec<(usize, Reason)>, hire: impl FnOnce() -> io::Result<()>) {
+        let mut state = self.state();
+        state.due.extend(due);
+        self.call_somebody(state, hire);
+    }
+
+    /// Sends everybody home who has nothing to do.
+    pub(super) fn close(&self) {
+        let waiting = {
+            let mut state = self.state();
+            state.is_closed = true;
+            std::mem::take(&mut state.waiting)
+        };
+        waiting.iter().for_each(Thread::unpark);
+        self.look_up();
+    }
+
+    /// Sets a seat's alarm, instead of its last one.
+    pub(super) fn set_alarm(&self, key: usize, at: Instant, instead_of: Option<Instant>) {
+        if self.alarms.set(key, at, instead_of) {
+            self.look_up();
+        }
+    }
+
+    pub(super) fn clear_alarm(&self, key: usize, at: Instant) {
+        self.alarms.clear(key, at);
+    }
+
+    /// When the first alarm goes off.
+    pub(super) fn next_alarm(&self) -> Option<Instant> {
+        self.alarms.next()
+    }
+
+    fn look_up(&self) {
+        if let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "cannot wake a thread");
+        }
+    }
+
+    /// Waits until something happens.
+    fn keep_watch<'b>(&'b self, state: MutexGuard<'b, State>, mut watch: Box<Watch>) -> MutexGuard<'b, State> {
+        drop(state);
+        let timeout = self.next_alarm().map(|at| at.saturating_duration_since(Instant::now()));
+        let Watch { poll, events } = &mut *watch;
+        let watched = poll.poll(events, timeout);
+        let mut state = self.state();
+        match watched {
+            Ok(()) => {
+                let events = events.iter().filter(|event| event.token() != LOOK_UP);
+                state.due.extend(events.map(|event| (event.token().0, Reason::Event(News::from(event)))));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => tracing::error!(%error, "cannot watch"),
+        }
+        let now = Instant::now();
+        while let Some((at, key)) = self.alarms.take_due(now) {
+            state.due.push_back((key, Reason::Alarm(at)));
+        }
+        state.watch = Some(watch);
+        state
+    }
+
+    /// Waits to be called. `None` if nobody calls for long.
+    fn wait<'b>(&'b self, mut state: MutexGuard<'b, State>) -> Option<MutexGuard<'b, State>> {
+        let me = thread::current();
+        // One is always there, and for it there is no time.
+        let until = (!state.waiting.is_empty()).then(|| Instant::now() + self.patience);
+        state.waiting.push(me.clone());
+        loop {
+            drop(state);
+            match until {
+                Some(until) => thread::park_timeout(until.saturating_duration_since(Instant::now())),
+                None => thread::park(),
+            }
+            state = self.state();
+            if state.is_closed {
+                return Some(state);
+            }
+            let Some(at) = state.waiting.iter().rposition(|thread| thread.id() == me.id()) else {
+                state.is_called = false;
+                return Some(state);
+            };
+            if until.is_some_and(|until| until <= Instant::now()) {
+                state.waiting.remove(at);
+                return None;
+            }
+        }
+    }
+
+    /// Has somebody come who waits, or else somebody new, if there is anything to do for another one.
+    fn call_somebody(&self, mut state: MutexGuard<'_, State>, hire: impl FnOnce() -> io::Result<()>) {
+        let is_needed = state.brief < self.max_brief && (state.watch.is_some() || !state.due.is_empty());
+        if !is_needed || state.is_called || state.is_closed {
+            return;
+        }
+        state.is_called = true;
+        let called = state.waiting.pop();
+        drop(state);
+        match called {
+            Some(thread) => thread.unpark(),
+            None => {
+                if let Err(error) = hire() {
+                    // Whoever has something to do comes back for what else there is.
+                    tracing::error!(%error, "cannot start a thread");
+                    self.state().is_called = false;
+                }
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl Brief<'_> {
+    /// Says that the thread may block from now on. It has somebody else come in its stead.
+    pub(super) fn end(self, hire: impl FnOnce() -> io::Result<()>) {
+        let bench = self.0;
+        drop(self);
+        bench.call_somebody(bench.state(), hire);
+    }
+}
+
+impl Drop for Brief<'_> {
+    fn drop(&mut self) {
+        self.0.state().brief -= 1;
+    }
+}
+
+/// How much can happen at a time, to be seen at once.
+const EVENTS: usize = 256;
+
+/// No seat has it.
+const LOOK_UP: Token = Token(usize::MAX);

@@ -1,0 +1,260 @@
+//! A guest's seat, on which it is while no thread serves it.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use mio::event::Event;
+use mio::{Registry, Token};
+
+use super::bench::Brief;
+use super::{Guest, Lobby, lock};
+use crate::limits::Place;
+
+/// A seat, kept for its guest until nobody comes back to it.
+pub(super) struct Seat<G> {
+    key: usize,
+    kept: Mutex<Kept<G>>,
+    /// Free again when no thread is left that has served the guest: a handler's method that does not return has
+    /// one for as long.
+    _place: Option<Place>,
+}
+
+struct Kept<G> {
+    /// Whose turn it is: the number goes up with each thread that takes over.
+    turn: u64,
+    guest: Option<G>,
+    wait: Wait,
+    until: Option<Instant>,
+    /// When there is an alarm: it may be earlier than the end of the wait, and is set anew then.
+    alarm: Option<Instant>,
+    /// What has happened while the guest did not wait for it.
+    news: Option<News>,
+}
+
+/// What a guest waits for, but for its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "guests make it")]
+pub enum Wait {
+    /// Its socket.
+    ForSocket,
+    /// Nothing.
+    ForTime,
+    /// The thread that serves it, which is blocked and will [be back](Turn::come_back). If it is not in time, the guest
+    /// goes on without it.
+    ForThread,
+}
+
+/// What has happened to a guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct News {
+    /// There may be something to read.
+    pub is_readable: bool,
+    /// What there is to read is the last: the peer has ended its side, or is gone.
+    pub is_last: bool,
+    /// The thread that it [waited for](Wait::ForThread) is late, and has lost its turn.
+    pub is_late: bool,
+}
+
+/// Why it is a guest's turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reason {
+    Event(News),
+    /// Its alarm for then.
+    Alarm(Instant),
+}
+
+/// What becomes of a guest whose thread leaves it.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "guests go on by it")]
+pub enum Left<G> {
+    /// It waits, and will go on in another thread or in this one.
+    Waits,
+    /// What it wants to wait for has happened.
+    GoesOn(G, News),
+    /// All have been [cut off](Lobby::cut_off).
+    Over(G),
+}
+
+/// The right to serve a guest, which one thread has at a time.
+pub struct Turn<'l, G> {
+    lobby: &'l Lobby<G>,
+    seat: Arc<Seat<G>>,
+    number: u64,
+    brief: Cell<Option<Brief<'l>>>,
+}
+
+impl<G> Seat<G> {
+    pub(super) fn new(key: usize, place: Option<Place>) -> Self {
+        let kept = Kept { turn: 0, guest: None, wait: Wait::ForSocket, until: None, alarm: None, news: None };
+        Self { key, kept: Mutex::new(kept), _place: place }
+    }
+
+    pub(super) fn key(&self) -> usize {
+        self.key
+    }
+
+    /// Takes a new guest, and has it watched; or gives it back.
+    pub(super) fn take(&self, mut guest: G, registry: &Registry) -> Result<(), (G, io::Error)>
+    where
+        G: Guest,
+    {
+        // Locked until it sits: what happens to it at once does not find the seat empty.
+        let mut kept = self.kept();
+        let is_over = kept.turn != 0;
+        let watched =
+            if is_over { Err(ErrorKind::ConnectionAborted.into()) } else { guest.register(registry, Token(self.key)) };
+        match watched {
+            Ok(()) => kept.guest = Some(guest),
+            Err(error) => return Err((guest, error)),
+        }
+        Ok(())
+    }
+
+    /// Ends the turn of whoever has it. Who is still there.
+    pub(super) fn clear(&self) -> Option<G> {
+        let mut kept = self.kept();
+        kept.turn += 1;
+        kept.guest.take()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept<G>> {
+        lock(&self.kept)
+    }
+}
+
+impl<'l, G: Guest> Turn<'l, G> {
+    /// Takes the guest from its seat, if it is there and this is what it waits for.
+    pub(super) fn begin(
+        lobby: &'l Lobby<G>,
+        seat: Arc<Seat<G>>,
+        reason: Reason,
+        brief: Brief<'l>,
+    ) -> Option<(G, Self, News)> {
+        let mut kept = seat.kept();
+        let is_due = match reason {
+            Reason::Event(news) => {
+                kept.news = Some(kept.news.unwrap_or_default().and(news));
+                kept.wait == Wait::ForSocket
+            }
+            Reason::Alarm(at) => {
+                if kept.alarm != Some(at) {
+                    return None;
+                }
+                kept.alarm = None;
+                let is_due = kept.until.is_none_or(|until| until <= Instant::now());
+                if !is_due && kept.guest.is_some() {
+                    kept.be_alarmed(lobby, seat.key);
+                }
+                is_due
+            }
+        };
+        if !is_due {
+            return None;
+        }
+        let guest = kept.guest.take()?;
+        kept.turn += 1;
+        let number = kept.turn;
+        let mut news = mem::take(&mut kept.news).unwrap_or_default();
+        news.is_late = kept.wait == Wait::ForThread;
+        drop(kept);
+        Some((guest, Self { lobby, seat, number, brief: Cell::new(Some(brief)) }, news))
+    }
+
+    /// Where other guests can be let in.
+    #[must_use]
+    pub fn lobby(&self) -> &'l Lobby<G> {
+        self.lobby
+    }
+
+    /// Says that this thread may block from now on, or is busy for long: others do not count on it.
+    pub fn may_block(&self) {
+        if let Some(brief) = self.brief.take() {
+            brief.end(|| self.lobby.hire());
+        }
+    }
+
+    /// Leaves the guest on its seat, to wait until then at the latest. If that is [for this thread](Wait::ForThread),
+    /// it [may block](Self::may_block).
+    pub fn leave(&self, guest: G, wait: Wait, until: Option<Instant>) -> Left<G> {
+        if wait == Wait::ForThread {
+            self.may_block();
+        }
+        let mut kept = self.seat.kept();
+        if kept.turn != self.number {
+            return Left::Over(guest);
+        }
+        if wait == Wait::ForSocket
+            && let Some(news) = kept.news.take()
+        {
+            return Left::GoesOn(guest, news);
+        }
+        kept.guest = Some(guest);
+        kept.wait = wait;
+        kept.until = until;
+        kept.be_alarmed(self.lobby, self.seat.key);
+        Left::Waits
+    }
+
+    /// Takes the guest from its seat again. `None` if this thread's turn is over.
+    #[must_use]
+    pub fn come_back(&self) -> Option<G> {
+        let mut kept = self.seat.kept();
+        if kept.turn == self.number { kept.guest.take() } else { None }
+    }
+}
+
+impl<G> Kept<G> {
+    /// Sets the alarm, unless there is one that is early enough.
+    fn be_alarmed(&mut self, lobby: &Lobby<G>, key: usize) {
+        if let Some(until) = self.until
+            && self.alarm.is_none_or(|alarm| until < alarm)
+        {
+            lobby.bench().set_alarm(key, until, self.alarm.replace(until));
+        }
+    }
+}
+
+impl<G> Drop for Turn<'_, G> {
+    fn drop(&mut self) {
+        let mut kept = self.seat.kept();
+        if kept.turn != self.number || kept.guest.is_some() {
+            return;
+        }
+        // What comes late finds nobody.
+        kept.turn += 1;
+        let alarm = kept.alarm.take();
+        drop(kept);
+        if let Some(alarm) = alarm {
+            self.lobby.bench().clear_alarm(self.seat.key, alarm);
+        }
+        self.lobby.clear_away(&self.seat);
+    }
+}
+
+impl<G> fmt::Debug for Turn<'_, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn").field("seat", &self.seat.key).field("number", &self.number).finish()
+    }
+}
+
+impl News {
+    fn and(self, other: Self) -> Self {
+        Self {
+            is_readable: self.is_readable || other.is_readable,
+            is_last: self.is_last || other.is_last,
+            is_late: self.is_late || other.is_late,
+        }
+    }
+}
+
+impl From<&Event> for News {
+    fn from(event: &Event) -> Self {
+        let is_last = event.is_read_closed() || event.is_error();
+        Self { is_readable: event.is_readable() || is_last, is_last, is_late: false }
+    }
+}
