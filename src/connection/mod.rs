@@ -256,13 +256,6 @@ impl Connection {
         self.quits || self.input_ended
     }
 
-    /// Whether it waits for a command, with nothing in progress that [`begin_shutdown`](Self::begin_shutdown)
-    /// would let come to its end: what is read after that would be of no interest.
-    #[must_use]
-    pub fn is_between_commands(&self) -> bool {
-        matches!(self.stage, Stage::Ready)
-    }
-
     /// What is known of the client.
     #[must_use]
     pub fn session(&self) -> &Session {

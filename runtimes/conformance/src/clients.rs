@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -204,6 +205,44 @@ pub fn a_client_that_does_not_read_is_dropped<K: Kind>() {
         server.seen.wait_until_all_have_gone();
     }
 }
+
+/// It says more than there is room for answers, before it reads any of them: each comes in its turn.
+pub fn a_client_that_reads_late_misses_nothing<K: Kind>() {
+    let server = Running::start::<K>(|config| config);
+    let mut client = server.connect();
+    let mut writer = client.socket().try_clone().unwrap();
+    let written = Arc::new(AtomicUsize::new(0));
+    let so_far = Arc::clone(&written);
+    let writing = thread::spawn(move || {
+        for _ in 0..LATE_GROUPS {
+            // None of them ends where a read does.
+            writer.write_all("EHLO client.example\r\nVRFY a\r\n".repeat(100).as_bytes()).unwrap();
+            so_far.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    // Until all is on its way, or nothing goes on before somebody reads.
+    let mut last = 0;
+    loop {
+        thread::sleep(Duration::from_millis(100));
+        let now = written.load(Ordering::Relaxed);
+        if now == LATE_GROUPS || now == last {
+            break;
+        }
+        last = now;
+    }
+    for number in 0..LATE_GROUPS * 100 {
+        for reply in ["250-", "252 "] {
+            let got = client.reply();
+            assert!(got.starts_with(reply), "{number}: {got}");
+        }
+    }
+    writing.join().unwrap();
+    client.say("QUIT\r\n");
+    assert!(client.rest().starts_with("221 "));
+}
+
+/// More than the kernel's buffers on both sides have room for, in replies.
+const LATE_GROUPS: usize = 250;
 
 /// Writes commands forever, and reads what comes, on two threads.
 fn pour(client: Client, what: &'static str) -> [JoinHandle<()>; 2] {

@@ -206,3 +206,18 @@ pub fn a_refusal_has_its_pause<K: Kind>() {
     client.say(format!("{}\r\n", plain("wrong")));
     assert!(client.rest().starts_with("421 4.7.0 "));
 }
+
+/// What a client says while it is made to wait is heard afterwards.
+pub fn what_comes_behind_a_refusal_is_answered_after_it<K: Kind>() {
+    let pause = Duration::from_millis(20);
+    let auth = Auth::new().require_tls(false).pause(pause, pause);
+    let server = Running::start::<K>(|config| config.auth(auth));
+    for tls in [false, true] {
+        let mut client = server.connect_by(tls);
+        client.ask("EHLO client.example");
+        client.say(format!("{}\r\nNOOP\r\n{}\r\nVRFY somebody\r\n", plain("wrong"), plain("wrong")));
+        for reply in ["535 ", "250 ", "535 ", "252 "] {
+            assert!(client.reply().starts_with(reply), "{tls} {reply}");
+        }
+    }
+}

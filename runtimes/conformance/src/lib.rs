@@ -76,6 +76,7 @@ macro_rules! conformance {
             a_handler_that_cannot_be_made_harms_nobody_else,
             failed_authentications_reach_the_handler,
             a_refusal_has_its_pause,
+            what_comes_behind_a_refusal_is_answered_after_it,
         );
         $crate::tests!($kind, clients:
             a_client_that_leaves_in_the_middle_of_content,
@@ -85,6 +86,7 @@ macro_rules! conformance {
             a_client_that_drips_is_cut_off,
             a_slow_handler_closes_the_window,
             a_client_that_does_not_read_is_dropped,
+            a_client_that_reads_late_misses_nothing,
             a_client_that_never_pauses_keeps_nobody_else_waiting,
             a_client_that_goes_on_after_the_end_is_not_listened_to_for_long,
         );

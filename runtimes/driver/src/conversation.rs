@@ -87,6 +87,8 @@ pub enum Unanswered {
     Panicked,
     /// It did not answer in time, and may still be busy with it.
     Late,
+    /// It could not be asked.
+    NotAsked,
 }
 
 #[derive(Debug)]
@@ -260,6 +262,7 @@ impl Conversation {
         match unanswered {
             Unanswered::Panicked => tracing::error!("the handler panicked"),
             Unanswered::Late => tracing::error!("the handler did not answer in time"),
+            Unanswered::NotAsked => tracing::error!("the handler could not be asked"),
         }
         self.broken |= match self.asked {
             Asked::Content => {
@@ -267,7 +270,8 @@ impl Conversation {
                 true
             }
             Asked::EndOfMessage => true,
-            Asked::Other => unanswered == Unanswered::Late,
+            // A handler that has panicked has heard the question, at least.
+            Asked::Other => unanswered != Unanswered::Panicked,
         };
     }
 
@@ -291,13 +295,6 @@ impl Conversation {
         self.shutting_down
     }
 
-    /// Whether nothing that is read after the shutdown has begun is of interest: the connection would be closed
-    /// at once.
-    #[must_use]
-    pub fn is_between_commands(&self) -> bool {
-        self.engine.connection().is_between_commands()
-    }
-
     /// Lets `read` read what has come. `false` if nothing had (`WouldBlock`, or `TimedOut`): it is time to
     /// wait.
     pub fn read(&mut self, read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> bool {
@@ -309,12 +306,12 @@ impl Conversation {
                 true
             }
             Err(error) if is_nothing_yet(&error) => {
-                self.give_buffer_back();
+                self.drop_buffer();
                 false
             }
             // Whether the peer has ended or is gone, the engine says what becomes of what was begun.
             Ok(0) | Err(_) => {
-                self.give_buffer_back();
+                self.drop_buffer();
                 self.engine.end_of_input();
                 true
             }
@@ -335,8 +332,10 @@ impl Conversation {
     ///
     /// Those of `read`.
     pub fn discard(&mut self, read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+        // What is in it is thrown away, too: a full one would have no room, which looks like the end.
+        self.drop_buffer();
         let result = self.fill(read);
-        self.give_buffer_back();
+        self.drop_buffer();
         result
     }
 
@@ -354,8 +353,15 @@ impl Conversation {
         }
     }
 
-    /// Lets others have the read buffer while there is nothing to read.
-    pub fn give_buffer_back(&mut self) {
+    /// Lets others have the read buffer while this connection waits, unless there is something in it that the engine
+    /// has not come to.
+    pub fn spare_buffer(&mut self) {
+        if self.buffer.as_ref().is_some_and(|buffer| buffer.is_empty()) {
+            self.drop_buffer();
+        }
+    }
+
+    fn drop_buffer(&mut self) {
         if let Some(buffer) = self.buffer.take() {
             self.buffers.give_back(buffer);
         }
@@ -368,7 +374,7 @@ impl Conversation {
         self.lost = true;
         self.held = None;
         self.asked = Asked::Other;
-        self.give_buffer_back();
+        self.drop_buffer();
         self.engine.end_of_input();
     }
 
@@ -387,7 +393,7 @@ impl Conversation {
 
 impl Drop for Conversation {
     fn drop(&mut self) {
-        self.give_buffer_back();
+        self.drop_buffer();
     }
 }
 

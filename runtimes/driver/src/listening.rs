@@ -20,14 +20,6 @@ pub struct Service {
     pub(crate) _socket_file: Option<unix::SocketFile>,
 }
 
-impl Service {
-    /// The engine's configuration.
-    #[must_use]
-    pub fn config(&self) -> &Arc<Config> {
-        &self.config
-    }
-}
-
 /// Listens on the first address of those where that is possible.
 pub(crate) fn tcp(address: impl ToSocketAddrs) -> io::Result<Listener> {
     let mut failed = None;

@@ -92,11 +92,6 @@ impl<H: Handler> Desk<H> {
         Self { handler, content: Vec::new() }
     }
 
-    /// The handler.
-    pub fn handler(&self) -> &H {
-        &self.handler
-    }
-
     /// Tells the handler of an event, at once.
     pub fn event(&mut self, event: Event<'_>) {
         self.handler.event(event);

@@ -88,7 +88,8 @@ macro_rules! setup_methods {
         /// socket, or one of [`inherited_listeners`]($crate::inherited_listeners). Connections begin in the
         /// clear, with STARTTLS if the configuration offers it.
         ///
-        /// The socket is closed at the end, here; whoever has handed it over may keep it open.
+        /// The socket is closed at the end, here; whoever has handed it over may keep it open. It is set not to
+        /// block, for all who have it.
         #[must_use]
         pub fn listener(mut self, listener: impl ::core::convert::Into<$crate::Listener>) -> Self {
             self.setup.add(listener.into(), $crate::Security::Clear);
@@ -107,7 +108,7 @@ macro_rules! setup_methods {
         ///
         /// A client too many is told `421 4.7.0` and no handler is made for it; under TLS from the start,
         /// its connection is closed without a word. When a connection ends, there is a place for
-        /// another; where connections have threads, when its thread has ended too.
+        /// another; on threads, when no thread is left in a method of its handler, too.
         #[must_use]
         pub fn max_connections(mut self, connections: usize) -> Self {
             self.setup.set_max_connections(connections);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sansmtp::Handler;
-use sansmtp_driver::lobby::{Guest, Left, News, Socket, Turn, Wait};
+use sansmtp_driver::lobby::{Guest, Left, News, Socket, Turn, WaitFor};
 use sansmtp_driver::{
     Alive, Conversation, Desk, LINGER, Out, OwnedQuestion, Step, Unanswered, after, is_nothing_yet, report,
 };
@@ -43,7 +43,7 @@ enum Doing {
 enum Next {
     GoOn,
     Ask(OwnedQuestion),
-    Wait(Wait, Instant),
+    Wait(WaitFor, Instant),
     End,
     CutOff,
 }
@@ -80,7 +80,8 @@ impl<H: Handler + 'static> Line<H> {
                             tracing::debug!(peer = %self.conversation.peer(), %error, "connection lost");
                         }
                         // The handler may be long in being dropped.
-                        return turn.may_block();
+                        turn.may_block();
+                        return;
                     }
                     Next::CutOff => {
                         turn.may_block();
@@ -88,7 +89,7 @@ impl<H: Handler + 'static> Line<H> {
                     }
                 }
             };
-            self.conversation.give_buffer_back();
+            self.conversation.spare_buffer();
             match turn.leave(Guests::Line(self), wait, Some(until)) {
                 Left::GoesOn(Guests::Line(line), more) => (self, news) = (line, more),
                 Left::Over(over) => {
@@ -104,6 +105,7 @@ impl<H: Handler + 'static> Line<H> {
         match mem::replace(&mut self.doing, Doing::Talking) {
             Doing::Talking => self.step(turn),
             Doing::Writing { until, then } => self.write(until, then.map(|question| *question)),
+            Doing::Lingering { .. } if self.alive.stages().cut_off.is_set() => Next::CutOff,
             Doing::Lingering { until } => self.linger(until),
         }
     }
@@ -138,10 +140,10 @@ impl<H: Handler + 'static> Line<H> {
                 let goes_on =
                     conversation.heed_shutdown() || socket.may_read() && conversation.read(|room| socket.read(room));
                 if !goes_on {
-                    return Next::Wait(Wait::ForSocket, until);
+                    return Next::Wait(WaitFor::Socket, until);
                 }
             }
-            Some(Step::Sleep { until }) => return Next::Wait(Wait::ForTime, until),
+            Some(Step::Sleep { until }) => return Next::Wait(WaitFor::Time, until),
             Some(Step::Close) => return self.close(),
         }
         Next::GoOn
@@ -154,7 +156,7 @@ impl<H: Handler + 'static> Line<H> {
             // A peer that reads a little now and then does not get more time by that.
             Ok(false) if Instant::now() < until => {
                 self.doing = Doing::Writing { until, then: then.map(Box::new) };
-                return Next::Wait(Wait::ForSocket, until);
+                return Next::Wait(WaitFor::Socket, until);
             }
             Ok(false) => self.lost = Some(io::ErrorKind::TimedOut.into()),
             Err(error) => self.lost = Some(error),
@@ -181,7 +183,7 @@ impl<H: Handler + 'static> Line<H> {
         }
         self.doing = Doing::Lingering { until };
         if !self.socket.may_read() {
-            return Next::Wait(Wait::ForSocket, until);
+            return Next::Wait(WaitFor::Socket, until);
         }
         match self.conversation.discard(|room| self.socket.read(room)) {
             Ok(1..) => Next::GoOn,
@@ -193,9 +195,13 @@ impl<H: Handler + 'static> Line<H> {
 
     /// Has the question worked on, in this thread. `None` if another one has taken over.
     fn ask(mut self: Box<Self>, turn: &Turn<'_, Guests<H>>, question: OwnedQuestion) -> Option<Box<Self>> {
+        if !turn.may_block() {
+            self.conversation.settle(Err(Unanswered::NotAsked));
+            return Some(self);
+        }
         let late_at = after(self.conversation.answer_timeout());
         let mut desk = self.desk.take()?;
-        match turn.leave(Guests::Line(self), Wait::ForThread, Some(late_at)) {
+        match turn.leave(Guests::Line(self), WaitFor::Thread, Some(late_at)) {
             Left::Waits => {}
             Left::Over(over) | Left::GoesOn(over, _) => {
                 over.cut_off();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use sansmtp::{Handler, Peer};
-use sansmtp_driver::lobby::{Entrance, Guest, Left, News, Registry, Socket, Token, Turn, Wait};
+use sansmtp_driver::lobby::{Entrance, Guest, Left, News, Registry, Socket, Token, Turn, WaitFor};
 use sansmtp_driver::{Place, Stages, accept_failed, after};
 
 use crate::connection::Line;
@@ -42,9 +42,9 @@ impl<H: Handler + 'static> Door<H> {
                     }
                     continue;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (Wait::ForSocket, None),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (WaitFor::Socket, None),
                 Err(error) => match accept_failed(&error) {
-                    Some(pause) => (Wait::ForTime, Some(after(pause))),
+                    Some(pause) => (WaitFor::Time, Some(after(pause))),
                     None => continue,
                 },
             };

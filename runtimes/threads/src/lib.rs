@@ -11,14 +11,18 @@
 //! them, by the system's readiness queue (epoll, kqueue), which the standard library lacks and
 //! [`mio`](https://docs.rs/mio) has. When something comes, that thread serves it, and before it calls a method of the
 //! handler, it has another one watch. So there are about as many threads as processors, and one more for each method
-//! that has not returned yet; those that are too many end after some seconds. At the most there is one for each
-//! connection, whose number is [bounded](Server::max_connections).
+//! that has not returned yet; those that are too many end after some seconds. The number of connections is
+//! [bounded](Server::max_connections), and that of threads by it. Where the system gives none, a method is not called: its
+//! question is answered by a temporary failure, and the connection ends.
 //!
 //! Nothing interrupts a thread that is blocked in a handler's method. When its time is up, its connection goes on in
 //! another thread; the one that comes back too late is done with it. Nothing polls: an idle connection takes some memory
 //! (`benches/load` measures it), and no time.
 //!
-//! A connection that waits holds no read buffer. `TCP_NODELAY` is set. Events go to `tracing`: failed
+//! Beside a handler's methods, nothing of yours should block: not what TLS asks for a certificate or a signature, nor a
+//! mechanism. As many of these at a time as there are processors keep everybody waiting.
+//!
+//! A connection that waits for its client holds no read buffer. `TCP_NODELAY` is set. Events go to `tracing`: failed
 //! authentications at `warn`, successful ones at `info`, lost connections at `debug`. Nothing that a client
 //! sends as a secret is ever logged.
 

@@ -103,7 +103,7 @@ impl<F> Server<F> {
         let grace = stages.requested.wait_timeout(Duration::MAX).unwrap_or_default();
         lobby.rouse();
         if open.recv_timeout(STOPPING_TIME) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("cannot stop listening: a handler is still being made");
+            tracing::warn!("a listener has not ended yet");
         }
         stages.ending.set(());
         drop(alive);
@@ -113,6 +113,8 @@ impl<F> Server<F> {
             lobby.cut_off();
             stages.ended.wait_timeout(Duration::MAX);
         }
+        // A listener that nobody had time for.
+        lobby.cut_off();
         lobby.close();
         failed.map_or(Ok(()), Err)
     }

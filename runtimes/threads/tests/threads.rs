@@ -44,6 +44,7 @@ impl Handler for Tells {
     }
 
     fn noop(&mut self, _: &Session, _: &str) -> Verdict {
+        KNOWN.set(Some(Arc::clone(&self.0)));
         self.0.stuck.lock().unwrap().push(thread::current().id());
         self.0.released.wait_timeout(PATIENCE);
         Verdict::Accept
@@ -123,7 +124,7 @@ fn a_thread_that_is_stuck_in_a_handler_is_not_waited_for() {
     assert_eq!((threads.len(), stuck.len()), (20, 1));
     assert!(!threads.iter().any(|thread| stuck.contains(thread)));
     drop((threads, stuck));
-    // It is there, and then not even it.
+    // It is there, with its handler, and then not even it.
     wait_until(|| Arc::strong_count(&known) == 3);
     known.released.set(());
     wait_until(|| Arc::strong_count(&known) == 1);

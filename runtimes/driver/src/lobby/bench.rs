@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::sync::{Mutex, MutexGuard};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -94,15 +95,18 @@ impl Bench {
     pub(super) fn add(&self, due: Vec<(usize, Reason)>, hire: impl FnOnce() -> io::Result<()>) {
         let mut state = self.state();
         state.due.extend(due);
-        self.call_somebody(state, hire);
+        if !self.call_somebody(state, hire) {
+            // Whoever watches has something better to do.
+            self.look_up();
+        }
     }
 
-    /// Sends everybody home who has nothing to do.
+    /// Sends everybody home when they have done what they are doing.
     pub(super) fn close(&self) {
         let waiting = {
             let mut state = self.state();
             state.is_closed = true;
-            std::mem::take(&mut state.waiting)
+            mem::take(&mut state.waiting)
         };
         waiting.iter().for_each(Thread::unpark);
         self.look_up();
@@ -135,22 +139,21 @@ impl Bench {
         drop(state);
         let timeout = self.next_alarm().map(|at| at.saturating_duration_since(Instant::now()));
         let Watch { poll, events } = &mut *watch;
-        let watched = poll.poll(events, timeout);
+        let failed = poll.poll(events, timeout).err().filter(|error| error.kind() != io::ErrorKind::Interrupted);
         let mut state = self.state();
-        match watched {
-            Ok(()) => {
-                let events = events.iter().filter(|event| event.token() != LOOK_UP);
-                state.due.extend(events.map(|event| (event.token().0, Reason::Event(News::from(event)))));
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => tracing::error!(%error, "cannot watch"),
+        if failed.is_none() {
+            let events = events.iter().filter(|event| event.token() != LOOK_UP);
+            state.due.extend(events.map(|event| (event.token().0, Reason::Event(News::from(event)))));
         }
         let now = Instant::now();
         while let Some((at, key)) = self.alarms.take_due(now) {
             state.due.push_back((key, Reason::Alarm(at)));
         }
         state.watch = Some(watch);
-        state
+        let Some(error) = failed else { return state };
+        drop(state);
+        tracing::error!(%error, "cannot watch");
+        self.state()
     }
 
     /// Waits to be called. `None` if nobody calls for long.
@@ -180,25 +183,24 @@ impl Bench {
         }
     }
 
-    /// Has somebody come who waits, or else somebody new, if there is anything to do for another one.
-    fn call_somebody(&self, mut state: MutexGuard<'_, State>, hire: impl FnOnce() -> io::Result<()>) {
+    /// Has somebody come who waits, or else somebody new, if there is anything to do for another one. `false` if there
+    /// is, and nobody comes.
+    fn call_somebody(&self, mut state: MutexGuard<'_, State>, hire: impl FnOnce() -> io::Result<()>) -> bool {
         let is_needed = state.brief < self.max_brief && (state.watch.is_some() || !state.due.is_empty());
         if !is_needed || state.is_called || state.is_closed {
-            return;
+            return true;
         }
         state.is_called = true;
         let called = state.waiting.pop();
         drop(state);
-        match called {
-            Some(thread) => thread.unpark(),
-            None => {
-                if let Err(error) = hire() {
-                    // Whoever has something to do comes back for what else there is.
-                    tracing::error!(%error, "cannot start a thread");
-                    self.state().is_called = false;
-                }
-            }
+        if let Some(thread) = called {
+            thread.unpark();
+            return true;
         }
+        let Err(error) = hire() else { return true };
+        self.state().is_called = false;
+        tracing::error!(%error, "cannot start a thread");
+        false
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -207,11 +209,17 @@ impl Bench {
 }
 
 impl Brief<'_> {
-    /// Says that the thread may block from now on. It has somebody else come in its stead.
-    pub(super) fn end(self, hire: impl FnOnce() -> io::Result<()>) {
-        let bench = self.0;
-        drop(self);
-        bench.call_somebody(bench.state(), hire);
+    /// Says that the thread may block from now on, and has somebody else come in its stead. It is given back if nobody
+    /// comes.
+    pub(super) fn end(self, hire: impl FnOnce() -> io::Result<()>) -> Result<(), Self> {
+        let mut state = self.0.state();
+        state.brief -= 1;
+        if self.0.call_somebody(state, hire) {
+            mem::forget(self);
+            return Ok(());
+        }
+        self.0.state().brief += 1;
+        Err(self)
     }
 }
 
@@ -226,3 +234,31 @@ const EVENTS: usize = 256;
 
 /// No seat has it.
 const LOOK_UP: Token = Token(usize::MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refuse() -> io::Result<()> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    #[test]
+    fn who_has_nobody_in_its_stead_is_counted_on() {
+        let (bench, _registry) = Bench::new(1, Duration::ZERO).unwrap();
+        bench.arrive();
+        bench.add(vec![(7, Reason::Event(News::default()))], refuse);
+        let (key, _, brief) = bench.next(refuse).unwrap();
+        assert_eq!((key, bench.state().brief), (7, 1));
+        let brief = brief.end(refuse).unwrap_err();
+        assert_eq!(bench.state().brief, 1);
+        // The next time somebody may come.
+        let mut hired = 0;
+        let hire = || {
+            hired += 1;
+            Ok(())
+        };
+        brief.end(hire).unwrap();
+        assert_eq!((hired, bench.state().brief), (1, 0));
+    }
+}

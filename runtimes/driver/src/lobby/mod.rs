@@ -14,6 +14,7 @@ mod tests;
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +26,7 @@ pub use mio::{Registry, Token};
 use slab::Slab;
 
 use self::bench::Bench;
-pub use self::seat::{Left, News, Turn, Wait};
+pub use self::seat::{Left, News, Turn, WaitFor};
 use self::seat::{Reason, Seat};
 pub use self::socket::{Entrance, Socket};
 use crate::limits::Place;
@@ -55,7 +56,13 @@ struct Inner<G> {
     stack_octets: usize,
     bench: Bench,
     registry: Registry,
-    seats: Mutex<Slab<Arc<Seat<G>>>>,
+    seats: Mutex<Seats<G>>,
+}
+
+struct Seats<G> {
+    taken: Slab<Arc<Seat<G>>>,
+    /// All have been cut off, and so are those that come.
+    is_over: bool,
 }
 
 impl<G: Guest> Lobby<G> {
@@ -70,49 +77,60 @@ impl<G: Guest> Lobby<G> {
     }
 
     fn with_bench(name: &'static str, stack_octets: usize, (bench, registry): (Bench, Registry)) -> io::Result<Self> {
-        let lobby = Self(Arc::new(Inner { name, stack_octets, bench, registry, seats: Mutex::default() }));
+        let seats = Mutex::new(Seats { taken: Slab::new(), is_over: false });
+        let lobby = Self(Arc::new(Inner { name, stack_octets, bench, registry, seats }));
         lobby.hire()?;
         Ok(lobby)
     }
 
-    /// Lets a guest in, to go on as soon as its socket is ready for anything. Its place is free again when no thread
-    /// is left that has served it.
+    /// Lets a guest in, to go on as soon as its socket is ready for anything. Its place is free again when no thread is
+    /// left in a turn of its.
     ///
     /// # Errors
     ///
-    /// That of [`Guest::register`], or `ConnectionAborted` where all are just being [cut off](Self::cut_off); so has it
-    /// been then.
+    /// That of [`Guest::register`]. The guest has been [cut off](Guest::cut_off) then.
     pub fn let_in(&self, place: Option<Place>, guest: G) -> io::Result<()> {
         let seat = {
             let mut seats = self.seats();
-            let entry = seats.vacant_entry();
-            let seat = Arc::new(Seat::new(entry.key(), place));
-            Arc::clone(entry.insert(seat))
+            (!seats.is_over).then(|| {
+                let entry = seats.taken.vacant_entry();
+                let seat = Arc::new(Seat::new(entry.key(), place));
+                Arc::clone(entry.insert(seat))
+            })
         };
-        seat.take(guest, &self.0.registry).map_err(|(guest, error)| {
+        let Some(seat) = seat else {
+            guest.cut_off();
+            return Ok(());
+        };
+        seat.take(guest, &self.0.registry).or_else(|(guest, error)| {
             self.clear_away(&seat);
             guest.cut_off();
-            error
+            error.map_or(Ok(()), Err)
         })
     }
 
     /// Has all go on that wait for their sockets, as if something had come.
     pub fn rouse(&self) {
-        let all: Vec<_> = self.seats().iter().map(|(key, _)| (key, Reason::Event(News::default()))).collect();
+        let all: Vec<_> = self.seats().taken.iter().map(|(key, _)| (key, Reason::Event(News::default()))).collect();
         self.0.bench.add(all, || self.hire());
     }
 
-    /// Ends what every guest does. A thread that is blocked for one has nobody to come back to.
+    /// Ends what every guest does, also of those that would still be let in. A thread that is blocked for one has nobody
+    /// to come back to.
     pub fn cut_off(&self) {
-        let seats = std::mem::take(&mut *self.seats());
-        for (_, seat) in seats {
+        let taken = {
+            let mut seats = self.seats();
+            seats.is_over = true;
+            mem::take(&mut seats.taken)
+        };
+        for (_, seat) in taken {
             if let Some(guest) = seat.clear() {
                 guest.cut_off();
             }
         }
     }
 
-    /// Lets threads end when they have nobody to serve. Waits for none of them.
+    /// Lets threads end when they have served whom they are serving. Waits for none of them.
     pub fn close(&self) {
         self.0.bench.close();
     }
@@ -121,8 +139,8 @@ impl<G: Guest> Lobby<G> {
     fn work(&self) {
         self.0.bench.arrive();
         while let Some((key, reason, brief)) = self.0.bench.next(|| self.hire()) {
-            // It may have gone, and its seat may be another one's by now, whom it does no harm.
-            let Some(seat) = self.seats().get(key).map(Arc::clone) else { continue };
+            // It may have gone, and its seat may be another one's by now, who looks once too often then.
+            let Some(seat) = self.seats().taken.get(key).map(Arc::clone) else { continue };
             let Some((guest, turn, news)) = Turn::begin(self, seat, reason, brief) else { continue };
             // The turn is over then. This thread is still needed.
             if catch_unwind(AssertUnwindSafe(|| guest.go_on(&turn, news))).is_err() {
@@ -146,12 +164,12 @@ impl<G> Lobby<G> {
     /// Nobody comes back to the seat.
     fn clear_away(&self, seat: &Arc<Seat<G>>) {
         let mut seats = self.seats();
-        if seats.get(seat.key()).is_some_and(|other| Arc::ptr_eq(other, seat)) {
-            seats.remove(seat.key());
+        if seats.taken.get(seat.key()).is_some_and(|other| Arc::ptr_eq(other, seat)) {
+            seats.taken.remove(seat.key());
         }
     }
 
-    fn seats(&self) -> MutexGuard<'_, Slab<Arc<Seat<G>>>> {
+    fn seats(&self) -> MutexGuard<'_, Seats<G>> {
         lock(&self.0.seats)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -18,8 +18,8 @@ use crate::limits::Place;
 pub(super) struct Seat<G> {
     key: usize,
     kept: Mutex<Kept<G>>,
-    /// Free again when no thread is left that has served the guest: a handler's method that does not return has
-    /// one for as long.
+    /// Free again when no thread is left in a turn of the guest's: a handler's method that does not return keeps one
+    /// there.
     _place: Option<Place>,
 }
 
@@ -27,7 +27,7 @@ struct Kept<G> {
     /// Whose turn it is: the number goes up with each thread that takes over.
     turn: u64,
     guest: Option<G>,
-    wait: Wait,
+    wait: WaitFor,
     until: Option<Instant>,
     /// When there is an alarm: it may be earlier than the end of the wait, and is set anew then.
     alarm: Option<Instant>,
@@ -38,14 +38,14 @@ struct Kept<G> {
 /// What a guest waits for, but for its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "guests make it")]
-pub enum Wait {
+pub enum WaitFor {
     /// Its socket.
-    ForSocket,
+    Socket,
     /// Nothing.
-    ForTime,
-    /// The thread that serves it, which is blocked and will [be back](Turn::come_back). If it is not in time, the guest
-    /// goes on without it.
-    ForThread,
+    Time,
+    /// The thread that serves it, which [may block](Turn::may_block) and will [be back](Turn::come_back). If it is not in
+    /// time, the guest goes on without it.
+    Thread,
 }
 
 /// What has happened to a guest.
@@ -56,7 +56,7 @@ pub struct News {
     pub is_readable: bool,
     /// What there is to read is the last: the peer has ended its side, or is gone.
     pub is_last: bool,
-    /// The thread that it [waited for](Wait::ForThread) is late, and has lost its turn.
+    /// The thread that it [waited for](WaitFor::Thread) is late, and has lost its turn.
     pub is_late: bool,
 }
 
@@ -90,7 +90,7 @@ pub struct Turn<'l, G> {
 
 impl<G> Seat<G> {
     pub(super) fn new(key: usize, place: Option<Place>) -> Self {
-        let kept = Kept { turn: 0, guest: None, wait: Wait::ForSocket, until: None, alarm: None, news: None };
+        let kept = Kept { turn: 0, guest: None, wait: WaitFor::Socket, until: None, alarm: None, news: None };
         Self { key, kept: Mutex::new(kept), _place: place }
     }
 
@@ -98,20 +98,20 @@ impl<G> Seat<G> {
         self.key
     }
 
-    /// Takes a new guest, and has it watched; or gives it back.
-    pub(super) fn take(&self, mut guest: G, registry: &Registry) -> Result<(), (G, io::Error)>
+    /// Takes a new guest, and has it watched. It is given back if that fails, or all have just been cut off.
+    pub(super) fn take(&self, mut guest: G, registry: &Registry) -> Result<(), (G, Option<io::Error>)>
     where
         G: Guest,
     {
         // Locked until it sits: what happens to it at once does not find the seat empty.
         let mut kept = self.kept();
-        let is_over = kept.turn != 0;
-        let watched =
-            if is_over { Err(ErrorKind::ConnectionAborted.into()) } else { guest.register(registry, Token(self.key)) };
-        match watched {
-            Ok(()) => kept.guest = Some(guest),
-            Err(error) => return Err((guest, error)),
+        if kept.turn != 0 {
+            return Err((guest, None));
         }
+        if let Err(error) = guest.register(registry, Token(self.key)) {
+            return Err((guest, Some(error)));
+        }
+        kept.guest = Some(guest);
         Ok(())
     }
 
@@ -139,14 +139,14 @@ impl<'l, G: Guest> Turn<'l, G> {
         let is_due = match reason {
             Reason::Event(news) => {
                 kept.news = Some(kept.news.unwrap_or_default().and(news));
-                kept.wait == Wait::ForSocket
+                kept.wait == WaitFor::Socket
             }
             Reason::Alarm(at) => {
                 if kept.alarm != Some(at) {
                     return None;
                 }
                 kept.alarm = None;
-                let is_due = kept.until.is_none_or(|until| until <= Instant::now());
+                let is_due = kept.until.is_some_and(|until| until <= Instant::now());
                 if !is_due && kept.guest.is_some() {
                     kept.be_alarmed(lobby, seat.key);
                 }
@@ -160,7 +160,7 @@ impl<'l, G: Guest> Turn<'l, G> {
         kept.turn += 1;
         let number = kept.turn;
         let mut news = mem::take(&mut kept.news).unwrap_or_default();
-        news.is_late = kept.wait == Wait::ForThread;
+        news.is_late = kept.wait == WaitFor::Thread;
         drop(kept);
         Some((guest, Self { lobby, seat, number, brief: Cell::new(Some(brief)) }, news))
     }
@@ -171,24 +171,26 @@ impl<'l, G: Guest> Turn<'l, G> {
         self.lobby
     }
 
-    /// Says that this thread may block from now on, or is busy for long: others do not count on it.
-    pub fn may_block(&self) {
-        if let Some(brief) = self.brief.take() {
-            brief.end(|| self.lobby.hire());
+    /// Says that this thread may block from now on, or is busy for long: others do not count on it. `false` if no
+    /// thread can be started in its stead, and all others would have to wait for it.
+    pub fn may_block(&self) -> bool {
+        let Some(brief) = self.brief.take() else { return true };
+        match brief.end(|| self.lobby.hire()) {
+            Ok(()) => true,
+            Err(brief) => {
+                self.brief.set(Some(brief));
+                false
+            }
         }
     }
 
-    /// Leaves the guest on its seat, to wait until then at the latest. If that is [for this thread](Wait::ForThread),
-    /// it [may block](Self::may_block).
-    pub fn leave(&self, guest: G, wait: Wait, until: Option<Instant>) -> Left<G> {
-        if wait == Wait::ForThread {
-            self.may_block();
-        }
+    /// Leaves the guest on its seat, to wait until then at the latest.
+    pub fn leave(&self, guest: G, wait: WaitFor, until: Option<Instant>) -> Left<G> {
         let mut kept = self.seat.kept();
         if kept.turn != self.number {
             return Left::Over(guest);
         }
-        if wait == Wait::ForSocket
+        if wait == WaitFor::Socket
             && let Some(news) = kept.news.take()
         {
             return Left::GoesOn(guest, news);

@@ -135,10 +135,10 @@ impl Socket {
     ///
     /// `WouldBlock` if there is nothing; otherwise what the operating system says.
     pub fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        let read = each!(AnyStream, &mut self.stream, socket => socket.read(room));
+        let read = each!(AnyStream, &mut self.stream, socket => socket.read(room)).map_err(not_a_wait);
         match &read {
             // What comes after this will be seen, except for the end if that was seen already.
-            Ok(octets) if IS_TOLD_ALL && *octets < room.len() => self.may_read = self.is_last,
+            Ok(octets) if *octets < room.len() && self.is_told_all() => self.may_read = self.is_last,
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.may_read = false,
             Ok(_) | Err(_) => {}
         }
@@ -151,7 +151,18 @@ impl Socket {
     ///
     /// What the operating system says.
     pub fn write(&mut self, out: &mut Out) -> io::Result<bool> {
-        out.write(|octets| each!(AnyStream, &mut self.stream, socket => socket.write(octets)))
+        out.write(|octets| each!(AnyStream, &mut self.stream, socket => socket.write(octets)).map_err(not_a_wait))
+    }
+
+    /// Whether all that comes is seen, even if what came before it has not been read to the point where nothing is
+    /// left.
+    fn is_told_all(&self) -> bool {
+        match self.stream {
+            // Only urgent data, of which SMTP has none, ends a read before the end of what has come.
+            AnyStream::Tcp(_) => HAS_EDGES,
+            #[cfg(unix)]
+            AnyStream::Unix(_) => false,
+        }
     }
 
     /// Ends this side of the connection.
@@ -170,8 +181,13 @@ impl Socket {
     }
 }
 
-/// Whether all that comes is seen, even if what came before it has not been read to the point where nothing is left.
-const IS_TOLD_ALL: bool = cfg!(any(
+/// A connection that has died of a timeout is not one on which something may come yet.
+fn not_a_wait(error: io::Error) -> io::Error {
+    if error.kind() == ErrorKind::TimedOut { ErrorKind::ConnectionAborted.into() } else { error }
+}
+
+/// Whether the system tells of each arrival, and not only of the first after nothing was left.
+const HAS_EDGES: bool = cfg!(any(
     target_os = "android",
     target_os = "freebsd",
     target_os = "linux",

@@ -31,7 +31,7 @@ struct Puppet {
 type Acts = dyn FnMut(&mut Socket, News) -> Act + Send;
 
 enum Act {
-    Wait(Wait, Option<Instant>),
+    Wait(WaitFor, Option<Instant>),
     /// Does this, for which it has so long.
     Block(Box<dyn FnOnce() + Send>, Duration),
     End,
@@ -49,7 +49,8 @@ impl Guest for Puppet {
                 Act::End => return,
                 Act::Wait(wait, until) => turn.leave(self, wait, until),
                 Act::Block(work, limit) => {
-                    let left = turn.leave(self, Wait::ForThread, Some(after(limit)));
+                    assert!(turn.may_block());
+                    let left = turn.leave(self, WaitFor::Thread, Some(after(limit)));
                     work();
                     match turn.come_back() {
                         Some(guest) => Left::GoesOn(guest, News::default()),
@@ -105,7 +106,7 @@ fn let_in_reporter(lobby: &Lobby<Puppet>) -> (TcpStream, Receiver<News>) {
     let (says, said) = mpsc::channel();
     let (client, _) = let_in(lobby, move |_, news| {
         says.send(news).unwrap();
-        Act::Wait(Wait::ForSocket, None)
+        Act::Wait(WaitFor::Socket, None)
     });
     // It is ready to write.
     assert_eq!(said.recv_timeout(SOON).unwrap(), News::default());
@@ -158,7 +159,7 @@ fn what_comes_while_a_guest_is_served_is_not_lost() {
     let (mut client, _) = let_in(&lobby, move |_, news| {
         says.send(news).unwrap();
         wait_for(&lock(&hears));
-        Act::Wait(Wait::ForSocket, None)
+        Act::Wait(WaitFor::Socket, None)
     });
     said.recv_timeout(SOON).unwrap();
     client.write_all(b"x").unwrap();
@@ -180,7 +181,7 @@ fn an_alarm_is_heard_by_who_watches_already() {
     let (_client, _) = let_in(&lobby, move |_, _| {
         says.send(()).unwrap();
         wait_for(&lock(&hears));
-        Act::Wait(Wait::ForSocket, Some(after(MOMENT)))
+        Act::Wait(WaitFor::Socket, Some(after(MOMENT)))
     });
     said.recv_timeout(SOON).unwrap();
     watched.write_all(b"x").unwrap();
@@ -199,7 +200,7 @@ fn who_waits_for_nothing_but_time_is_not_disturbed() {
     let (says, said) = mpsc::channel();
     let (mut client, _) = let_in(&lobby, move |_, news| {
         says.send(news).unwrap();
-        Act::Wait(Wait::ForTime, Some(after(LONG)))
+        Act::Wait(WaitFor::Time, Some(after(LONG)))
     });
     said.recv_timeout(SOON).unwrap();
     client.write_all(b"x").unwrap();
@@ -215,13 +216,13 @@ fn who_has_gone_has_left_no_alarm() {
         let_in(
             &lobby,
             |socket, _| {
-                if socket.may_read() { Act::End } else { Act::Wait(Wait::ForSocket, Some(after(LONG))) }
+                if socket.may_read() { Act::End } else { Act::Wait(WaitFor::Socket, Some(after(LONG))) }
             },
         );
     wait_until(|| lobby.bench().next_alarm().is_some());
     client.write_all(b"x").unwrap();
     wait_until(|| lobby.bench().next_alarm().is_none());
-    wait_until(|| lobby.seats().is_empty());
+    wait_until(|| lobby.seats().taken.is_empty());
     close(lobby);
 }
 
@@ -230,7 +231,7 @@ fn a_wait_ends_in_time() {
     let lobby = lobby(1, LONG);
     let (says, said) = mpsc::channel();
     let mut waits =
-        [(Wait::ForTime, Some(MOMENT)), (Wait::ForSocket, Some(MOMENT)), (Wait::ForSocket, None)].into_iter();
+        [(WaitFor::Time, Some(MOMENT)), (WaitFor::Socket, Some(MOMENT)), (WaitFor::Socket, None)].into_iter();
     let (mut client, _) = let_in(&lobby, move |_, news| {
         says.send(news).unwrap();
         waits.next().map_or(Act::End, |(wait, time)| Act::Wait(wait, time.map(after)))
@@ -252,7 +253,7 @@ fn an_earlier_alarm_replaces_a_later_one() {
     let mut limits = [LONG, MOMENT].into_iter();
     let (mut client, _) = let_in(&lobby, move |_, news| {
         says.send(news).unwrap();
-        limits.next().map_or(Act::End, |limit| Act::Wait(Wait::ForSocket, Some(after(limit))))
+        limits.next().map_or(Act::End, |limit| Act::Wait(WaitFor::Socket, Some(after(limit))))
     });
     said.recv_timeout(SOON).unwrap();
     client.write_all(b"x").unwrap();
@@ -344,7 +345,7 @@ fn no_more_threads_are_busy_than_may_be() {
                 match turns {
                     100 => return Act::End,
                     // It has said that it may block, and counts as such.
-                    turns if turns % 2 == 0 => return Act::Wait(Wait::ForTime, Some(Instant::now())),
+                    turns if turns % 2 == 0 => return Act::Wait(WaitFor::Time, Some(Instant::now())),
                     _ => {}
                 }
                 most.fetch_max(busy.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -370,7 +371,7 @@ fn who_does_not_block_needs_no_other_thread() {
         let says = says.clone();
         let act = move |socket: &mut Socket, _| {
             says.send(thread::current().id()).unwrap();
-            if socket.may_read() { Act::End } else { Act::Wait(Wait::ForSocket, None) }
+            if socket.may_read() { Act::End } else { Act::Wait(WaitFor::Socket, None) }
         };
         let_in(&lobby, act).0
     });
@@ -415,7 +416,7 @@ fn a_panic_ends_a_turn_and_nothing_else() {
     let lobby = lobby(1, LONG);
     let (mut client, _) = let_in(&lobby, |_, _| panic!("as asked"));
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
-    wait_until(|| lobby.seats().is_empty());
+    wait_until(|| lobby.seats().taken.is_empty());
     let_in_reporter(&lobby);
     assert_eq!(Arc::strong_count(&lobby.0), 1 + 1);
     close(lobby);
@@ -435,7 +436,7 @@ fn the_roused_go_on() {
 #[test]
 fn all_are_cut_off() {
     let lobby = lobby(1, LONG);
-    let (mut waiting, cut_off) = let_in(&lobby, |_, _| Act::Wait(Wait::ForSocket, None));
+    let (mut waiting, cut_off) = let_in(&lobby, |_, _| Act::Wait(WaitFor::Socket, None));
     let ((says, said), (told, hears)) = (mpsc::channel(), mpsc::channel::<()>());
     let mut hears = Some(hears);
     let (mut blocked, cut_off_too) = let_in(&lobby, move |_, _| {
@@ -449,7 +450,7 @@ fn all_are_cut_off() {
     let (mut busy, cut_off_when_it_waits) = let_in(&lobby, move |_, _| {
         says.send(()).unwrap();
         lock(&hears).recv().unwrap();
-        Act::Wait(Wait::ForSocket, None)
+        Act::Wait(WaitFor::Socket, None)
     });
     said_too.recv_timeout(SOON).unwrap();
     lobby.cut_off();
@@ -462,6 +463,10 @@ fn all_are_cut_off() {
     cut_off_when_it_waits.recv_timeout(SOON).unwrap();
     assert_eq!(busy.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     told.send(()).unwrap();
+    // Who comes too late is cut off, too.
+    let (mut late, cut_off) = let_in(&lobby, |_, _| Act::End);
+    cut_off.try_recv().unwrap();
+    assert_eq!(late.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     close(lobby);
 }
 
@@ -484,7 +489,6 @@ fn what_is_read_to_its_end_is_not_tried_again() {
     client.write_all(b"abc").unwrap();
     socket.notice(News { is_readable: true, ..News::default() });
     let mut room = [0; 2];
-    wait_until(|| client.peer_addr().is_ok());
     assert_eq!(socket.read(&mut room).unwrap(), 2);
     assert!(socket.may_read(), "there may be more than the room was for");
     assert_eq!(socket.read(&mut room).unwrap(), 1);
@@ -505,14 +509,14 @@ fn echo(socket: &mut Socket, out: &mut Out, turns: &mut usize) -> Act {
         }
     }
     if *turns % 7 == 0 {
-        return Act::Wait(Wait::ForTime, Some(after(Duration::from_micros(300))));
+        return Act::Wait(WaitFor::Time, Some(after(Duration::from_micros(300))));
     }
     if *turns % 3 == 0 {
         return Act::Block(Box::new(thread::yield_now), LONG);
     }
     assert!(socket.write(out).unwrap(), "a few octets");
     // An alarm is no help where something else was missed.
-    Act::Wait(Wait::ForSocket, (*turns % 2 == 0).then(|| after(LONG)))
+    Act::Wait(WaitFor::Socket, (*turns % 2 == 0).then(|| after(LONG)))
 }
 
 #[test]
@@ -535,7 +539,7 @@ fn nothing_that_happens_is_lost() {
                 });
             }
         });
-        wait_until(|| lobby.seats().is_empty());
+        wait_until(|| lobby.seats().taken.is_empty());
         close(lobby);
     }
 }
