@@ -45,6 +45,8 @@ macro_rules! each {
         }
     };
 }
+#[cfg(feature = "lobby")]
+pub(crate) use each;
 
 impl Listener {
     /// Takes the next connection. Over a unix socket, the peer is [local](Peer::local).

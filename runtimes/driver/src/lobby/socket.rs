@@ -14,7 +14,7 @@ use socket2::SockRef;
 
 use super::News;
 use crate::out::Out;
-use crate::sockets::{Listener, Stream};
+use crate::sockets::{Listener, Stream, each};
 
 /// A listener that is watched.
 #[derive(Debug)]
@@ -45,17 +45,6 @@ enum AnyStream {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(UnixStream),
-}
-
-/// Does the same with whichever socket it is.
-macro_rules! each {
-    ($kind:ident, $this:expr, $socket:ident => $what:expr) => {
-        match $this {
-            $kind::Tcp($socket) => $what,
-            #[cfg(unix)]
-            $kind::Unix($socket) => $what,
-        }
-    };
 }
 
 impl Entrance {
