@@ -14,7 +14,7 @@ use mio::{Events, Poll, Registry, Token, Waker};
 
 use super::alarms::Alarms;
 use super::lock;
-use super::seat::{News, Reason};
+use super::news::{News, Reason};
 
 /// Where threads wait, and what for.
 #[derive(Debug)]

@@ -7,6 +7,7 @@
 
 mod alarms;
 mod bench;
+mod news;
 mod seat;
 mod socket;
 #[cfg(test)]
@@ -26,8 +27,10 @@ pub use mio::{Registry, Token};
 use slab::Slab;
 
 use self::bench::Bench;
-pub use self::seat::{Left, News, Turn, WaitFor};
-use self::seat::{Reason, Seat};
+pub use self::news::News;
+use self::news::Reason;
+use self::seat::Seat;
+pub use self::seat::{Left, Turn, WaitFor};
 pub use self::socket::{Entrance, Socket};
 use crate::limits::Place;
 

@@ -7,10 +7,10 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use mio::event::Event;
 use mio::{Registry, Token};
 
 use super::bench::Brief;
+use super::news::{News, Reason};
 use super::{Guest, Lobby, lock};
 use crate::limits::Place;
 
@@ -46,26 +46,6 @@ pub enum WaitFor {
     /// The thread that serves it, which [may block](Turn::may_block) and will [be back](Turn::come_back). If it is not in
     /// time, the guest goes on without it.
     Thread,
-}
-
-/// What has happened to a guest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct News {
-    /// There may be something to read.
-    pub is_readable: bool,
-    /// What there is to read is the last: the peer has ended its side, or is gone.
-    pub is_last: bool,
-    /// The thread that it [waited for](WaitFor::Thread) is late, and has lost its turn.
-    pub is_late: bool,
-}
-
-/// Why it is a guest's turn.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Reason {
-    Event(News),
-    /// Its alarm for then.
-    Alarm(Instant),
 }
 
 /// What becomes of a guest whose thread leaves it.
@@ -241,22 +221,5 @@ impl<G> Drop for Turn<'_, G> {
 impl<G> fmt::Debug for Turn<'_, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Turn").field("seat", &self.seat.key).field("number", &self.number).finish()
-    }
-}
-
-impl News {
-    fn and(self, other: Self) -> Self {
-        Self {
-            is_readable: self.is_readable || other.is_readable,
-            is_last: self.is_last || other.is_last,
-            is_late: self.is_late || other.is_late,
-        }
-    }
-}
-
-impl From<&Event> for News {
-    fn from(event: &Event) -> Self {
-        let is_last = event.is_read_closed() || event.is_error();
-        Self { is_readable: event.is_readable() || is_last, is_last, is_late: false }
     }
 }
