@@ -67,8 +67,7 @@ impl<F> Server<F> {
     /// # Errors
     ///
     /// A mistake that no connection could live with: STARTTLS offered, or a TLS listener, without a TLS
-    /// configuration. What the operating system says if it has no thread to give, or cannot
-    /// watch a listener.
+    /// configuration. What the operating system says if it has no thread to give, or cannot watch a listener.
     pub fn run<H>(self) -> io::Result<()>
     where
         F: Fn(Peer) -> H + Send + 'static,
