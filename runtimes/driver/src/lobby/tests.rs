@@ -229,16 +229,19 @@ fn who_has_gone_has_left_no_alarm() {
 #[test]
 fn a_wait_ends_in_time() {
     let lobby = lobby(1, LONG);
-    let (says, said) = mpsc::channel();
+    let ((says, said), (told, hears)) = (mpsc::channel(), mpsc::channel::<()>());
+    let hears = Mutex::new(hears);
     let mut waits =
         [(WaitFor::Time, Some(MOMENT)), (WaitFor::Socket, Some(MOMENT)), (WaitFor::Socket, None)].into_iter();
     let (mut client, _) = let_in(&lobby, move |_, news| {
         says.send(news).unwrap();
+        wait_for(&lock(&hears));
         waits.next().map_or(Act::End, |(wait, time)| Act::Wait(wait, time.map(after)))
     });
     assert_eq!(said.recv_timeout(SOON).unwrap(), News::default());
     // What comes while nothing is waited for is kept until the time is over.
     client.write_all(b"x").unwrap();
+    drop(told);
     assert_eq!(said.recv_timeout(SOON).unwrap(), News { is_readable: true, ..News::default() });
     assert_eq!(said.recv_timeout(SOON).unwrap(), News::default());
     // An alarm that was set for an earlier wait does no harm.
