@@ -11,8 +11,9 @@ use sansmtp::{
 use sansmtp_authenticators::Authenticator;
 use sansmtp_authenticators::attempts::ValkeyAttemptLog;
 use sansmtp_authenticators::dovecot::{Dovecot, Exchange};
+use sansmtp_relay::{self as relay, QueueId};
 
-use crate::store::{self, Incoming, QueueId, Store};
+use crate::store::{Incoming, Store};
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -45,7 +46,7 @@ impl Relayer {
             None if !path.is_null() => format!("{}@{}", path.as_str(), self.shared.hostname),
             _ => path.as_str().to_owned(),
         };
-        self.shared.store.begin(store::Envelope {
+        self.shared.store.begin(relay::Envelope {
             received: received(session, envelope, &self.shared.hostname, &id),
             id,
             reverse_path: envelope.reverse_path().map(mailbox).unwrap_or_default(),

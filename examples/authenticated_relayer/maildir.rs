@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::durable::{self, Scratch};
-use crate::store::{Envelope, QueueId};
+use sansmtp_relay::durable::{self, Scratch};
+use sansmtp_relay::{Envelope, QueueId};
 
 /// A Maildir that takes every recipient's mail.
 ///

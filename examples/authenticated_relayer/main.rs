@@ -10,17 +10,15 @@
 //!
 //! | file | what it is about |
 //! |---|---|
-//! | `options.rs`, `relay_url.rs`, `server_url.rs`, `user_source.rs`, `jwks_source.rs` | the command line |
+//! | `options.rs`, `server_url.rs`, `user_source.rs`, `jwks_source.rs` | the command line |
 //! | `users.rs`, `user_command.rs`, `offer.rs` | who may log in, and by which mechanisms |
-//! | `store.rs`, `maildir.rs`, `spool/` | where an accepted message goes before it is acknowledged |
-//! | `deliver/`, `bounce.rs` | from the spool to the next hop, or back to the sender |
-//! | `server.rs`, `handler.rs`, `greeting.rs` | the listeners, and what they do with a connection |
+//! | `store.rs`, `maildir.rs` | where an accepted message goes before it is acknowledged |
+//! | `server.rs`, `handler.rs`, `greeting.rs`, `random_file.rs` | the listeners, and what they do with a connection |
+//!
+//! The spool, and the way from there to the next hop or back to the sender, are the crate `sansmtp-relay`.
 
-mod bounce;
 #[path = "../support/certificate.rs"]
 mod certificate;
-mod deliver;
-mod durable;
 mod failure;
 mod greeting;
 mod handler;
@@ -30,12 +28,11 @@ mod maildir;
 mod mechanisms;
 mod offer;
 mod options;
-mod relay_url;
+mod random_file;
 #[path = "../support/runtime.rs"]
 mod runtime;
 mod server;
 mod server_url;
-mod spool;
 mod store;
 mod user_command;
 mod user_source;

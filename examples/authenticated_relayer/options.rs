@@ -11,9 +11,9 @@ use std::time::Duration;
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Args, Command, CommandFactory, Parser, Subcommand};
+use sansmtp_relay::{NextHop, Schedule};
 
 use crate::mechanisms::Mechanism;
-use crate::relay_url::RelayUrl;
 use crate::runtime::Runtime;
 use crate::server_url::ServerUrl;
 use crate::user_source::UserSource;
@@ -67,19 +67,8 @@ pub(crate) struct Listener {
 #[derive(Debug)]
 pub(crate) enum Delivery {
     Maildir(PathBuf),
-    Relay { spool: PathBuf, relays: Vec<RelayUrl>, ca: Option<PathBuf>, schedule: Schedule },
+    Relay { spool: PathBuf, relays: Vec<NextHop>, ca: Option<PathBuf>, schedule: Schedule },
     Mx { spool: PathBuf, port: u16, resolver: Option<SocketAddr>, schedule: Schedule },
-}
-
-/// When a message that could not be delivered is tried again (RFC 5321, section 4.5.4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Schedule {
-    /// The pause after the first attempt; each later one is twice as long.
-    pub(crate) first: Duration,
-    /// The longest pause.
-    pub(crate) longest: Duration,
-    /// The age at which what is left undelivered goes back to its sender.
-    pub(crate) give_up_after: Duration,
 }
 
 /// A certificate chain and its private key, both PEM.
@@ -129,14 +118,6 @@ pub(crate) enum UserAction {
     Enable { name: String },
     /// List the users, one a line
     List,
-}
-
-impl Schedule {
-    /// The pause after this many attempts.
-    pub(crate) fn pause_after(self, attempts: u32) -> Duration {
-        let doubled = 1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.first.saturating_mul(doubled).min(self.longest)
-    }
 }
 
 impl Serve {
@@ -283,7 +264,7 @@ struct ServeArguments {
     /// smtp://[user:password@]host[:port] uses STARTTLS where offered, smtp+starttls:// insists on it,
     /// smtps:// is TLS from the first octet
     #[arg(long, value_name = "URL", group = "delivery", value_parser = Unrepeated(relay_url), help_heading = DELIVERY)]
-    relay: Vec<RelayUrl>,
+    relay: Vec<NextHop>,
     /// Deliver to the recipients' mail exchangers, found by DNS
     #[arg(long, group = "delivery", help_heading = DELIVERY)]
     mx: bool,
@@ -403,9 +384,9 @@ impl<T: Clone + Send + Sync + 'static, E: Display + Clone + 'static> TypedValueP
     }
 }
 
-fn relay_url(text: &OsStr) -> Result<RelayUrl, String> {
+fn relay_url(text: &OsStr) -> Result<NextHop, String> {
     let text = text.to_str().ok_or("not UTF-8")?;
-    text.parse().map_err(|error: <RelayUrl as FromStr>::Err| error.to_string())
+    text.parse().map_err(|error: <NextHop as FromStr>::Err| error.to_string())
 }
 
 fn valkey_url(text: &OsStr) -> Result<ServerUrl, String> {

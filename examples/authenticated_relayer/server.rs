@@ -13,22 +13,21 @@ use sansmtp::{Auth, Config, Limits, Secret, TlsVersion};
 use sansmtp_authenticators::Authenticator;
 use sansmtp_authenticators::attempts::{Guarded, ValkeyAttemptLog, ValkeyConfig};
 use sansmtp_authenticators::stored::Keep;
+use sansmtp_relay::{Route, Schedule, Spool, Worker};
 use sansmtp_smol::Shutdown;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::certificate;
-use crate::deliver::{Route, Worker};
-use crate::durable;
 use crate::failure::Failure;
 use crate::greeting::{Greeting, greeting_text};
 use crate::handler::{Relayer, Shared};
 use crate::maildir::Maildir;
 use crate::mechanisms::Mechanism;
 use crate::offer::{offered, passed_through};
-use crate::options::{Delivery, Listener, Schedule, Serve};
+use crate::options::{Delivery, Listener, Serve};
+use crate::random_file::random_file;
 use crate::runtime::{Runtime, Serve as Server};
-use crate::spool::Spool;
 use crate::store::Store;
 use crate::users::Users;
 
@@ -174,7 +173,7 @@ fn salt_key(options: &Serve, users: &Users) -> Result<Secret, Failure> {
         return Ok(key.expose_secret().into());
     }
     let path = options.beside_users("mail-salt.key");
-    durable::random_file(&path, SALT_KEY_OCTETS)
+    random_file(&path, SALT_KEY_OCTETS)
         .map(Secret::new)
         .map_err(|error| Failure::new(format!("cannot keep a key in {}", path.display()), error))
 }
@@ -226,6 +225,7 @@ fn open_store(options: &Serve) -> Result<(Store, Option<Worker>), Failure> {
     };
     let start = |spool: &Arc<Spool>, route: Route, schedule: &Schedule, ca: Option<&PathBuf>| {
         Worker::start(Arc::clone(spool), route, *schedule, ca.map(PathBuf::as_path), &options.hostname)
+            .map_err(|error| Failure::new("cannot deliver mail", error))
     };
     match &options.delivery {
         Delivery::Maildir(directory) => {

@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use sansmtp::{Aborted, Envelope, Handler, Hooks, Session, Verdict, reply};
 
-use crate::durable::{self, Scratch};
 use crate::envelope_fields::envelope_fields;
+use sansmtp_relay::durable::{self, Scratch};
 
 /// What all connections share.
 pub(crate) struct Maildir {

@@ -10,8 +10,6 @@
 //! ```
 
 mod debugging;
-#[path = "../authenticated_relayer/durable.rs"]
-mod durable;
 mod envelope_fields;
 mod mailbox;
 mod message;

@@ -4,10 +4,10 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-#[path = "../authenticated_relayer/deliver/content.rs"]
+#[path = "../../crates/relay/src/delivery/content.rs"]
 #[cfg_attr(not(test), expect(dead_code, reason = "the relayer looks at headers, too"))]
 mod content;
-#[path = "../authenticated_relayer/deliver/reply.rs"]
+#[path = "../../crates/relay/src/delivery/reply.rs"]
 #[expect(dead_code, reason = "the relayer decides by the replies whether to try again")]
 mod reply;
 

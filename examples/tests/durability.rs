@@ -2,7 +2,7 @@
 //!
 //! A killed process leaves what it had written with the operating system, so these tests show that 250 comes after
 //! the last write and that every state between two writes is one to go on from. That the disk has it too
-//! is up to `durable.rs`.
+//! is up to `sansmtp_relay::durable`.
 
 mod support;
 

@@ -2,9 +2,9 @@
 //! once.
 
 mod support;
-/// The name server of the program's own tests.
+/// The name server of the tests of `sansmtp-relay`.
 #[cfg(test)]
-#[path = "../authenticated_relayer/deliver/testing.rs"]
+#[path = "../../crates/relay/src/testing.rs"]
 #[expect(dead_code, reason = "the rest of the file is for those tests")]
 mod testing;
 

@@ -13,18 +13,18 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// An SMTP server whose replies a test gives.
 #[derive(Clone)]
-pub(super) struct NextHop {
-    pub(super) address: SocketAddr,
+pub(crate) struct NextHop {
+    pub(crate) address: SocketAddr,
     seen: Arc<(Mutex<Seen>, Condvar)>,
 }
 
 /// What a [`NextHop`] was sent.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// The command lines of each session; those through TLS begin with "TLS ".
-    pub(super) sessions: Vec<Vec<String>>,
+    pub(crate) sessions: Vec<Vec<String>>,
     /// The mail data as it came, dots doubled and all.
-    pub(super) messages: Vec<Vec<u8>>,
+    pub(crate) messages: Vec<Vec<u8>>,
 }
 
 /// Answers a command, "." at the end of mail data, or "" at the start of a session; counts sessions from 0.
@@ -35,11 +35,11 @@ trait Duplex: Read + Write + Send {}
 impl<T: Read + Write + Send> Duplex for T {}
 
 impl NextHop {
-    pub(super) fn start(script: impl Fn(usize, &str) -> String + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(script: impl Fn(usize, &str) -> String + Send + Sync + 'static) -> Self {
         Self::start_with_tls(None, script)
     }
 
-    pub(super) fn start_with_tls(
+    pub(crate) fn start_with_tls(
         tls: Option<Arc<ServerConfig>>,
         script: impl Fn(usize, &str) -> String + Send + Sync + 'static,
     ) -> Self {
@@ -64,18 +64,18 @@ impl NextHop {
     }
 
     /// The URL of this server.
-    pub(super) fn url(&self, scheme: &str, credentials: &str) -> String {
+    pub(crate) fn url(&self, scheme: &str, credentials: &str) -> String {
         format!("{scheme}://{credentials}localhost:{}", self.address.port())
     }
 
     /// Waits until what was seen is as described.
-    pub(super) fn wait(&self, condition: impl Fn(&Seen) -> bool) -> Seen {
+    pub(crate) fn wait(&self, condition: impl Fn(&Seen) -> bool) -> Seen {
         let (seen, timeout) = self.seen.1.wait_timeout_while(self.lock(), PATIENCE, |seen| !condition(seen)).unwrap();
         assert!(!timeout.timed_out(), "waited in vain; seen: {seen:#?}");
         seen.clone()
     }
 
-    pub(super) fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         self.lock().clone()
     }
 
@@ -141,21 +141,21 @@ impl NextHop {
 
 impl Seen {
     /// Every command line of every session.
-    pub(super) fn commands(&self) -> Vec<&str> {
+    pub(crate) fn commands(&self) -> Vec<&str> {
         self.sessions.iter().flatten().map(String::as_str).collect()
     }
 
-    pub(super) fn has(&self, command: &str) -> bool {
+    pub(crate) fn has(&self, command: &str) -> bool {
         self.commands().contains(&command)
     }
 
-    pub(super) fn text(&self, message: usize) -> String {
+    pub(crate) fn text(&self, message: usize) -> String {
         String::from_utf8(self.messages[message].clone()).unwrap()
     }
 }
 
 /// Answers as a server that takes everything and offers `extensions`.
-pub(super) fn accept(command: &str, extensions: &[&str]) -> String {
+pub(crate) fn accept(command: &str, extensions: &[&str]) -> String {
     match command.split(' ').next().unwrap_or_default() {
         "" => "220 next.hop ESMTP\r\n".to_owned(),
         "EHLO" => {
@@ -171,10 +171,10 @@ pub(super) fn accept(command: &str, extensions: &[&str]) -> String {
 }
 
 /// The records of a name and a type, or the error to answer with.
-pub(super) type Zone<'a> = Vec<(&'a str, RecordType, Result<Vec<RData>, ResponseCode>)>;
+pub(crate) type Zone<'a> = Vec<(&'a str, RecordType, Result<Vec<RData>, ResponseCode>)>;
 
 /// A name server that knows what a test tells it; other names do not exist.
-pub(super) fn name_server(zone: Zone<'_>) -> SocketAddr {
+pub(crate) fn name_server(zone: Zone<'_>) -> SocketAddr {
     let zone: HashMap<(String, RecordType), _> =
         zone.into_iter().map(|(name, kind, answer)| ((name.to_owned(), kind), answer)).collect();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -206,4 +206,4 @@ pub(super) fn name_server(zone: Zone<'_>) -> SocketAddr {
 }
 
 /// How long a test waits for what must come. Only a failing test waits that long.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

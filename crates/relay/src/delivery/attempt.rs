@@ -7,18 +7,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Route;
+use super::client::{Mail, Outcome, Session};
 use super::content::Header;
 use super::error::{Error, Step, status_of};
-use super::mx::MailExchangers;
 use super::reply::Reply;
-use super::smtp::{Mail, Outcome, Session};
 use super::tls::ClientTls;
-use crate::bounce;
-use crate::options::Schedule;
-use crate::relay_url::{RelayUrl, Security};
+use crate::envelope::QueueId;
+use crate::reports;
+use crate::routes::{MailExchangers, NextHop, Route};
+use crate::schedule::Schedule;
 use crate::spool::{Answer, Recipient, Spool, State, Status, Timestamp};
-use crate::store::QueueId;
 
 /// What every delivery needs.
 #[derive(Debug)]
@@ -34,7 +32,7 @@ pub(super) struct Deliverer {
 
 /// A host to try, with the addresses at which it may be reached.
 struct Host {
-    hop: RelayUrl,
+    hop: NextHop,
     addresses: Vec<SocketAddr>,
 }
 
@@ -122,12 +120,7 @@ impl Deliverer {
                     .into_iter()
                     .map(|exchanger| Host {
                         addresses: exchanger.addresses.iter().map(|ip| SocketAddr::new(*ip, *port)).collect(),
-                        hop: RelayUrl {
-                            security: Security::Opportunistic,
-                            host: exchanger.host,
-                            port: *port,
-                            credentials: None,
-                        },
+                        hop: NextHop::exchanger(exchanger.host, *port),
                     })
                     .collect())
             }
@@ -178,7 +171,7 @@ impl Deliverer {
         Ok(())
     }
 
-    async fn session(&self, address: SocketAddr, hop: &RelayUrl) -> Result<Session, Error> {
+    async fn session(&self, address: SocketAddr, hop: &NextHop) -> Result<Session, Error> {
         match Session::open(address, hop, &self.tls, &self.hostname, true).await {
             Err(Error::Handshake(error)) if hop.allows_plaintext() => {
                 // RFC 7435: encryption that does not work is no reason to keep mail that may go without.
@@ -279,7 +272,7 @@ impl Deliverer {
             // RFC 5321, section 6.1: a report on a report would be the beginning of a loop.
             tracing::warn!(id = %state.id, "the reverse-path is null: nobody is told of the failure");
         } else if !self.spool.contains(&report)? {
-            let (envelope, message) = bounce::report(state, report, &self.hostname, self.spool.content(&state.id)?)?;
+            let (envelope, message) = reports::report(state, report, &self.hostname, self.spool.content(&state.id)?)?;
             let mut incoming = Spool::begin(&self.spool, envelope)?;
             incoming.write(&message)?;
             let report = incoming.commit()?;
@@ -294,7 +287,7 @@ impl Deliverer {
     }
 }
 
-async fn relay_hosts(relays: &[RelayUrl]) -> Result<Vec<Host>, (bool, Answer)> {
+async fn relay_hosts(relays: &[NextHop]) -> Result<Vec<Host>, (bool, Answer)> {
     let mut hosts = Vec::new();
     let mut unknown = None;
     for hop in relays {

@@ -174,8 +174,8 @@ fn two_processes_do_not_share_a_spool() {
 fn arrivals_are_announced_once_they_are_durable() {
     let directory = tempfile::tempdir().unwrap();
     let spool = open(directory.path());
-    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
-    spool.subscribe(sender);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    spool.subscribe(move |id| sender.send(id).unwrap());
     let id = deliver(&spool);
     assert_eq!(receiver.try_recv().unwrap(), id);
     assert!(spool.contains(&id).unwrap());

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Envelope, QueueId};
+use crate::envelope::{Envelope, QueueId};
 
 /// The envelope of a spooled message and how far its delivery has come. One JSON file each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

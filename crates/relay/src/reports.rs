@@ -10,9 +10,9 @@ use mail_builder::headers::date::Date;
 use mail_builder::headers::raw::Raw;
 use mail_builder::mime::{BodyPart, MimePart};
 
-use crate::deliver::read_header_section;
+use crate::delivery::read_header_section;
+use crate::envelope::{Envelope, QueueId};
 use crate::spool::{Recipient, State, Status, Timestamp};
-use crate::store::{Envelope, QueueId};
 
 /// Writes the report on the recipients of `state` that have failed, for the spool to take back to the sender.
 ///

@@ -8,90 +8,9 @@ use percent_encoding::percent_decode_str;
 use url::{ParseError, Url};
 use zeroize::Zeroizing;
 
-/// A next hop as the command line names it.
-///
-/// Neither `Debug` nor `Display` shows the password, and `Display` leaves the authcid out too, so that the
-/// value can go to logs and reports as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RelayUrl {
-    pub(crate) security: Security,
-    /// A domain name in ASCII, or an IP address without brackets.
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) credentials: Option<Credentials>,
-}
+use super::next_hop::{Credentials, NextHop, Password, Security};
 
-/// How the connection to a next hop is protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Security {
-    /// `smtp://`: STARTTLS where it is offered (RFC 7435). A password never goes over plain text to a host
-    /// other than this one.
-    Opportunistic,
-    /// `smtp+starttls://`: STARTTLS, with a valid certificate, or no delivery.
-    StartTls,
-    /// `smtps://`: TLS from the first octet, with a valid certificate (RFC 8314).
-    Implicit,
-}
-
-/// What this program logs in with at a next hop.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Credentials {
-    pub(crate) authcid: String,
-    pub(crate) password: Password,
-}
-
-/// A password that `Debug` does not show and that is wiped from memory when dropped.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Password(Zeroizing<String>);
-
-impl Password {
-    /// Shows the password to the code that must send it.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
-impl RelayUrl {
-    /// Whether the host is this machine, by address or by the name that RFC 6761 (section 6.3) reserves.
-    pub(crate) fn is_loopback(&self) -> bool {
-        match self.host.parse::<IpAddr>() {
-            Ok(address) => address.is_loopback(),
-            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
-        }
-    }
-
-    /// Whether the certificate must be valid for the host.
-    ///
-    /// Where plain text would be good enough, so is a certificate that nobody vouches for.
-    pub(crate) fn requires_valid_certificate(&self) -> bool {
-        self.security != Security::Opportunistic || (self.credentials.is_some() && !self.is_loopback())
-    }
-
-    /// Whether a session without TLS may go on to log in and to send.
-    pub(crate) fn allows_plaintext(&self) -> bool {
-        self.security == Security::Opportunistic && (self.credentials.is_none() || self.is_loopback())
-    }
-}
-
-impl fmt::Display for RelayUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = &self.host;
-        let port = self.port;
-        if host.contains(':') {
-            write!(f, "{}://[{host}]:{port}", self.security.scheme())
-        } else {
-            write!(f, "{}://{host}:{port}", self.security.scheme())
-        }
-    }
-}
-
-impl FromStr for RelayUrl {
+impl FromStr for NextHop {
     type Err = RelayUrlError;
 
     fn from_str(text: &str) -> Result<Self, RelayUrlError> {
@@ -121,25 +40,6 @@ impl FromStr for RelayUrl {
     }
 }
 
-impl Security {
-    fn scheme(self) -> &'static str {
-        match self {
-            Self::Opportunistic => "smtp",
-            Self::StartTls => "smtp+starttls",
-            Self::Implicit => "smtps",
-        }
-    }
-
-    /// 25 relays between servers, 587 and 465 take submissions (RFC 6409, RFC 8314).
-    fn default_port(self) -> u16 {
-        match self {
-            Self::Opportunistic => 25,
-            Self::StartTls => 587,
-            Self::Implicit => 465,
-        }
-    }
-}
-
 impl Credentials {
     fn of(url: &Url) -> Result<Option<Self>, RelayUrlError> {
         match (url.username(), url.password()) {
@@ -149,7 +49,7 @@ impl Credentials {
             (authcid, Some(password)) => {
                 let authcid = decode(authcid)?;
                 let password = decode(password)?;
-                Ok(Some(Self { authcid: authcid.to_string(), password: Password(password) }))
+                Ok(Some(Self { authcid: authcid.to_string(), password: Password::from(password) }))
             }
         }
     }
@@ -167,14 +67,23 @@ fn decode(text: &str) -> Result<Zeroizing<String>, RelayUrlError> {
 
 /// Why a text is not the URL of a next hop. Shows nothing of the text, which may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RelayUrlError {
+#[non_exhaustive]
+pub enum RelayUrlError {
+    /// It is no URL.
     Syntax(ParseError),
+    /// The scheme is none of the three.
     Scheme,
+    /// The host is neither a domain name in ASCII nor an IP address.
     Host,
+    /// The port is 0.
     Port,
+    /// Something follows the port.
     Rest,
+    /// There is a password without a user.
     NoUser,
+    /// There is a user without a password.
     NoPassword,
+    /// User or password are not UTF-8 once decoded, or have a NUL.
     UserInformation,
 }
 
@@ -205,7 +114,7 @@ impl std::error::Error for RelayUrlError {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> RelayUrl {
+    fn parse(text: &str) -> NextHop {
         text.parse().unwrap()
     }
 
@@ -249,7 +158,7 @@ mod tests {
             "smtp://me:hunter2@mx.example:0",
             "me:hunter2@mx.example",
         ] {
-            let error = wrong.parse::<RelayUrl>().unwrap_err();
+            let error = wrong.parse::<NextHop>().unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{wrong}");
         }
     }
@@ -273,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_user_without_a_password_is_refused() {
-        assert_eq!("smtp://me@mx.example".parse::<RelayUrl>(), Err(RelayUrlError::NoPassword));
-        assert_eq!("smtp://m%C3%BC.example".parse::<RelayUrl>(), Err(RelayUrlError::Host));
+        assert_eq!("smtp://me@mx.example".parse::<NextHop>(), Err(RelayUrlError::NoPassword));
+        assert_eq!("smtp://m%C3%BC.example".parse::<NextHop>(), Err(RelayUrlError::Host));
     }
 }

@@ -22,7 +22,7 @@ use super::content::Stuffing;
 use super::error::{Error, Step};
 use super::reply::Reply;
 use super::tls::ClientTls;
-use crate::relay_url::{Credentials, RelayUrl, Security};
+use crate::routes::{Credentials, NextHop, Security};
 
 /// What to send, apart from the content.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,7 @@ impl Session {
     /// [`Error::Handshake`] where TLS failed; then a hop that allows plain text may be asked again without.
     pub(crate) async fn open(
         address: SocketAddr,
-        hop: &RelayUrl,
+        hop: &NextHop,
         tls: &ClientTls,
         hello_name: &str,
         starttls: bool,
@@ -205,7 +205,7 @@ impl Session {
         Ok(())
     }
 
-    async fn handshake(self, hop: &RelayUrl, tls: &ClientTls) -> Result<Self, Error> {
+    async fn handshake(self, hop: &NextHop, tls: &ClientTls) -> Result<Self, Error> {
         let config = if hop.requires_valid_certificate() { &tls.verified } else { &tls.opportunistic };
         let name = ServerName::try_from(hop.host.clone())
             .map_err(|error| Error::Handshake(io::Error::new(io::ErrorKind::InvalidInput, error)))?;

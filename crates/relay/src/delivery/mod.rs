@@ -1,15 +1,14 @@
 //! The delivery worker: takes messages from the spool to their next hop, or back to their sender.
 
 mod attempt;
+mod client;
 mod content;
 mod error;
-mod mx;
 mod reply;
-mod smtp;
+mod start_error;
 mod tls;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -22,26 +21,16 @@ use tokio::time::Instant;
 
 use self::attempt::Deliverer;
 pub(crate) use self::content::read_header_section;
-use self::mx::MailExchangers;
+pub use self::start_error::StartError;
 use self::tls::ClientTls;
-use crate::failure::Failure;
-use crate::options::Schedule;
-use crate::relay_url::RelayUrl;
+use crate::envelope::QueueId;
+use crate::routes::{MailExchangers, Route};
+use crate::schedule::Schedule;
 use crate::spool::{Spool, Timestamp};
-use crate::store::QueueId;
-
-/// Where the worker takes messages.
-#[derive(Clone, Debug)]
-pub(crate) enum Route {
-    /// To the first of these servers that can be reached.
-    Relays(Vec<RelayUrl>),
-    /// To the recipients' mail exchangers.
-    Mx { port: u16, resolver: Option<SocketAddr> },
-}
 
 /// The thread that delivers. Dropped without [`Worker::stop`], it stops at once; the spool remembers the rest.
 #[derive(Debug)]
-pub(crate) struct Worker {
+pub struct Worker {
     /// How long deliveries may still take; none while nobody asked to stop.
     stop: watch::Sender<Option<Duration>>,
     thread: Option<JoinHandle<()>>,
@@ -54,17 +43,14 @@ impl Worker {
     ///
     /// # Errors
     /// Where the spool, the certificates or the resolver's configuration cannot be read, or no thread started.
-    pub(crate) fn start(
+    pub fn start(
         spool: Arc<Spool>,
         route: Route,
         schedule: Schedule,
         ca: Option<&Path>,
         hostname: &str,
-    ) -> Result<Self, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::new("cannot start the delivery worker", error))?;
+    ) -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
         let exchangers = match &route {
             Route::Relays(_) => None,
             Route::Mx { resolver, .. } => {
@@ -74,8 +60,11 @@ impl Worker {
         };
         // Subscribed before the spool is read: what arrives in between is then known twice rather than never.
         let (sender, arrivals) = unbounded_channel();
-        spool.subscribe(sender);
-        let waiting = spool.messages().map_err(|error| Failure::new("cannot read the spool", error))?;
+        spool.subscribe(move |id| {
+            // A worker that has ended leaves the message for the next start.
+            let _ = sender.send(id);
+        });
+        let waiting = spool.messages().map_err(StartError::Spool)?;
         if !waiting.is_empty() {
             tracing::info!(messages = waiting.len(), "messages wait in the spool");
         }
@@ -96,13 +85,13 @@ impl Worker {
                 // A host name that is still being looked up must not hold up the end.
                 runtime.shutdown_background();
             })
-            .map_err(|error| Failure::new("cannot start the delivery worker", error))?;
+            .map_err(StartError::Thread)?;
         Ok(Self { stop, thread: Some(thread) })
     }
 
     /// Lets the deliveries that are under way finish, for `grace` at most, and starts no others. What is cut off
     /// is tried again at the next start.
-    pub(crate) fn stop(mut self, grace: Duration) {
+    pub fn stop(mut self, grace: Duration) {
         self.stop.send_replace(Some(grace));
         self.join();
     }
@@ -218,7 +207,5 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Longer than the longest timeout of a session.
 const LONGEST_GRACE: Duration = Duration::from_secs(60 * 60);
 
-#[cfg(test)]
-mod testing;
 #[cfg(test)]
 mod tests;

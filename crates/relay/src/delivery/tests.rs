@@ -5,11 +5,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use hickory_resolver::proto::rr::rdata::{A, MX};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
-use super::testing::{NextHop, PATIENCE, accept, name_server};
 use super::*;
-use crate::certificate;
+use crate::envelope::Envelope;
 use crate::spool::Status;
-use crate::store::Envelope;
+use crate::testing::{NextHop, PATIENCE, accept, name_server};
 
 /// A spool with messages in it, and what delivers them.
 struct Fixture {
@@ -85,13 +84,18 @@ fn envelope(reverse_path: &str, recipients: &[&str]) -> Envelope {
 }
 
 fn self_signed(directory: &Path) -> (Arc<rustls::ServerConfig>, PathBuf) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
     let path = directory.join("cert.pem");
-    (
-        certificate::load_or_make(&path, &directory.join("key.pem"), "localhost", certificate::clients(None).unwrap())
-            .unwrap()
-            .config,
-        path,
-    )
+    std::fs::write(&path, certificate.pem()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key.into())
+        .unwrap();
+    (Arc::new(config), path)
 }
 
 const QUICK: Schedule = Schedule {

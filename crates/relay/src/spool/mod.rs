@@ -24,32 +24,34 @@
 
 mod state;
 
+use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use state::{Answer, Recipient, State, Status, Timestamp};
-use tokio::sync::mpsc::UnboundedSender;
 
 use crate::durable::{self, Scratch};
-use crate::store::{Envelope, QueueId};
+use crate::envelope::{Envelope, QueueId};
 
 /// The spool directory, held by this process alone.
-#[derive(Debug)]
-pub(crate) struct Spool {
+pub struct Spool {
     directory: PathBuf,
-    subscriber: Mutex<Option<UnboundedSender<QueueId>>>,
+    subscriber: Mutex<Option<Box<Subscriber>>>,
     /// The lock goes when the file is closed, by a crash too.
     _lock: File,
 }
+
+/// Is told of every message that arrives, when it is on the disk.
+type Subscriber = dyn Fn(QueueId) + Send;
 
 impl Spool {
     /// Opens a spool, making it where there is none, and clears away what a crash left unfinished.
     ///
     /// # Errors
     /// [`io::ErrorKind::ResourceBusy`] where another process holds the spool, and where the file system refuses.
-    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+    pub fn open(directory: &Path) -> io::Result<Self> {
         for part in ["incoming", "queue"] {
             durable::create_directory(&directory.join(part))?;
         }
@@ -69,15 +71,15 @@ impl Spool {
     ///
     /// # Errors
     /// Where the file system refuses.
-    pub(crate) fn begin(spool: &Arc<Self>, envelope: Envelope) -> io::Result<Incoming> {
+    pub fn begin(spool: &Arc<Self>, envelope: Envelope) -> io::Result<Incoming> {
         let mut content = Scratch::create(spool.incoming(&envelope.id, "eml"))?;
         content.write(envelope.received.as_bytes())?;
         Ok(Incoming { spool: Arc::clone(spool), content, state: State::new(envelope) })
     }
 
     /// Names to `subscriber` every message that arrives from now on.
-    pub(crate) fn subscribe(&self, subscriber: UnboundedSender<QueueId>) {
-        *self.subscriber.lock().unwrap_or_else(PoisonError::into_inner) = Some(subscriber);
+    pub(crate) fn subscribe(&self, subscriber: impl Fn(QueueId) + Send + 'static) {
+        *self.subscriber.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(subscriber));
     }
 
     /// The messages in the spool, oldest first, with the time of their next attempt.
@@ -208,20 +210,30 @@ impl Spool {
     }
 }
 
-/// A message on its way into the spool.
+/// A message on its way into the spool. Dropped before [`Incoming::commit`], it leaves nothing behind.
 #[derive(Debug)]
-pub(crate) struct Incoming {
+pub struct Incoming {
     spool: Arc<Spool>,
     content: Scratch,
     state: State,
 }
 
 impl Incoming {
-    pub(crate) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+    /// Adds mail data, dot-unstuffed. The octets are kept as they are.
+    ///
+    /// # Errors
+    /// Where the file system refuses: the peer should hear 452 at the end of its mail data.
+    pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         self.content.write(piece)
     }
 
-    pub(crate) fn commit(self) -> io::Result<QueueId> {
+    /// Takes responsibility for the message: when this returns, it is on the disk, and 250 is true.
+    ///
+    /// This waits for the disk, so it does not belong on an executor's thread.
+    ///
+    /// # Errors
+    /// Where the file system refuses. Then the message is gone.
+    pub fn commit(self) -> io::Result<QueueId> {
         let Self { spool, content, state } = self;
         let id = state.id.clone();
         if spool.contains(&id)? {
@@ -239,10 +251,15 @@ impl Incoming {
         }
         tracing::info!(%id, reverse_path = state.reverse_path, recipients = state.recipients.len(), "queued");
         if let Some(subscriber) = &*spool.subscriber.lock().unwrap_or_else(PoisonError::into_inner) {
-            // A worker that has ended leaves the message for the next start.
-            let _ = subscriber.send(id.clone());
+            subscriber(id.clone());
         }
         Ok(id)
+    }
+}
+
+impl fmt::Debug for Spool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spool").field("directory", &self.directory).finish_non_exhaustive()
     }
 }
 

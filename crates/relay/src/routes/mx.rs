@@ -9,7 +9,7 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Resolver, TokioResolver};
 
-use crate::failure::Failure;
+use crate::delivery::StartError;
 
 /// Looks up mail exchangers.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl MailExchangers {
     ///
     /// # Errors
     /// Where the system's configuration cannot be read.
-    pub(crate) fn new(server: Option<SocketAddr>, hostname: &str) -> Result<Self, Failure> {
+    pub(crate) fn new(server: Option<SocketAddr>, hostname: &str) -> Result<Self, StartError> {
         let builder = match server {
             None => TokioResolver::builder_tokio(),
             Some(server) => {
@@ -66,7 +66,7 @@ impl MailExchangers {
         };
         let resolver = builder
             .and_then(hickory_resolver::ResolverBuilder::build)
-            .map_err(|error| Failure::new("cannot set up the DNS resolver", error))?;
+            .map_err(|error| StartError::Resolver(Box::new(error)))?;
         Ok(Self { resolver, hostname: hostname.trim_end_matches('.').to_owned() })
     }
 

@@ -4,7 +4,7 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::rdata::{A, AAAA, MX};
 
 use super::*;
-use crate::deliver::testing::{Zone, name_server};
+use crate::testing::{Zone, name_server};
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 

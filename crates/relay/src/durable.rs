@@ -4,11 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use zeroize::Zeroizing;
-
 /// A file being written, which disappears when dropped and stays, durably, once [`Scratch::keep`] says so.
 #[derive(Debug)]
-pub(crate) struct Scratch {
+pub struct Scratch {
     file: BufWriter<File>,
     path: PathBuf,
     kept: bool,
@@ -19,7 +17,7 @@ impl Scratch {
     ///
     /// # Errors
     /// Where it cannot be made, or exists.
-    pub(crate) fn create(path: PathBuf) -> io::Result<Self> {
+    pub fn create(path: PathBuf) -> io::Result<Self> {
         let file = BufWriter::with_capacity(BUFFER_OCTETS, create_new(&path)?);
         Ok(Self { file, path, kept: false })
     }
@@ -28,7 +26,7 @@ impl Scratch {
     ///
     /// # Errors
     /// Where the file system refuses.
-    pub(crate) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+    pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         self.file.write_all(piece)
     }
 
@@ -37,7 +35,7 @@ impl Scratch {
     ///
     /// # Errors
     /// Where the file system refuses; then the file is gone, and `target` as it was.
-    pub(crate) fn keep(mut self, target: &Path) -> io::Result<()> {
+    pub fn keep(mut self, target: &Path) -> io::Result<()> {
         self.file.flush()?;
         self.file.get_ref().sync_all()?;
         std::fs::rename(&self.path, target)?;
@@ -59,7 +57,7 @@ impl Drop for Scratch {
 ///
 /// # Errors
 /// Where it cannot be made, or exists.
-pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+pub fn create_new(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -67,29 +65,11 @@ pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Reads a file, making it of so many random octets where there is none. Only its owner may read it.
-///
-/// # Errors
-/// Where the file system refuses, there is no entropy, or there is a file of another length.
-#[allow(dead_code, reason = "not every program that includes this file wants all of it")]
-pub(crate) fn random_file(path: &Path, octets: usize) -> io::Result<Vec<u8>> {
-    if !path.try_exists()? {
-        let mut content = Zeroizing::new(vec![0; octets]);
-        getrandom::fill(&mut content).map_err(io::Error::other)?;
-        // Whole or not at all: a second process may be doing the same, and the one that is later wins.
-        let mut scratch = Scratch::create(path.with_extension(format!("{}.new", std::process::id())))?;
-        scratch.write(&content)?;
-        scratch.keep(path)?;
-    }
-    let content = std::fs::read(path)?;
-    if content.len() == octets { Ok(content) } else { Err(io::Error::other("not a file of this program's")) }
-}
-
 /// Makes a directory that only its owner may enter, and those above it, durably; fine where it exists.
 ///
 /// # Errors
 /// Where the file system refuses.
-pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
+pub fn create_directory(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !ancestor.is_dir()).collect();
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
@@ -106,7 +86,7 @@ pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Where the file system refuses.
-pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+pub fn sync_directory(path: &Path) -> io::Result<()> {
     // Elsewhere a directory cannot be opened as a file, and the file system keeps its own journal of names.
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
@@ -134,18 +114,6 @@ mod tests {
         assert!(!scratch.exists());
         assert!(Scratch::create(scratch.clone()).unwrap().keep(&directory.path().join("no/such")).is_err());
         assert!(!scratch.exists());
-    }
-
-    #[test]
-    fn a_random_file_stays_as_it_was_made() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("mail-salt.key");
-        let made = random_file(&path, 32).unwrap();
-        assert!(made.len() == 32 && made != [0; 32]);
-        assert_eq!(random_file(&path, 32).unwrap(), made);
-        assert!(random_file(&path, 16).is_err());
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
-        assert!(random_file(&directory.path().join("no/such"), 32).is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::failure::Failure;
+use super::StartError;
 
 /// The two ways in which a next hop's certificate matters.
 #[derive(Clone, Debug)]
@@ -25,12 +25,12 @@ impl ClientTls {
     ///
     /// # Errors
     /// Where `ca` cannot be read. A system without certificates is none: opportunistic TLS needs none.
-    pub(crate) fn new(ca: Option<&Path>) -> Result<Self, Failure> {
+    pub(crate) fn new(ca: Option<&Path>) -> Result<Self, StartError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = |provider: &Arc<CryptoProvider>| {
             ClientConfig::builder_with_provider(Arc::clone(provider))
                 .with_safe_default_protocol_versions()
-                .map_err(|error| Failure::new("cannot set up TLS", error))
+                .map_err(StartError::Tls)
         };
         let verified = builder(&provider)?.with_root_certificates(roots(ca)?).with_no_client_auth();
         let opportunistic = builder(&provider)?
@@ -41,7 +41,7 @@ impl ClientTls {
     }
 }
 
-fn roots(ca: Option<&Path>) -> Result<RootCertStore, Failure> {
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, StartError> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
@@ -49,7 +49,7 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, Failure> {
     }
     roots.add_parsable_certificates(system.certs);
     if let Some(path) = ca {
-        let explain = |error: String| Failure::new(format!("cannot read {}", path.display()), error);
+        let explain = |error: String| StartError::Certificates(path.to_owned(), error);
         let certificates = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| explain(error.to_string()))?;

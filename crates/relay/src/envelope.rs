@@ -1,0 +1,88 @@
+//! What a message is called here, and who it is from and to.
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// The envelope of a mail transaction that has come to its mail data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// The name that the message has here; [`QueueId::new`] makes one, so that `received` can tell it.
+    pub id: QueueId,
+    /// Without angle brackets; empty if null.
+    pub reverse_path: String,
+    /// The forward-paths, without angle brackets. At least one.
+    pub recipients: Vec<String>,
+    /// Whether BODY=8BITMIME was declared (RFC 6152).
+    pub eight_bit: bool,
+    /// Whether SMTPUTF8 was declared (RFC 6531).
+    pub smtputf8: bool,
+    /// The trace header for the top of the message: one or more whole `Received:` lines, ending in CRLF.
+    pub received: String,
+}
+
+/// The name that a message has in the spool, in the logs and in its `Received:` header: letters and digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct QueueId(String);
+
+impl QueueId {
+    /// Makes a name that sorts by time and that no other message has.
+    #[expect(clippy::new_without_default, reason = "each is another, which a default is not")]
+    pub fn new() -> Self {
+        let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_micros());
+        Self(format!("{micros:013x}{:05x}", fastrand::u32(..1 << 20)))
+    }
+
+    /// The name of a report on this message's `attempt`: always the same, so that it is not made twice.
+    pub(crate) fn report(&self, attempt: u32) -> Self {
+        Self(format!("{}r{attempt}", self.0))
+    }
+}
+
+impl fmt::Display for QueueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Only letters and digits: the name becomes a file's.
+impl TryFrom<String> for QueueId {
+    type Error = InvalidQueueId;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let valid = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+        if valid { Ok(Self(text)) } else { Err(InvalidQueueId) }
+    }
+}
+
+/// A text is no [`QueueId`]: it is empty, has more than 64 octets, or something else than letters and digits in ASCII.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidQueueId;
+
+impl fmt::Display for InvalidQueueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a queue id")
+    }
+}
+
+impl std::error::Error for InvalidQueueId {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_ids_are_file_names_in_order_of_time() {
+        let first = QueueId::new();
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        let second = QueueId::new();
+        assert!(first < second);
+        assert_eq!(QueueId::try_from(first.to_string()), Ok(first.clone()));
+        assert_eq!(QueueId::try_from(first.report(3).to_string()), Ok(first.report(3)));
+        for wrong in ["", "../x", "a.b", "a b", &"x".repeat(65)] {
+            assert!(QueueId::try_from(wrong.to_owned()).is_err(), "{wrong}");
+        }
+    }
+}

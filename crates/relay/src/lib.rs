@@ -1,0 +1,53 @@
+//! A durable queue of mail and its delivery over SMTP, for servers on `sansmtp`, the SMTP server engine.
+//!
+//! A server writes an accepted message into a [`Spool`], and says 250 when [`Incoming::commit`] has returned. A
+//! [`Worker`], a thread of its own, takes it from there along a [`Route`]: to relays, or to the recipients' mail
+//! exchangers. It tries again as a [`Schedule`] says, and tells the sender of what failed (RFC 3464). Whatever happens
+//! to the process, a message that was acknowledged is delivered or reported.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use sansmtp_relay::{Envelope, QueueId, Route, Schedule, Spool, Worker};
+//!
+//! let spool = Arc::new(Spool::open(Path::new("spool"))?);
+//! let route = Route::Relays(vec!["smtps://user:password@smtp.example.org".parse()?]);
+//! let worker = Worker::start(Arc::clone(&spool), route, Schedule::default(), None, "mx.example.org")?;
+//!
+//! let envelope = Envelope {
+//!     id: QueueId::new(),
+//!     reverse_path: "tim@example.org".to_owned(),
+//!     recipients: vec!["friend@example.net".to_owned()],
+//!     eight_bit: false,
+//!     smtputf8: false,
+//!     received: String::new(),
+//! };
+//! let mut incoming = Spool::begin(&spool, envelope)?;
+//! incoming.write(b"Subject: Greetings\r\n\r\nHello\r\n")?;
+//! incoming.commit()?;
+//!
+//! worker.stop(Duration::from_secs(30));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The log (`tracing`) tells of every attempt, and never of a password.
+
+#![forbid(unsafe_code)]
+
+mod delivery;
+pub mod durable;
+mod envelope;
+mod reports;
+mod routes;
+mod schedule;
+mod spool;
+#[cfg(test)]
+mod testing;
+
+pub use delivery::{StartError, Worker};
+pub use envelope::{Envelope, InvalidQueueId, QueueId};
+pub use routes::{Credentials, NextHop, Password, RelayUrlError, Route, Security};
+pub use schedule::Schedule;
+pub use spool::{Incoming, Spool};

@@ -1,0 +1,25 @@
+//! From a recipient to the servers that take its mail on.
+
+mod mx;
+mod next_hop;
+mod relay_url;
+
+use std::net::SocketAddr;
+
+pub(crate) use self::mx::MailExchangers;
+pub use self::next_hop::{Credentials, NextHop, Password, Security};
+pub use self::relay_url::RelayUrlError;
+
+/// Where messages are taken.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// To the first of these servers that can be reached.
+    Relays(Vec<NextHop>),
+    /// To the recipients' mail exchangers (RFC 5321, section 5.1).
+    Mx {
+        /// The port of every exchanger: 25, except in tests.
+        port: u16,
+        /// The DNS server to ask; those of the system otherwise.
+        resolver: Option<SocketAddr>,
+    },
+}
