@@ -35,9 +35,10 @@ impl QueueId {
         Self(format!("{micros:013x}{:05x}", fastrand::u32(..1 << 20)))
     }
 
-    /// The name of a report on this message's `attempt`: always the same, so that it is not made twice.
-    pub(crate) fn report(&self, attempt: u32) -> Self {
-        Self(format!("{}r{attempt}", self.0))
+    /// The name of the report on this message whose first recipient is the one at `index`. As a recipient is in one
+    /// report only, no two reports have the same name, and a report that exists already is found by it.
+    pub(crate) fn report(&self, index: usize) -> Self {
+        Self(format!("{}r{}", self.0, index.saturating_add(1)))
     }
 }
 

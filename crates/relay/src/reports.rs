@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use mail_builder::MessageBuilder;
 use mail_builder::headers::content_type::ContentType;
@@ -12,7 +13,91 @@ use mail_builder::mime::{BodyPart, MimePart};
 
 use crate::delivery::read_header_section;
 use crate::envelope::{Envelope, QueueId};
-use crate::spool::{Recipient, State, Status, Timestamp};
+use crate::spool::{Recipient, ReportOn, Spool, State, Status, Timestamp};
+
+/// Tells the sender of the recipients of `state` that have failed, if there is a sender, and records that.
+///
+/// The report reaches the disk before the record, and is announced for delivery after it. So a crash in between
+/// leaves a report that can be found, and that nobody has yet: this function finds it, or [`mark_reported`] does.
+///
+/// # Errors
+/// Where the file system refuses. Then the recipients are still to be reported.
+pub(crate) fn report_failures(spool: &Arc<Spool>, state: &mut State, hostname: &str) -> io::Result<()> {
+    let mut failed = state.places(Status::Failed);
+    if failed.is_empty() {
+        return Ok(());
+    }
+    for recipient in state.recipients.iter().filter(|recipient| recipient.status == Status::Failed) {
+        let reason = recipient.last.as_ref().map_or("unknown", |last| last.text.as_str());
+        tracing::warn!(id = %state.id, recipient = recipient.forward_path, reason, "failed");
+    }
+    let mut reports = Vec::new();
+    if state.reverse_path.is_empty() {
+        // RFC 5321, section 6.1: a report on a report would be the beginning of a loop.
+        tracing::warn!(id = %state.id, "the reverse-path is null: nobody is told of the failure");
+        state.reported(&failed);
+    } else {
+        for &place in &failed {
+            if let Some(covered) = covered_by(spool, &state.id, place)?
+                && state.reported(&covered)
+            {
+                reports.push(state.id.report(place));
+            }
+        }
+        failed = state.places(Status::Failed);
+        if !failed.is_empty() {
+            reports.push(write_report(spool, state, failed, hostname)?);
+        }
+    }
+    spool.save(state)?;
+    for report in reports {
+        spool.announce(report);
+    }
+    Ok(())
+}
+
+/// Records what a report in the spool tells, if a crash came before that. To be called before it is delivered.
+///
+/// # Errors
+/// Where the file system refuses.
+pub(crate) fn mark_reported(spool: &Spool, report: &State) -> io::Result<()> {
+    let Some(report_on) = &report.report_on else { return Ok(()) };
+    match spool.load(&report_on.id) {
+        Ok(mut state) => {
+            if state.reported(&report_on.recipients) {
+                spool.save(&state)?;
+            }
+            Ok(())
+        }
+        // Nothing was left to do with it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Which recipients the report tells of whose first one is at `place`, if there is such a report.
+fn covered_by(spool: &Spool, id: &QueueId, place: usize) -> io::Result<Option<Vec<usize>>> {
+    let name = id.report(place);
+    if !spool.contains(&name)? {
+        return Ok(None);
+    }
+    let report_on = spool.load(&name)?.report_on.filter(|report_on| report_on.id == *id);
+    Ok(report_on.map(|report_on| report_on.recipients))
+}
+
+fn write_report(spool: &Arc<Spool>, state: &mut State, failed: Vec<usize>, hostname: &str) -> io::Result<QueueId> {
+    let name = state.id.report(failed.first().copied().unwrap_or_default());
+    // An earlier version named reports otherwise, so one of those may have this name.
+    let name = if spool.contains(&name)? { QueueId::new() } else { name };
+    let (envelope, message) = report(state, name, hostname, spool.content(&state.id)?)?;
+    let report_on = ReportOn { id: state.id.clone(), recipients: failed };
+    let mut incoming = Spool::begin_report(spool, envelope, report_on.clone())?;
+    incoming.write(&message)?;
+    let name = incoming.commit()?;
+    tracing::info!(id = %state.id, report = %name, to = state.reverse_path, "the sender is told of the failure");
+    state.reported(&report_on.recipients);
+    Ok(name)
+}
 
 /// Writes the report on the recipients of `state` that have failed, for the spool to take back to the sender.
 ///
@@ -20,7 +105,7 @@ use crate::spool::{Recipient, State, Status, Timestamp};
 ///
 /// # Errors
 /// Where the original's `content` cannot be read.
-pub(crate) fn report(state: &State, id: QueueId, hostname: &str, content: File) -> io::Result<(Envelope, Vec<u8>)> {
+fn report(state: &State, id: QueueId, hostname: &str, content: File) -> io::Result<(Envelope, Vec<u8>)> {
     let failed: Vec<&Recipient> = state.recipients.iter().filter(|r| r.status == Status::Failed).collect();
     let original = original_header(content)?;
     let status = delivery_status(state, &failed, hostname);

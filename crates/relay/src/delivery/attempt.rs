@@ -52,13 +52,14 @@ impl Deliverer {
 
     async fn go_on(&self, id: &QueueId) -> io::Result<Option<Timestamp>> {
         let mut state = self.spool.load(id)?;
+        reports::mark_reported(&self.spool, &state)?;
         // Left by a crash between the last attempt and its report.
-        self.report(&mut state)?;
+        reports::report_failures(&self.spool, &mut state, &self.hostname)?;
         if state.has(Status::Pending) {
             self.deliver(&mut state).await?;
             self.plan(&mut state);
             self.spool.save(&state)?;
-            self.report(&mut state)?;
+            reports::report_failures(&self.spool, &mut state, &self.hostname)?;
         }
         if state.is_finished() {
             self.spool.remove(id)?;
@@ -256,34 +257,6 @@ impl Deliverer {
                 tracing::warn!(id = %state.id, recipient = recipient.forward_path, %last, ?pause, "deferred");
             }
         }
-    }
-
-    /// Tells the sender of recipients that have failed, if it has not been told and there is a sender.
-    fn report(&self, state: &mut State) -> io::Result<()> {
-        if !state.has(Status::Failed) {
-            return Ok(());
-        }
-        for recipient in state.recipients.iter().filter(|recipient| recipient.status == Status::Failed) {
-            let reason = recipient.last.as_ref().map_or("unknown", |last| last.text.as_str());
-            tracing::warn!(id = %state.id, recipient = recipient.forward_path, reason, "failed");
-        }
-        let report = state.id.report(state.attempts);
-        if state.reverse_path.is_empty() {
-            // RFC 5321, section 6.1: a report on a report would be the beginning of a loop.
-            tracing::warn!(id = %state.id, "the reverse-path is null: nobody is told of the failure");
-        } else if !self.spool.contains(&report)? {
-            let (envelope, message) = reports::report(state, report, &self.hostname, self.spool.content(&state.id)?)?;
-            let mut incoming = Spool::begin(&self.spool, envelope)?;
-            incoming.write(&message)?;
-            let report = incoming.commit()?;
-            tracing::info!(id = %state.id, %report, to = state.reverse_path, "the sender is told of the failure");
-        }
-        for recipient in &mut state.recipients {
-            if recipient.status == Status::Failed {
-                recipient.status = Status::Reported;
-            }
-        }
-        self.spool.save(state)
     }
 }
 

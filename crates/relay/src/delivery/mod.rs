@@ -24,6 +24,7 @@ pub(crate) use self::content::read_header_section;
 pub use self::start_error::StartError;
 use self::tls::ClientTls;
 use crate::envelope::QueueId;
+use crate::reports;
 use crate::routes::{MailExchangers, Route};
 use crate::schedule::Schedule;
 use crate::spool::{Spool, Timestamp};
@@ -65,6 +66,7 @@ impl Worker {
             let _ = sender.send(id);
         });
         let waiting = spool.messages().map_err(StartError::Spool)?;
+        recover_reports(&spool, &waiting, hostname);
         if !waiting.is_empty() {
             tracing::info!(messages = waiting.len(), "messages wait in the spool");
         }
@@ -101,6 +103,17 @@ impl Worker {
             && thread.join().is_err()
         {
             tracing::error!("the delivery worker has panicked; the spool keeps its messages for the next start");
+        }
+    }
+}
+
+/// Finishes what a crash has left undone about reports, however far ahead the next attempt for the message is.
+fn recover_reports(spool: &Arc<Spool>, waiting: &[(QueueId, Timestamp)], hostname: &str) {
+    for (id, _) in waiting {
+        let recovered = spool.load(id).and_then(|mut state| reports::report_failures(spool, &mut state, hostname));
+        if let Err(error) = recovered {
+            // As with a full disk. The next attempt begins with it.
+            tracing::error!(%id, %error, "cannot report a failure now");
         }
     }
 }
@@ -207,5 +220,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Longer than the longest timeout of a session.
 const LONGEST_GRACE: Duration = Duration::from_secs(60 * 60);
 
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 mod tests;

@@ -7,21 +7,25 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
 use super::*;
 use crate::envelope::Envelope;
-use crate::spool::Status;
+use crate::spool::{ReportOn, Status};
 use crate::testing::{NextHop, PATIENCE, accept, name_server};
 
 /// A spool with messages in it, and what delivers them.
-struct Fixture {
-    _directory: tempfile::TempDir,
-    spool: Arc<Spool>,
+pub(super) struct Fixture {
+    pub(super) spool: Arc<Spool>,
     worker: Option<Worker>,
+    _directory: tempfile::TempDir,
 }
 
 impl Fixture {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let spool = Arc::new(Spool::open(&directory.path().join("spool")).unwrap());
-        Self { _directory: directory, spool, worker: None }
+    pub(super) fn new() -> Self {
+        Self::over(tempfile::tempdir().unwrap())
+    }
+
+    /// What is in a directory already.
+    pub(super) fn over(directory: tempfile::TempDir) -> Self {
+        let spool = Arc::new(Spool::open(directory.path()).unwrap());
+        Self { spool, worker: None, _directory: directory }
     }
 
     fn with(mut self, recipients: &[&str], content: &[u8]) -> Self {
@@ -29,24 +33,24 @@ impl Fixture {
         self
     }
 
-    fn add(&mut self, envelope: Envelope, content: &[u8]) -> QueueId {
+    pub(super) fn add(&mut self, envelope: Envelope, content: &[u8]) -> QueueId {
         let mut incoming = Spool::begin(&self.spool, envelope).unwrap();
         incoming.write(content).unwrap();
         incoming.commit().unwrap()
     }
 
-    fn relay(self, urls: &[String]) -> Self {
+    pub(super) fn relay(self, urls: &[String]) -> Self {
         self.start(Route::Relays(urls.iter().map(|url| url.parse().unwrap()).collect()), QUICK, None)
     }
 
-    fn start(mut self, route: Route, schedule: Schedule, ca: Option<&Path>) -> Self {
+    pub(super) fn start(mut self, route: Route, schedule: Schedule, ca: Option<&Path>) -> Self {
         let spool = Arc::clone(&self.spool);
         self.worker = Some(Worker::start(spool, route, schedule, ca, "relay.example").unwrap());
         self
     }
 
     /// Waits until nothing is left to deliver.
-    fn drain(&self) {
+    pub(super) fn drain(&self) {
         let start = std::time::Instant::now();
         while !self.spool.messages().unwrap().is_empty() {
             assert!(start.elapsed() < PATIENCE, "still in the spool: {:?}", self.states());
@@ -67,12 +71,12 @@ impl Fixture {
         }
     }
 
-    fn states(&self) -> Vec<crate::spool::State> {
+    pub(super) fn states(&self) -> Vec<crate::spool::State> {
         self.spool.messages().unwrap().iter().filter_map(|(id, _)| self.spool.load(id).ok()).collect()
     }
 }
 
-fn envelope(reverse_path: &str, recipients: &[&str]) -> Envelope {
+pub(super) fn envelope(reverse_path: &str, recipients: &[&str]) -> Envelope {
     Envelope {
         id: QueueId::new(),
         reverse_path: reverse_path.to_owned(),
@@ -98,7 +102,7 @@ fn self_signed(directory: &Path) -> (Arc<rustls::ServerConfig>, PathBuf) {
     (Arc::new(config), path)
 }
 
-const QUICK: Schedule = Schedule {
+pub(super) const QUICK: Schedule = Schedule {
     first: Duration::from_millis(1),
     longest: Duration::from_millis(5),
     give_up_after: Duration::from_secs(3600),
@@ -109,7 +113,7 @@ const ONCE: Schedule = Schedule {
     longest: Duration::from_secs(3600),
     give_up_after: Duration::from_secs(36_000),
 };
-const CONTENT: &[u8] = b"Subject: Greetings\r\n\r\nHello\r\n";
+pub(super) const CONTENT: &[u8] = b"Subject: Greetings\r\n\r\nHello\r\n";
 
 #[test]
 fn content_arrives_octet_for_octet() {
@@ -365,10 +369,12 @@ fn after_a_crash_nobody_is_told_twice() {
     state.attempts = 1;
     state.recipients[0].status = Status::Failed;
     fixture.spool.save(&state).unwrap();
-    fixture.add(Envelope { id: id.report(1), ..envelope("", &["tim@sender.example"]) }, CONTENT);
+    let report = Envelope { id: id.report(0), ..envelope("", &["tim@sender.example"]) };
+    let report_on = ReportOn { id: id.clone(), recipients: vec![0] };
+    Spool::begin_report(&fixture.spool, report, report_on).unwrap().commit().unwrap();
     let route = Route::Relays(vec![hop.url("smtp", "").parse().unwrap()]);
     let fixture = fixture.start(route, ONCE, None);
-    fixture.wait(&id.report(1), |state| state.attempts == 1);
+    fixture.wait(&id.report(0), |state| state.attempts == 1);
     while fixture.spool.contains(&id).unwrap() {
         std::thread::sleep(Duration::from_millis(2));
     }

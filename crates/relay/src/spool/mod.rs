@@ -21,6 +21,15 @@
 //! Delivery is *at least once*: a recipient recorded as delivered is never tried again, but a crash between the
 //! next hop's 250 and the record means a second copy. SMTP offers no way around that (RFC 1047); the other order
 //! would lose mail.
+//!
+//! A report to the sender is a message like any other, whose state names the recipients that it is on. It is written
+//! first, then these recipients are recorded as reported, and only then is it delivered:
+//!
+//! | left behind | at the next start |
+//! |---|---|
+//! | a failed recipient, and no report that names it | the report is written |
+//! | a failed recipient, and a report that names it | the recipient is recorded as reported |
+//! | a reported recipient, and the report | the report is delivered |
 
 mod state;
 
@@ -30,7 +39,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub(crate) use state::{Answer, Recipient, State, Status, Timestamp};
+pub(crate) use state::{Answer, Recipient, ReportOn, State, Status, Timestamp};
 
 use crate::durable::{self, Scratch};
 use crate::envelope::{Envelope, QueueId};
@@ -39,12 +48,18 @@ use crate::envelope::{Envelope, QueueId};
 pub struct Spool {
     directory: PathBuf,
     subscriber: Mutex<Option<Box<Subscriber>>>,
+    /// Called after each change that a crash can leave behind as the last one.
+    #[cfg(test)]
+    changed: Mutex<Option<Box<Watcher>>>,
     /// The lock goes when the file is closed, by a crash too.
     _lock: File,
 }
 
 /// Is told of every message that arrives, when it is on the disk.
 type Subscriber = dyn Fn(QueueId) + Send;
+
+#[cfg(test)]
+type Watcher = dyn Fn(&Path) + Send;
 
 impl Spool {
     /// Opens a spool, making it where there is none, and clears away what a crash left unfinished.
@@ -62,7 +77,13 @@ impl Spool {
             }
             TryLockError::Error(error) => error,
         })?;
-        let spool = Self { directory: directory.to_owned(), subscriber: Mutex::new(None), _lock: lock };
+        let spool = Self {
+            directory: directory.to_owned(),
+            subscriber: Mutex::new(None),
+            #[cfg(test)]
+            changed: Mutex::new(None),
+            _lock: lock,
+        };
         spool.recover()?;
         Ok(spool)
     }
@@ -77,9 +98,26 @@ impl Spool {
         Ok(Incoming { spool: Arc::clone(spool), content, state: State::new(envelope) })
     }
 
+    /// Begins to write a report. Committed, it waits to be announced until the message that it is on says so.
+    ///
+    /// # Errors
+    /// Where the file system refuses.
+    pub(crate) fn begin_report(spool: &Arc<Self>, envelope: Envelope, report_on: ReportOn) -> io::Result<Incoming> {
+        let mut incoming = Self::begin(spool, envelope)?;
+        incoming.state.report_on = Some(report_on);
+        Ok(incoming)
+    }
+
     /// Names to `subscriber` every message that arrives from now on.
     pub(crate) fn subscribe(&self, subscriber: impl Fn(QueueId) + Send + 'static) {
         *self.subscriber.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(subscriber));
+    }
+
+    /// Tells the subscriber of a message.
+    pub(crate) fn announce(&self, id: QueueId) {
+        if let Some(subscriber) = &*self.subscriber.lock().unwrap_or_else(PoisonError::into_inner) {
+            subscriber(id);
+        }
     }
 
     /// The messages in the spool, oldest first, with the time of their next attempt.
@@ -134,6 +172,7 @@ impl Spool {
         let mut file = Scratch::create(self.incoming(&state.id, "json"))?;
         file.write(&serde_json::to_vec_pretty(state)?)?;
         file.keep(&self.queued(&state.id, "json"))?;
+        self.changed();
         durable::sync_directory(&self.directory.join("queue"))
     }
 
@@ -145,7 +184,23 @@ impl Spool {
         std::fs::remove_file(self.queued(id, "json"))?;
         // Else the two could reach the disk in the other order, and leave a state without its content.
         durable::sync_directory(&self.directory.join("queue"))?;
-        std::fs::remove_file(self.queued(id, "eml"))
+        self.changed();
+        std::fs::remove_file(self.queued(id, "eml"))?;
+        self.changed();
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn on_change(&self, changed: impl Fn(&Path) + Send + 'static) {
+        *self.changed.lock().unwrap() = Some(Box::new(changed));
+    }
+
+    /// Where a crash is tried in tests.
+    fn changed(&self) {
+        #[cfg(test)]
+        if let Some(changed) = &*self.changed.lock().unwrap() {
+            changed(&self.directory);
+        }
     }
 
     /// Whether a message is in the spool.
@@ -241,6 +296,7 @@ impl Incoming {
         }
         let queued = spool.queued(&id, "eml");
         content.keep(&queued)?;
+        spool.changed();
         // The content's name must not reach the disk later than the state's.
         let committed = durable::sync_directory(&spool.directory.join("queue")).and_then(|()| spool.save(&state));
         if let Err(error) = committed {
@@ -250,8 +306,8 @@ impl Incoming {
             return Err(error);
         }
         tracing::info!(%id, reverse_path = state.reverse_path, recipients = state.recipients.len(), "queued");
-        if let Some(subscriber) = &*spool.subscriber.lock().unwrap_or_else(PoisonError::into_inner) {
-            subscriber(id.clone());
+        if state.report_on.is_none() {
+            spool.announce(id.clone());
         }
         Ok(id)
     }

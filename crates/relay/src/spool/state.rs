@@ -20,6 +20,18 @@ pub(crate) struct State {
     pub(crate) attempts: u32,
     pub(crate) next_attempt: Timestamp,
     pub(crate) recipients: Vec<Recipient>,
+    /// What this message reports on, if it is a report that this spool has written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) report_on: Option<ReportOn>,
+}
+
+/// Which recipients of which message a report tells of. With the report, this reaches the disk: from then on, these
+/// recipients have been reported, whatever the state of the message says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReportOn {
+    pub(crate) id: QueueId,
+    /// Their places among the message's recipients, counted from 0.
+    pub(crate) recipients: Vec<usize>,
 }
 
 /// One recipient of a spooled message.
@@ -77,12 +89,33 @@ impl State {
             attempts: 0,
             next_attempt: now,
             recipients: envelope.recipients.into_iter().map(recipient).collect(),
+            report_on: None,
         }
     }
 
     /// Whether there is a recipient with this status.
     pub(crate) fn has(&self, status: Status) -> bool {
         self.recipients.iter().any(|recipient| recipient.status == status)
+    }
+
+    /// The places of the recipients with this status.
+    pub(crate) fn places(&self, status: Status) -> Vec<usize> {
+        let with_status = |(_, recipient): &(usize, &Recipient)| recipient.status == status;
+        self.recipients.iter().enumerate().filter(with_status).map(|(place, _)| place).collect()
+    }
+
+    /// Notes that the sender has been told of the failed recipients at these places. Says whether there were some.
+    pub(crate) fn reported(&mut self, places: &[usize]) -> bool {
+        let mut changed = false;
+        for &place in places {
+            if let Some(recipient) = self.recipients.get_mut(place)
+                && recipient.status == Status::Failed
+            {
+                recipient.status = Status::Reported;
+                changed = true;
+            }
+        }
+        changed
     }
 
     /// Whether nothing is left to do.
