@@ -6,6 +6,7 @@ use core::time::Duration;
 use crate::auth::{AuthRequest, AuthTurn, MechanismName, Refusal};
 use crate::connection::Asked;
 use crate::envelope::Envelope;
+use crate::mail_data::Piece;
 use crate::proxy::ProxyRefusal;
 use crate::question::{Answer, AnswerKind, Ticket, Verdict};
 use crate::reply::ReplyRef;
@@ -39,9 +40,10 @@ pub enum Action<'c> {
     CallAuthHandler(AuthTurn),
     /// Ask a hook, likewise.
     CallHook(HookCall<'c>),
-    /// Message content, dot-unstuffed, borrowed from the input.
-    Content(&'c [u8]),
-    /// The content given so far is void: no end of message will come.
+    /// Message content, dot-unstuffed, borrowed from the input. Given to [`Incoming::append`](crate::Incoming::append), it
+    /// is gathered with what belongs to the same message, and with nothing else.
+    Content(Piece<'c>),
+    /// The message that was coming is void: no end of it will come.
     Aborted(Aborted),
     /// Something for logs and counters.
     Event(Event<'c>),

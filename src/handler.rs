@@ -1,8 +1,8 @@
 //! Hooks and authenticator as methods, for adapters to call.
 //!
-//! A handler is made for each connection, so its fields are that connection's state: the file that the
-//! content goes to, a counter, a handle to what all share. [`Handler`] may block; [`AsyncHandler`] may
-//! wait. Each method has the default answer of its hook.
+//! A handler is made for each connection, so its fields are that connection's state: a counter, a handle
+//! to what all share. What belongs to one message is in a value of the message's own. [`Handler`] may
+//! block; [`AsyncHandler`] may wait. Each method has the default answer of its hook.
 
 use core::future::{Future, ready};
 
@@ -12,6 +12,7 @@ use crate::canned::NO_MESSAGE_HANDLER;
 use crate::config::Hooks;
 use crate::connection::Asked;
 use crate::envelope::{Envelope, Path};
+use crate::mail_data::{AsyncMailData, Incoming, MailData, Piece};
 use crate::question::{Answer, Verdict};
 use crate::reply::Reply;
 use crate::secret::{Secret, SecretRef};
@@ -28,6 +29,8 @@ use crate::session::{Greeting, Session};
 /// }
 ///
 /// impl Handler for OnlyTim {
+///     type Message = Vec<u8>;
+///
 ///     fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
 ///         match request.credentials().authcid() {
 ///             "tim" => self.password.answer(request),
@@ -41,9 +44,20 @@ use crate::session::{Greeting, Session};
 ///             _ => reply!("550 5.7.1 We do not relay").into(),
 ///         }
 ///     }
+///
+///     fn message(&mut self, _: &Session, _: &Envelope, message: Vec<u8>) -> Verdict {
+///         match std::fs::write("inbox.eml", message) {
+///             Ok(()) => Verdict::Accept,
+///             Err(_) => Verdict::TryLater,
+///         }
+///     }
 /// }
 /// ```
 pub trait Handler: Send {
+    /// What gathers a message: `Vec<u8>` the whole of it in memory, `()` nothing. Each message has a value of its
+    /// own; [`MailData`] says how long it lives.
+    type Message: MailData + Default;
+
     /// The hooks to ask. All of them unless overridden; naming those that are implemented spares the
     /// engine asking the others.
     fn hooks(&self) -> Hooks {
@@ -87,25 +101,22 @@ pub trait Handler: Send {
         Verdict::Accept
     }
 
-    /// DATA, before any content.
-    fn data(&mut self, session: &Session, envelope: &Envelope) -> Verdict {
-        let _ = (session, envelope);
+    /// DATA or the first BDAT, before any content. The `message` is new, and may be prepared: with a file, for one.
+    /// A refusal drops it.
+    fn data(&mut self, session: &Session, envelope: &Envelope, message: &mut Self::Message) -> Verdict {
+        let _ = (session, envelope, message);
         Verdict::Accept
     }
 
-    /// A piece of the content, dot-unstuffed. An error in keeping it is told by [`message`](Self::message).
-    fn content(&mut self, piece: &[u8]) {
-        let _ = piece;
-    }
-
-    /// The end of the content, of `octets` octets. `451 4.3.5` unless overridden: accepting takes
+    /// The end of the content, all of which `message` has taken. `451 4.3.5` unless overridden: accepting takes
     /// responsibility for the message, which must be safe by then.
-    fn message(&mut self, session: &Session, envelope: &Envelope, octets: u64) -> Verdict {
-        let _ = (session, envelope, octets);
+    fn message(&mut self, session: &Session, envelope: &Envelope, message: Self::Message) -> Verdict {
+        let _ = (session, envelope, message);
         no_message_handler()
     }
 
-    /// The content given so far is void.
+    /// The message that was coming is void, and what had been gathered of it has been dropped. For logs and counters:
+    /// there is nothing to clean up.
     fn aborted(&mut self, aborted: Aborted) {
         let _ = aborted;
     }
@@ -151,8 +162,9 @@ pub trait Handler: Send {
         let _ = event;
     }
 
-    /// Answers a hook's question by the method for it.
-    fn call_hook(&mut self, call: HookCall<'_>) -> Answer {
+    /// Answers a hook's question by the method for it. The message comes from `incoming`, which each connection has one
+    /// of; without the whole of it, [`message`](Self::message) is not called, and the answer is `451 4.3.0`.
+    fn call_hook(&mut self, call: HookCall<'_>, incoming: &mut Incoming<Self::Message>) -> Answer {
         let (session, envelope) = (call.session, call.envelope);
         let verdict = match call.hook() {
             Hook::Connect => self.connect(session),
@@ -162,8 +174,19 @@ pub trait Handler: Send {
                 Some(forward_path) => self.rcpt(session, envelope, forward_path),
                 None => Verdict::TryLater,
             },
-            Hook::Data => self.data(session, envelope),
-            Hook::Message { octets } => self.message(session, envelope, octets),
+            Hook::Data => {
+                incoming.discard();
+                let mut message = Self::Message::default();
+                let verdict = self.data(session, envelope, &mut message);
+                if verdict.lets_go_on() {
+                    incoming.begin(message);
+                }
+                verdict
+            }
+            Hook::Message { octets } => match incoming.take(octets) {
+                Some(message) => self.message(session, envelope, message),
+                None => Verdict::TryLater,
+            },
             Hook::Reset => self.reset(session),
             Hook::Noop(argument) => self.noop(session, argument),
             Hook::Verify(argument) => self.verify(session, argument),
@@ -172,6 +195,11 @@ pub trait Handler: Send {
             Hook::Quit => self.quit(session),
         };
         call.answer(verdict)
+    }
+
+    /// Adds a piece of the content to the message. For handlers around others to override.
+    fn call_content(&mut self, piece: Piece<'_>, incoming: &mut Incoming<Self::Message>) {
+        incoming.append(piece);
     }
 
     /// Answers the authenticator's question by [`authenticate`](Self::authenticate).
@@ -185,6 +213,10 @@ pub trait Handler: Send {
 ///
 /// The same methods as [`Handler`], as `async fn`. None is boxed.
 pub trait AsyncHandler: Send {
+    /// What gathers a message: `Vec<u8>` the whole of it in memory, `()` nothing. Each message has a value of its
+    /// own; [`MailData`] says how long it lives.
+    type Message: AsyncMailData + Default;
+
     /// The hooks to ask. All of them unless overridden.
     fn hooks(&self) -> Hooks {
         Hooks::ALL
@@ -234,26 +266,32 @@ pub trait AsyncHandler: Send {
         ready(Verdict::Accept)
     }
 
-    /// DATA, before any content.
-    fn data(&mut self, session: &Session, envelope: &Envelope) -> impl Future<Output = Verdict> + Send {
-        let _ = (session, envelope);
+    /// DATA or the first BDAT, before any content. The `message` is new, and may be prepared: with a file, for one.
+    /// A refusal drops it.
+    fn data(
+        &mut self,
+        session: &Session,
+        envelope: &Envelope,
+        message: &mut Self::Message,
+    ) -> impl Future<Output = Verdict> + Send {
+        let _ = (session, envelope, message);
         ready(Verdict::Accept)
     }
 
-    /// A piece of the content, dot-unstuffed. While it waits, the peer's window closes.
-    fn content(&mut self, piece: &[u8]) -> impl Future<Output = ()> + Send {
-        let _ = piece;
-        ready(())
-    }
-
-    /// The end of the content, of `octets` octets. `451 4.3.5` unless overridden: accepting takes
+    /// The end of the content, all of which `message` has taken. `451 4.3.5` unless overridden: accepting takes
     /// responsibility for the message, which must be safe by then.
-    fn message(&mut self, session: &Session, envelope: &Envelope, octets: u64) -> impl Future<Output = Verdict> + Send {
-        let _ = (session, envelope, octets);
+    fn message(
+        &mut self,
+        session: &Session,
+        envelope: &Envelope,
+        message: Self::Message,
+    ) -> impl Future<Output = Verdict> + Send {
+        let _ = (session, envelope, message);
         ready(no_message_handler())
     }
 
-    /// The content given so far is void.
+    /// The message that was coming is void, and what had been gathered of it has been dropped. For logs and counters:
+    /// there is nothing to clean up.
     fn aborted(&mut self, aborted: Aborted) -> impl Future<Output = ()> + Send {
         let _ = aborted;
         ready(())
@@ -300,8 +338,13 @@ pub trait AsyncHandler: Send {
         let _ = event;
     }
 
-    /// Answers a hook's question by the method for it.
-    fn call_hook(&mut self, call: HookCall<'_>) -> impl Future<Output = Answer> + Send {
+    /// Answers a hook's question by the method for it. The message comes from `incoming`, which each connection has one
+    /// of; without the whole of it, [`message`](Self::message) is not called, and the answer is `451 4.3.0`.
+    fn call_hook(
+        &mut self,
+        call: HookCall<'_>,
+        incoming: &mut Incoming<Self::Message>,
+    ) -> impl Future<Output = Answer> + Send {
         async move {
             let (session, envelope) = (call.session, call.envelope);
             let verdict = match call.hook() {
@@ -312,8 +355,19 @@ pub trait AsyncHandler: Send {
                     Some(forward_path) => self.rcpt(session, envelope, forward_path).await,
                     None => Verdict::TryLater,
                 },
-                Hook::Data => self.data(session, envelope).await,
-                Hook::Message { octets } => self.message(session, envelope, octets).await,
+                Hook::Data => {
+                    incoming.discard();
+                    let mut message = Self::Message::default();
+                    let verdict = self.data(session, envelope, &mut message).await;
+                    if verdict.lets_go_on() {
+                        incoming.begin(message);
+                    }
+                    verdict
+                }
+                Hook::Message { octets } => match incoming.take(octets) {
+                    Some(message) => self.message(session, envelope, message).await,
+                    None => Verdict::TryLater,
+                },
                 Hook::Reset => self.reset(session).await,
                 Hook::Noop(argument) => self.noop(session, argument).await,
                 Hook::Verify(argument) => self.verify(session, argument).await,
@@ -323,6 +377,15 @@ pub trait AsyncHandler: Send {
             };
             call.answer(verdict)
         }
+    }
+
+    /// Adds a piece of the content to the message. For handlers around others to override.
+    fn call_content(
+        &mut self,
+        piece: Piece<'_>,
+        incoming: &mut Incoming<Self::Message>,
+    ) -> impl Future<Output = ()> + Send {
+        incoming.append_async(piece)
     }
 
     /// Answers the authenticator's question by [`authenticate`](Self::authenticate).
@@ -359,10 +422,11 @@ impl HookCall<'_> {
 }
 
 impl OwnedHookCall {
-    /// Answers by the method of `handler` for it.
-    pub fn answer_by(self, handler: &mut impl Handler) -> Answer {
+    /// Answers by [`Handler::call_hook`].
+    pub fn answer_by<H: Handler>(self, handler: &mut H, incoming: &mut Incoming<H::Message>) -> Answer {
         let Self { session, envelope, about, held, question } = self;
-        handler.call_hook(HookCall { session: &session, envelope: &envelope, about, held: held.as_ref(), question })
+        let call = HookCall { session: &session, envelope: &envelope, about, held: held.as_ref(), question };
+        handler.call_hook(call, incoming)
     }
 }
 

@@ -17,7 +17,7 @@
 //! This is a whole SMTP server for one connection, on blocking sockets:
 //!
 //! ```
-//! use sansmtp::{Action, Auth, AuthQuestion, AuthResult, Config, Connection, Hook, Hooks, ReadBuffer, Verdict, reply};
+//! use sansmtp::{Action, Auth, AuthQuestion, AuthResult, Config, Connection, Hook, Hooks, Incoming, ReadBuffer, Verdict, reply};
 //! use std::io::{Read, Write};
 //! use std::net::TcpStream;
 //! use std::time::Instant;
@@ -28,7 +28,7 @@
 //!     let config = Config::builder("mx.example.org").auth(auth).auth_required(true).hooks(Hooks::MESSAGE).build()?;
 //!     let mut connection = Connection::new(config, stream.peer_addr()?);
 //!     let (start, mut buffer, mut out) = (Instant::now(), ReadBuffer::new(8192), Vec::new());
-//!     let mut message = Vec::new();
+//!     let mut incoming = Incoming::<Vec<u8>>::new();
 //!     loop {
 //!         match buffer.poll(&mut connection, start.elapsed()) {
 //!             Action::Reply(reply) => out.extend_from_slice(reply.as_bytes()),
@@ -45,14 +45,16 @@
 //!                 connection.answer(request.answer(result))?;
 //!             }
 //!             Action::CallHook(call) => {
-//!                 // Asked for the end of a message only. Nothing is stored here, so nothing is promised.
-//!                 assert!(matches!(call.hook(), Hook::Message { .. }));
-//!                 let answer = call.answer(Verdict::from(reply!("451 4.3.0 Come back later")));
+//!                 // Asked for the end of a message only.
+//!                 let verdict = match call.hook() {
+//!                     Hook::Message { octets } => incoming.take(octets).map_or(Verdict::TryLater, store),
+//!                     _ => Verdict::Accept,
+//!                 };
+//!                 let answer = call.answer(verdict);
 //!                 connection.answer(answer)?;
-//!                 message.clear();
 //!             }
-//!             Action::Content(piece) => message.extend_from_slice(piece),
-//!             Action::Aborted(_) => message.clear(),
+//!             Action::Content(piece) => incoming.append(piece),
+//!             Action::Aborted(_) => incoming.discard(),
 //!             Action::Event(event) => println!("{event:?}"),
 //!             Action::NeedInput { deadline } => {
 //!                 stream.set_read_timeout(Some(deadline.saturating_sub(start.elapsed()).max(MINIMUM)))?;
@@ -70,6 +72,12 @@
 //!             Action::AwaitAnswer { .. } | Action::CallAuthHandler(_) | Action::StartTls | Action::Transmit(_) => {}
 //!         }
 //!     }
+//! }
+//!
+//! /// Nothing is stored here, so nothing is promised.
+//! fn store(message: Vec<u8>) -> Verdict {
+//!     println!("{} octets", message.len());
+//!     reply!("451 4.3.0 Come back later").into()
 //! }
 //! # const MINIMUM: std::time::Duration = std::time::Duration::from_millis(1);
 //! #
@@ -112,6 +120,7 @@
 //! | what an authenticator is asked | [`AuthQuestion`], [`auth::ScramKeys`] |
 //! | failures across connections | [`auth::AttemptLog`] |
 //! | hooks and authenticator as methods | [`Handler`], [`AsyncHandler`] |
+//! | what gathers a message | [`MailData`], [`Incoming`] |
 //! | TLS (feature `rustls`) | `tls::Session` |
 //! | whom a proxy or filter speaks for | [`proxy`], [`xclient`] |
 //! | tests without sockets (feature `testing`) | `testing` |
@@ -139,6 +148,7 @@ mod envelope;
 mod extensions;
 mod framing;
 mod handler;
+mod mail_data;
 mod network;
 pub mod proxy;
 mod question;
@@ -159,6 +169,7 @@ pub use connection::Connection;
 pub use envelope::{Body, DeliverBy, Envelope, Hold, Notify, Path, Ret};
 pub use extensions::{Extensions, FutureRelease};
 pub use handler::{AsyncHandler, Handler, OwnedHookCall};
+pub use mail_data::{AsyncMailData, Incoming, MailData, Piece};
 pub use network::{InvalidNetwork, Network};
 pub use proxy::{Proxy, ProxyInfo};
 pub use question::{Answer, NotAsked, Verdict};

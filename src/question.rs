@@ -32,6 +32,17 @@ pub enum Verdict {
     Recipients(Vec<Self>),
 }
 
+impl Verdict {
+    /// Whether the command that it is about goes ahead, unless that is the end of a message for several recipients.
+    pub(crate) fn lets_go_on(&self) -> bool {
+        match self {
+            Self::Accept => true,
+            Self::Reply(reply) => reply.is_positive(),
+            Self::TryLater | Self::Recipients(_) => false,
+        }
+    }
+}
+
 impl From<Reply> for Verdict {
     fn from(reply: Reply) -> Self {
         Self::Reply(reply)

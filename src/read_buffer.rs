@@ -103,6 +103,7 @@ mod tests {
     use alloc::vec::Vec;
 
     use super::*;
+    use crate::mail_data::Piece;
 
     /// Takes so many octets a poll.
     struct Taking(usize);
@@ -111,7 +112,7 @@ mod tests {
         fn poll<'c, 'i: 'c>(&'c mut self, _: Duration, input: &mut &'i [u8]) -> Action<'c> {
             let (taken, rest) = input.split_at(self.0.min(input.len()));
             *input = rest;
-            Action::Content(taken)
+            Action::Content(Piece::new(0, taken))
         }
     }
 

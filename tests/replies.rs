@@ -17,6 +17,8 @@ fn config(auth: Auth, hooks: Hooks) -> Arc<Config> {
 struct Refusing(Refusal);
 
 impl Handler for Refusing {
+    type Message = ();
+
     fn authenticate(&mut self, _: &Session, _: &AuthRequest) -> AuthResult {
         AuthResult::refuse_because(self.0)
     }

@@ -488,8 +488,10 @@ fn answer_hook(sink: &mut Sink, call: HookCall<'_>) -> Option<Answer> {
         let owned = call.into_owned();
         sink.show(&owned);
         struct Nobody;
-        impl sansmtp::Handler for Nobody {}
-        return Some(owned.answer_by(&mut Nobody));
+        impl sansmtp::Handler for Nobody {
+            type Message = ();
+        }
+        return Some(owned.answer_by(&mut Nobody, &mut sansmtp::Incoming::new()));
     }
     let question = call.into_question();
     sink.show(&question);

@@ -14,6 +14,8 @@
 //! }
 //!
 //! impl Handler for Submission {
+//!     type Message = ();
+//!
 //!     fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
 //!         self.users.authenticate(request)
 //!     }

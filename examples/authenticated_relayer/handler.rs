@@ -6,7 +6,7 @@ use mail_builder::headers::date::Date;
 use sansmtp::auth::Attempt;
 use sansmtp::{
     Aborted, Answer, AuthRequest, AuthResult, AuthTurn, Body, EnhancedCode, Envelope, Event, Greeting, Handler, Hooks,
-    Path, Reply, Session, Verdict, reply,
+    MailData, Path, Reply, Session, Verdict, reply,
 };
 use sansmtp_authenticators::Authenticator;
 use sansmtp_authenticators::attempts::ValkeyAttemptLog;
@@ -26,17 +26,37 @@ pub(crate) struct Shared {
     pub(crate) hostname: String,
 }
 
-/// One connection's state: the message on its way in, if there is one.
+/// One connection's handler.
 pub(crate) struct Relayer {
     shared: Arc<Shared>,
-    incoming: Option<Incoming>,
     exchange: Option<Exchange>,
+}
+
+/// A message on its way into the store. Dropped, it leaves nothing behind there.
+#[derive(Default)]
+pub(crate) struct Draft {
+    /// Gone where something of it could not be stored.
+    incoming: Option<Incoming>,
+    octets: usize,
+}
+
+impl MailData for Draft {
+    fn append(&mut self, piece: &[u8]) {
+        self.octets += piece.len();
+        if let Some(incoming) = &mut self.incoming
+            && let Err(error) = incoming.write(piece)
+        {
+            tracing::error!(%error, "cannot store a message");
+            // Its end is then answered 452.
+            self.incoming = None;
+        }
+    }
 }
 
 impl Relayer {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let exchange = shared.dovecot.as_ref().map(Dovecot::exchange);
-        Self { shared, incoming: None, exchange }
+        Self { shared, exchange }
     }
 
     fn begin(&self, session: &Session, envelope: &Envelope) -> std::io::Result<Incoming> {
@@ -58,6 +78,8 @@ impl Relayer {
 }
 
 impl Handler for Relayer {
+    type Message = Draft;
+
     fn hooks(&self) -> Hooks {
         Hooks::DATA | Hooks::MESSAGE
     }
@@ -85,10 +107,10 @@ impl Handler for Relayer {
         }
     }
 
-    fn data(&mut self, session: &Session, envelope: &Envelope) -> Verdict {
+    fn data(&mut self, session: &Session, envelope: &Envelope, message: &mut Draft) -> Verdict {
         match self.begin(session, envelope) {
             Ok(incoming) => {
-                self.incoming = Some(incoming);
+                message.incoming = Some(incoming);
                 Verdict::Accept
             }
             Err(error) => {
@@ -98,19 +120,9 @@ impl Handler for Relayer {
         }
     }
 
-    fn content(&mut self, piece: &[u8]) {
-        if let Some(incoming) = &mut self.incoming
-            && let Err(error) = incoming.write(piece)
-        {
-            tracing::error!(%error, "cannot store a message");
-            // Its end is then answered 452.
-            self.incoming = None;
-        }
-    }
-
     /// 250 is said when the message is on the disk, and not before.
-    fn message(&mut self, session: &Session, _: &Envelope, octets: u64) -> Verdict {
-        let Some(incoming) = self.incoming.take() else {
+    fn message(&mut self, session: &Session, _: &Envelope, message: Draft) -> Verdict {
+        let Draft { incoming: Some(incoming), octets } = message else {
             return reply!("452 4.3.1 There is no room for the message now").into();
         };
         match incoming.commit() {
@@ -128,7 +140,6 @@ impl Handler for Relayer {
 
     fn aborted(&mut self, aborted: Aborted) {
         tracing::debug!(?aborted, "message not completed");
-        self.incoming = None;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use sansmtp::{Aborted, Envelope, Handler, Hooks, Session, Verdict};
+use sansmtp::{Envelope, Handler, Hooks, Session, Verdict};
 
 use crate::envelope_fields::envelope_fields;
 
@@ -10,19 +10,17 @@ use crate::envelope_fields::envelope_fields;
 /// fields of the envelope behind its header section.
 pub(crate) struct Debugging<W> {
     out: W,
-    content: Vec<u8>,
 }
 
 impl<W: Write> Debugging<W> {
     pub(crate) fn new(out: W) -> Self {
-        Self { out, content: Vec::new() }
+        Self { out }
     }
 
-    fn print(&mut self, fields: &str) -> io::Result<()> {
+    fn print(&mut self, message: &[u8], fields: &str) -> io::Result<()> {
         // Where there is no body, the end of the header section is the end.
-        let header =
-            self.content.windows(4).position(|octets| octets == b"\r\n\r\n").map_or(self.content.len(), |at| at + 2);
-        let (header, body) = self.content.split_at(header);
+        let header = message.windows(4).position(|octets| octets == b"\r\n\r\n").map_or(message.len(), |at| at + 2);
+        let (header, body) = message.split_at(header);
         let parts = [
             b"---------- MESSAGE FOLLOWS ----------\r\n",
             header,
@@ -38,22 +36,17 @@ impl<W: Write> Debugging<W> {
 }
 
 impl<W: Write + Send> Handler for Debugging<W> {
+    type Message = Vec<u8>;
+
     fn hooks(&self) -> Hooks {
         Hooks::MESSAGE
     }
 
-    fn content(&mut self, piece: &[u8]) {
-        self.content.extend_from_slice(piece);
-    }
-
-    fn message(&mut self, session: &Session, envelope: &Envelope, _: u64) -> Verdict {
-        let printed = self.print(&envelope_fields(session, envelope));
-        self.content.clear();
-        if printed.is_ok() { Verdict::Accept } else { Verdict::TryLater }
-    }
-
-    fn aborted(&mut self, _: Aborted) {
-        self.content.clear();
+    fn message(&mut self, session: &Session, envelope: &Envelope, message: Vec<u8>) -> Verdict {
+        match self.print(&message, &envelope_fields(session, envelope)) {
+            Ok(()) => Verdict::Accept,
+            Err(_) => Verdict::TryLater,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sansmtp::{Aborted, Envelope, Handler, Hooks, Session, Verdict, reply};
+use sansmtp::{Envelope, Handler, Hooks, MailData, Session, Verdict, reply};
 
 use crate::envelope_fields::envelope_fields;
 use sansmtp_relay::durable::{self, Scratch};
@@ -41,31 +41,38 @@ impl Maildir {
 /// disk, name and all.
 pub(crate) struct Mailbox {
     maildir: Arc<Maildir>,
-    incoming: Option<Incoming>,
 }
 
-struct Incoming {
+/// A message on its way into the Maildir. Dropped before its delivery, it takes its file along.
+pub(crate) struct Draft {
     name: String,
     file: Scratch,
     /// Whether all of it could be written so far.
     written: io::Result<()>,
 }
 
+impl MailData for Draft {
+    fn append(&mut self, piece: &[u8]) {
+        if self.written.is_ok() {
+            self.written = self.file.write(piece);
+        }
+    }
+}
+
 impl Mailbox {
     pub(crate) fn new(maildir: Arc<Maildir>) -> Self {
-        Self { maildir, incoming: None }
+        Self { maildir }
     }
 
-    fn begin(&mut self, fields: &str) -> io::Result<()> {
+    fn begin(&self, fields: &str) -> io::Result<Draft> {
         let name = self.maildir.unique_name();
         let mut file = Scratch::create(self.maildir.directory.join("tmp").join(&name))?;
         file.write(fields.as_bytes())?;
-        self.incoming = Some(Incoming { name, file, written: Ok(()) });
-        Ok(())
+        Ok(Draft { name, file, written: Ok(()) })
     }
 
-    fn deliver(&mut self) -> io::Result<()> {
-        let Incoming { name, file, written } = self.incoming.take().ok_or(io::ErrorKind::NotFound)?;
+    fn deliver(&self, draft: Draft) -> io::Result<()> {
+        let Draft { name, file, written } = draft;
         written?;
         let new = self.maildir.directory.join("new");
         file.keep(&new.join(name))?;
@@ -74,29 +81,18 @@ impl Mailbox {
 }
 
 impl Handler for Mailbox {
+    type Message = Option<Draft>;
+
     fn hooks(&self) -> Hooks {
         Hooks::DATA | Hooks::MESSAGE
     }
 
-    fn data(&mut self, session: &Session, envelope: &Envelope) -> Verdict {
-        verdict(self.begin(&envelope_fields(session, envelope)))
+    fn data(&mut self, session: &Session, envelope: &Envelope, message: &mut Option<Draft>) -> Verdict {
+        verdict(self.begin(&envelope_fields(session, envelope)).map(|draft| *message = Some(draft)))
     }
 
-    fn content(&mut self, piece: &[u8]) {
-        if let Some(Incoming { file, written, .. }) = &mut self.incoming
-            && written.is_ok()
-        {
-            *written = file.write(piece);
-        }
-    }
-
-    fn message(&mut self, _: &Session, _: &Envelope, _: u64) -> Verdict {
-        verdict(self.deliver())
-    }
-
-    fn aborted(&mut self, _: Aborted) {
-        // Its file goes with it.
-        self.incoming = None;
+    fn message(&mut self, _: &Session, _: &Envelope, message: Option<Draft>) -> Verdict {
+        message.map_or(Verdict::TryLater, |draft| verdict(self.deliver(draft)))
     }
 }
 
@@ -167,10 +163,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let maildir = Arc::new(Maildir::open(directory.path()).unwrap());
         std::fs::remove_dir(directory.path().join("new")).unwrap();
-        let mut mailbox = Mailbox::new(maildir);
-        mailbox.begin("").unwrap();
-        mailbox.content(b"x");
-        assert!(mailbox.deliver().is_err());
+        let mailbox = Mailbox::new(maildir);
+        let mut draft = mailbox.begin("").unwrap();
+        draft.append(b"x");
+        assert!(mailbox.deliver(draft).is_err());
         std::fs::remove_dir(directory.path().join("tmp")).unwrap();
         assert!(mailbox.begin("").is_err());
     }

@@ -3,60 +3,59 @@
 use std::io::{self, Write};
 
 use mail_parser::{Address, MessageParser, MimeHeaders};
-use sansmtp::{Aborted, Envelope, Handler, Hooks, Session, Verdict, reply};
+use sansmtp::{Envelope, Handler, Hooks, Session, Verdict, reply};
 
 use crate::envelope_fields::envelope_fields;
 
 /// What `aiosmtpd.handlers.Message` is the base class of: a handler that works on a parsed message.
 pub(crate) struct Messages<W> {
     out: W,
-    content: Vec<u8>,
 }
 
 impl<W: Write> Messages<W> {
     pub(crate) fn new(out: W) -> Self {
-        Self { out, content: Vec::new() }
+        Self { out }
     }
 
-    fn summary(&self, fields: &str) -> Option<String> {
-        let message = MessageParser::default().parse(&self.content)?;
-        let mut lines = fields.replace("\r\n", "\n");
-        let addresses = [("From", message.from()), ("To", message.to()), ("Cc", message.cc())];
-        for (name, addresses) in addresses {
-            lines += &addresses.map(|addresses| line(name, &shown(addresses))).unwrap_or_default();
-        }
-        lines += &message.date().map(|date| line("Date", &date.to_rfc3339())).unwrap_or_default();
-        lines += &message.subject().map(|subject| line("Subject", subject)).unwrap_or_default();
-        lines +=
-            &message.body_text(0).map(|text| line("Text", text.lines().next().unwrap_or_default())).unwrap_or_default();
-        for part in message.attachments() {
-            let name = part.attachment_name().unwrap_or("without a name");
-            lines += &line("Attachment", &format!("{name}, {} octets", part.contents().len()));
-        }
-        Some(lines)
+    fn print(&mut self, summary: &str) -> io::Result<()> {
+        // In one piece: other connections print as well.
+        self.out.write_all(format!("{summary}\n").as_bytes())?;
+        self.out.flush()
     }
 }
 
+/// What the envelope and the header fields say, and the beginning of the text.
+fn summary(message: &[u8], fields: &str) -> Option<String> {
+    let message = MessageParser::default().parse(message)?;
+    let mut lines = fields.replace("\r\n", "\n");
+    let addresses = [("From", message.from()), ("To", message.to()), ("Cc", message.cc())];
+    for (name, addresses) in addresses {
+        lines += &addresses.map(|addresses| line(name, &shown(addresses))).unwrap_or_default();
+    }
+    lines += &message.date().map(|date| line("Date", &date.to_rfc3339())).unwrap_or_default();
+    lines += &message.subject().map(|subject| line("Subject", subject)).unwrap_or_default();
+    lines +=
+        &message.body_text(0).map(|text| line("Text", text.lines().next().unwrap_or_default())).unwrap_or_default();
+    for part in message.attachments() {
+        let name = part.attachment_name().unwrap_or("without a name");
+        lines += &line("Attachment", &format!("{name}, {} octets", part.contents().len()));
+    }
+    Some(lines)
+}
+
 impl<W: Write + Send> Handler for Messages<W> {
+    type Message = Vec<u8>;
+
     fn hooks(&self) -> Hooks {
         Hooks::MESSAGE
     }
 
-    fn content(&mut self, piece: &[u8]) {
-        self.content.extend_from_slice(piece);
-    }
-
-    fn message(&mut self, session: &Session, envelope: &Envelope, _: u64) -> Verdict {
-        let summary = self.summary(&envelope_fields(session, envelope));
-        self.content.clear();
-        let Some(summary) = summary else { return reply!("554 5.6.0 This is no message").into() };
-        // In one piece: other connections print as well.
-        let printed: io::Result<()> = self.out.write_all(format!("{summary}\n").as_bytes());
-        if printed.and_then(|()| self.out.flush()).is_ok() { Verdict::Accept } else { Verdict::TryLater }
-    }
-
-    fn aborted(&mut self, _: Aborted) {
-        self.content.clear();
+    fn message(&mut self, session: &Session, envelope: &Envelope, message: Vec<u8>) -> Verdict {
+        match summary(&message, &envelope_fields(session, envelope)).map(|summary| self.print(&summary)) {
+            Some(Ok(())) => Verdict::Accept,
+            Some(Err(_)) => Verdict::TryLater,
+            None => reply!("554 5.6.0 This is no message").into(),
+        }
     }
 }
 

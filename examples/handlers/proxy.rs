@@ -6,7 +6,7 @@
 
 use std::io;
 
-use sansmtp::{Aborted, Body, Envelope, Handler, Hooks, Path, Session, Verdict, reply};
+use sansmtp::{Body, Envelope, Handler, Hooks, MailData, Path, Session, Verdict, reply};
 
 use crate::next_hop::{Failure, NextHop, Reply};
 
@@ -14,6 +14,22 @@ use crate::next_hop::{Failure, NextHop, Reply};
 pub(crate) struct Proxy {
     address: String,
     hop: Option<NextHop>,
+}
+
+/// A message on its way, with the connection that it takes. Dropped in the middle, it closes that, which is how the next
+/// hop learns that there is no message.
+pub(crate) struct Transfer {
+    hop: NextHop,
+    /// Whether all of it could be sent so far.
+    sent: io::Result<()>,
+}
+
+impl MailData for Transfer {
+    fn append(&mut self, piece: &[u8]) {
+        if self.sent.is_ok() {
+            self.sent = self.hop.content(piece);
+        }
+    }
 }
 
 impl Proxy {
@@ -46,6 +62,8 @@ impl Proxy {
 }
 
 impl Handler for Proxy {
+    type Message = Option<Transfer>;
+
     fn hooks(&self) -> Hooks {
         Hooks::MAIL | Hooks::RCPT | Hooks::DATA | Hooks::MESSAGE | Hooks::RSET | Hooks::QUIT
     }
@@ -78,34 +96,27 @@ impl Handler for Proxy {
         self.pass_on(&format!("RCPT TO:{forward_path}"))
     }
 
-    fn data(&mut self, _: &Session, _: &Envelope) -> Verdict {
+    fn data(&mut self, _: &Session, _: &Envelope, message: &mut Option<Transfer>) -> Verdict {
         match self.answer(|hop| hop.command("DATA")) {
-            Ok(reply) if reply.code == START_MAIL_INPUT => Verdict::Accept,
+            Ok(reply) if reply.code == START_MAIL_INPUT => {
+                *message = self.hop.take().map(|hop| Transfer { hop, sent: Ok(()) });
+                Verdict::Accept
+            }
             Ok(reply) if reply.is_positive() => Verdict::TryLater,
             Ok(reply) => verdict(&reply),
             Err(lost) => lost,
         }
     }
 
-    fn content(&mut self, piece: &[u8]) {
-        if let Some(Err(error)) = self.hop.as_mut().map(|hop| hop.content(piece)) {
-            // The end of the message finds nobody to answer it.
-            eprintln!("{}: {error}", self.address);
-            self.hop = None;
-        }
-    }
-
-    fn message(&mut self, _: &Session, _: &Envelope, _: u64) -> Verdict {
+    fn message(&mut self, _: &Session, _: &Envelope, message: Option<Transfer>) -> Verdict {
+        let Some(Transfer { hop, sent }) = message else { return Verdict::TryLater };
+        self.hop = Some(hop);
         let answered = self.answer(|hop| {
+            sent?;
             hop.in_transaction = false;
             hop.end_of_content()
         });
         answered.map_or_else(|lost| lost, |reply| verdict(&reply))
-    }
-
-    fn aborted(&mut self, _: Aborted) {
-        // Leaving in the middle is how the next hop learns that there is no message.
-        self.hop = None;
     }
 
     fn reset(&mut self, _: &Session) -> Verdict {

@@ -5,11 +5,13 @@ use sansmtp::{Envelope, Handler, Hooks, Session, Verdict};
 pub(crate) struct Sink;
 
 impl Handler for Sink {
+    type Message = ();
+
     fn hooks(&self) -> Hooks {
         Hooks::MESSAGE
     }
 
-    fn message(&mut self, _: &Session, _: &Envelope, _: u64) -> Verdict {
+    fn message(&mut self, _: &Session, _: &Envelope, (): ()) -> Verdict {
         Verdict::Accept
     }
 }

@@ -13,8 +13,8 @@ use clap::Parser;
 use rustls::ServerConfig;
 use sansmtp::auth::{KnownPassword, Refusal};
 use sansmtp::{
-    Aborted, Auth, AuthRequest, AuthResult, Config, Connection, EnhancedCode, Envelope, Handler, Hooks, Reply, Session,
-    Timeouts, Verdict, tls,
+    Auth, AuthRequest, AuthResult, Config, Connection, EnhancedCode, Envelope, Handler, Hooks, MailData, Reply,
+    Session, Timeouts, Verdict, tls,
 };
 
 #[derive(Parser)]
@@ -58,7 +58,7 @@ impl Demo {
 
     /// The engine and the handler for a connection that has just been accepted.
     pub(crate) fn open(self: &Arc<Self>, peer: SocketAddr) -> (tls::Session, Count) {
-        let handler = Count { demo: Arc::clone(self), octets: 0 };
+        let handler = Count { demo: Arc::clone(self) };
         let mut connection = Connection::new(Arc::clone(&self.config), peer);
         connection.set_hooks(handler.hooks());
         (tls::Session::new(connection, Some(Arc::clone(&self.tls))), handler)
@@ -76,10 +76,21 @@ impl Demo {
 /// One connection's handler. Nothing in it takes time but the authenticator.
 pub(crate) struct Count {
     pub(crate) demo: Arc<Demo>,
-    octets: usize,
+}
+
+/// Of a message, nothing is kept but its size.
+#[derive(Default)]
+pub(crate) struct Octets(usize);
+
+impl MailData for Octets {
+    fn append(&mut self, piece: &[u8]) {
+        self.0 += piece.len();
+    }
 }
 
 impl Handler for Count {
+    type Message = Octets;
+
     fn hooks(&self) -> Hooks {
         Hooks::MESSAGE
     }
@@ -88,18 +99,10 @@ impl Handler for Count {
         self.demo.authenticate(request)
     }
 
-    fn content(&mut self, piece: &[u8]) {
-        self.octets += piece.len();
-    }
-
-    fn message(&mut self, session: &Session, _: &Envelope, _: u64) -> Verdict {
-        let counted = format!("{} octets by {}", std::mem::take(&mut self.octets), session.login().unwrap_or_default());
+    fn message(&mut self, session: &Session, _: &Envelope, Octets(octets): Octets) -> Verdict {
+        let counted = format!("{octets} octets by {}", session.login().unwrap_or_default());
         // Accepts, as whoever wants to try something out expects; where mail matters, it has to be safe by now.
         let reply = EnhancedCode::new(2, 0, 0).and_then(|code| Reply::new(250, code, &counted));
         reply.map_or(Verdict::Accept, Verdict::Reply)
-    }
-
-    fn aborted(&mut self, _: Aborted) {
-        self.octets = 0;
     }
 }

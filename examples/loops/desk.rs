@@ -3,14 +3,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sansmtp::{Aborted, Answer, AuthRequest, AuthTurn, Event, Handler, Hook, HookCall, Session};
+use sansmtp::{Aborted, Answer, AuthRequest, AuthTurn, Event, Handler, HookCall, Incoming, Piece, Session};
 
 use super::lending::{Lent, Question};
 
 /// Where a connection's handler is asked.
-pub(crate) struct Desk<H> {
-    /// Not there while it is lent, nor after a panic over a message.
+pub(crate) struct Desk<H: Handler> {
+    /// Not there while it is lent.
     handler: Option<H>,
+    incoming: Incoming<H::Message>,
     question: Option<Question<H>>,
     /// What the engine is to be told. Without an answer, it gives its own.
     pub(crate) answer: Option<Answer>,
@@ -20,13 +21,12 @@ pub(crate) struct Desk<H> {
 
 impl<H: Handler> Desk<H> {
     pub(crate) fn new(handler: H, quick: bool) -> Self {
-        Self { handler: Some(handler), question: None, answer: None, quick }
+        Self { handler: Some(handler), incoming: Incoming::new(), question: None, answer: None, quick }
     }
 
     /// Asks at once: a hook that takes time would do as `authenticate` does, with [`HookCall::into_owned`].
     pub(crate) fn hook(&mut self, call: HookCall<'_>) {
-        let over_message = matches!(call.hook(), Hook::Message { .. });
-        self.answer = self.tell(over_message, |handler| handler.call_hook(call));
+        self.answer = self.tell(|handler, incoming| handler.call_hook(call, incoming));
     }
 
     pub(crate) fn authenticate(&mut self, session: &Session, request: AuthRequest) {
@@ -40,23 +40,24 @@ impl<H: Handler> Desk<H> {
     /// Asks at once where that is quick, and else keeps the question for whom the handler is lent to.
     fn put(&mut self, session: &Session, ask: impl FnOnce(&mut H, &Session) -> Answer + Send + 'static) {
         if self.quick {
-            self.answer = self.tell(false, |handler| ask(handler, session));
+            self.answer = self.tell(|handler, _| ask(handler, session));
         } else {
             let session = session.clone();
             self.question = Some(Box::new(move |handler| ask(handler, &session)));
         }
     }
 
-    pub(crate) fn content(&mut self, piece: &[u8]) {
-        self.tell(true, |handler| handler.content(piece));
+    pub(crate) fn content(&mut self, piece: Piece<'_>) {
+        self.tell(|handler, incoming| handler.call_content(piece, incoming));
     }
 
     pub(crate) fn aborted(&mut self, aborted: Aborted) {
-        self.tell(false, |handler| handler.aborted(aborted));
+        self.incoming.discard();
+        self.tell(|handler, _| handler.aborted(aborted));
     }
 
     pub(crate) fn event(&mut self, event: Event<'_>) {
-        self.tell(false, |handler| handler.event(event));
+        self.tell(|handler, _| handler.event(event));
     }
 
     /// Whether nothing can be asked any more, so that the session has to end.
@@ -73,14 +74,9 @@ impl<H: Handler> Desk<H> {
         (self.handler, self.answer) = (Some(handler), answer);
     }
 
-    /// A panic over a message is its handler's end: it must not accept what it has not kept whole, nor mix it with what
-    /// comes next.
-    fn tell<T>(&mut self, over_message: bool, tell: impl FnOnce(&mut H) -> T) -> Option<T> {
-        let handler = self.handler.as_mut()?;
-        let told = catch_unwind(AssertUnwindSafe(|| tell(handler))).ok();
-        if over_message && told.is_none() {
-            self.handler = None;
-        }
-        told
+    /// A message of which a piece was lost in a panic is not handed over any more.
+    fn tell<T>(&mut self, tell: impl FnOnce(&mut H, &mut Incoming<H::Message>) -> T) -> Option<T> {
+        let (handler, incoming) = (self.handler.as_mut()?, &mut self.incoming);
+        catch_unwind(AssertUnwindSafe(|| tell(handler, incoming))).ok()
     }
 }

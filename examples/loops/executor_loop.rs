@@ -19,7 +19,7 @@ use blocking::{Task, unblock};
 use demo::{Count, Demo};
 use futures_lite::future::{or, yield_now};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use sansmtp::{Action, Answer, Handler, ReadBuffer, tls};
+use sansmtp::{Action, Answer, Handler, Incoming, ReadBuffer, tls};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (demo, listener) = Demo::start()?;
@@ -50,7 +50,7 @@ async fn serve(
 ) -> Result<(), Box<dyn Error>> {
     stream.get_ref().set_nodelay(true)?;
     let (start, mut buffer, mut out) = (Instant::now(), ReadBuffer::new(8192), Vec::new());
-    let mut asked: Option<Task<Answer>> = None;
+    let (mut incoming, mut asked) = (Incoming::new(), None::<Task<Answer>>);
     loop {
         match buffer.poll(&mut engine, start.elapsed()) {
             Action::Reply(reply) => out.extend_from_slice(reply.as_bytes()),
@@ -77,11 +77,11 @@ async fn serve(
             }
             // What takes long in a hook can wait in the same way, as an `OwnedHookCall`.
             Action::CallHook(call) => {
-                let answer = handler.call_hook(call);
+                let answer = handler.call_hook(call, &mut incoming);
                 engine.answer(answer)?;
             }
-            Action::Content(piece) => handler.content(piece),
-            Action::Aborted(aborted) => handler.aborted(aborted),
+            Action::Content(piece) => incoming.append(piece),
+            Action::Aborted(_) => incoming.discard(),
             Action::Event(event) => handler.event(event),
             Action::NeedInput { deadline } => match by(start + deadline, stream.read(buffer.room())).await {
                 Some(Ok(0)) => engine.end_of_input(),

@@ -11,7 +11,7 @@ use super::desk::Desk;
 use super::lending::Lent;
 use super::mio_socket::{First, Socket};
 
-pub(crate) struct Client<H> {
+pub(crate) struct Client<H: Handler> {
     pub(crate) wait: Wait,
     pub(crate) alarm: Alarm,
     socket: Socket,
@@ -75,7 +75,7 @@ impl<H: Handler> Client<H> {
             }
             // Late at the worst.
             let _ = self.desk.answer.take().map(|answer| self.engine.answer(answer));
-            // Its handler is late with an answer, or has lost something of a message.
+            // Its handler is late with an answer.
             if self.desk.is_empty() {
                 self.engine.begin_shutdown();
             }

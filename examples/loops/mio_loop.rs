@@ -31,7 +31,7 @@ use mio_listener::Listener;
 use sansmtp::{Handler, tls};
 
 /// Serves whoever connects, with the engine and the handler that `open` makes for a peer.
-pub(crate) struct Loop<F, H> {
+pub(crate) struct Loop<F, H: Handler> {
     open: F,
     poll: Poll,
     listener: Listener,

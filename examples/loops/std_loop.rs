@@ -15,7 +15,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use demo::{Count, Demo};
-use sansmtp::{Action, Handler, ReadBuffer, tls};
+use sansmtp::{Action, Handler, Incoming, ReadBuffer, tls};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (demo, listener) = Demo::start()?;
@@ -39,6 +39,7 @@ fn serve(mut stream: TcpStream, mut engine: tls::Session, mut handler: Count) ->
     // Replies leave in one write for each group of commands, so there is nothing to be gained by holding them back.
     stream.set_nodelay(true)?;
     let (start, mut buffer, mut out) = (Instant::now(), ReadBuffer::new(8192), Vec::new());
+    let mut incoming = Incoming::new();
     loop {
         match buffer.poll(&mut engine, start.elapsed()) {
             Action::Reply(reply) => out.extend_from_slice(reply.as_bytes()),
@@ -54,11 +55,11 @@ fn serve(mut stream: TcpStream, mut engine: tls::Session, mut handler: Count) ->
                 engine.answer(answer)?;
             }
             Action::CallHook(call) => {
-                let answer = handler.call_hook(call);
+                let answer = handler.call_hook(call, &mut incoming);
                 engine.answer(answer)?;
             }
-            Action::Content(piece) => handler.content(piece),
-            Action::Aborted(aborted) => handler.aborted(aborted),
+            Action::Content(piece) => incoming.append(piece),
+            Action::Aborted(_) => incoming.discard(),
             Action::Event(event) => handler.event(event),
             Action::NeedInput { deadline } => match read(&mut stream, buffer.room(), start + deadline)? {
                 Some(0) => engine.end_of_input(),

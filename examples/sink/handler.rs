@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sansmtp::auth::KnownPassword;
 use sansmtp::{
-    Aborted, AsyncHandler, AuthQuestion, AuthRequest, AuthResult, Envelope, Handler, Hooks, Refusal, Secret, Session,
-    Verdict, reply,
+    AsyncHandler, AuthQuestion, AuthRequest, AuthResult, Envelope, Handler, Hooks, Refusal, Secret, Session, Verdict,
+    reply,
 };
 use sansmtp_authenticators::stored::names_in_certificate;
 
@@ -62,30 +62,29 @@ impl Shared {
     }
 }
 
-/// One connection's state. Everything is quick, so nothing waits; what is saved is gathered first.
+/// One connection's handler. Everything is quick, so nothing waits; what is saved is gathered first.
 pub(crate) struct Sink {
     shared: Arc<Shared>,
-    content: Vec<u8>,
 }
+
+/// What is saved, if anything is.
+type Message = Option<Vec<u8>>;
 
 impl Sink {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, content: Vec::new() }
+        Self { shared }
     }
-}
 
-impl Sink {
-    fn gather(&mut self, piece: &[u8]) {
-        if self.shared.save.is_some() {
-            self.content.extend_from_slice(piece);
-        }
+    /// Where nothing is saved, a message need not be prepared.
+    fn asked(&self) -> Hooks {
+        if self.shared.save.is_some() { Hooks::DATA | Hooks::MESSAGE } else { Hooks::MESSAGE }
     }
 
     /// What saves the message, if it is to be saved.
-    fn save(&mut self) -> Option<impl FnOnce() -> io::Result<()> + Send + use<>> {
-        let directory = self.shared.save.as_ref()?;
+    fn save(&self, message: Message) -> Option<impl FnOnce() -> io::Result<()> + Send + use<>> {
+        let (directory, content) = (self.shared.save.as_ref()?, message?);
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let (path, content) = (directory.join(format!("{number:06}.eml")), std::mem::take(&mut self.content));
+        let path = directory.join(format!("{number:06}.eml"));
         // Under another name until it is whole: whoever watches the directory sees whole messages only.
         let unfinished = path.with_extension("part");
         Some(move || {
@@ -106,49 +105,47 @@ fn verdict(saved: io::Result<()>) -> Verdict {
 }
 
 impl Handler for Sink {
+    type Message = Message;
+
     fn hooks(&self) -> Hooks {
-        Hooks::MESSAGE
+        self.asked()
     }
 
     fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
         self.shared.user.authenticate(request)
     }
 
-    fn content(&mut self, piece: &[u8]) {
-        self.gather(piece);
+    fn data(&mut self, _: &Session, _: &Envelope, message: &mut Message) -> Verdict {
+        *message = Some(Vec::new());
+        Verdict::Accept
     }
 
-    fn message(&mut self, _: &Session, _: &Envelope, _: u64) -> Verdict {
-        self.save().map_or(Verdict::Accept, |save| verdict(save()))
-    }
-
-    fn aborted(&mut self, _: Aborted) {
-        self.content.clear();
+    fn message(&mut self, _: &Session, _: &Envelope, message: Message) -> Verdict {
+        self.save(message).map_or(Verdict::Accept, |save| verdict(save()))
     }
 }
 
 impl AsyncHandler for Sink {
+    type Message = Message;
+
     fn hooks(&self) -> Hooks {
-        Hooks::MESSAGE
+        self.asked()
     }
 
     async fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
         self.shared.user.authenticate(request)
     }
 
-    async fn content(&mut self, piece: &[u8]) {
-        self.gather(piece);
+    async fn data(&mut self, _: &Session, _: &Envelope, message: &mut Message) -> Verdict {
+        *message = Some(Vec::new());
+        Verdict::Accept
     }
 
-    async fn message(&mut self, _: &Session, _: &Envelope, _: u64) -> Verdict {
-        match self.save() {
+    async fn message(&mut self, _: &Session, _: &Envelope, message: Message) -> Verdict {
+        match self.save(message) {
             // smol's pool needs no smol around it.
             Some(save) => verdict(smol::unblock(save).await),
             None => Verdict::Accept,
         }
-    }
-
-    async fn aborted(&mut self, _: Aborted) {
-        self.content.clear();
     }
 }

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use sansmtp::auth::KnownPassword;
-use sansmtp::{
-    Aborted, Answer, AuthRequest, AuthResult, AuthTurn, Envelope, Handler, Path, Refusal, Session, Verdict, reply,
-};
+use sansmtp::{Answer, AuthRequest, AuthResult, AuthTurn, Envelope, Handler, Path, Refusal, Session, Verdict, reply};
 
 use crate::ticket::Shown;
 
@@ -34,16 +32,17 @@ pub(crate) enum Role {
 /// One connection's handler.
 pub(crate) struct Office {
     staff: Arc<Staff>,
-    content: Vec<u8>,
 }
 
 impl Office {
     pub(crate) fn new(staff: Arc<Staff>) -> Self {
-        Self { staff, content: Vec::new() }
+        Self { staff }
     }
 }
 
 impl Handler for Office {
+    type Message = Vec<u8>;
+
     fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
         let authcid = request.credentials().authcid();
         if let Some(Shown(ticket)) = request.data() {
@@ -91,20 +90,11 @@ impl Handler for Office {
         }
     }
 
-    fn content(&mut self, piece: &[u8]) {
-        self.content.extend_from_slice(piece);
-    }
-
-    fn message(&mut self, _: &Session, _: &Envelope, _: u64) -> Verdict {
-        // Whoever means it keeps the content before accepting.
-        let content = std::mem::take(&mut self.content);
-        match content.windows(8).any(|octets| octets.eq_ignore_ascii_case(b"subject:")) {
+    fn message(&mut self, _: &Session, _: &Envelope, message: Vec<u8>) -> Verdict {
+        // A server that means it stores the message before it accepts it.
+        match message.windows(8).any(|octets| octets.eq_ignore_ascii_case(b"subject:")) {
             true => Verdict::Accept,
             false => reply!("554 5.6.0 A message has a subject here").into(),
         }
-    }
-
-    fn aborted(&mut self, _: Aborted) {
-        self.content.clear();
     }
 }

@@ -56,15 +56,15 @@ impl Connection {
 
     pub(super) fn read_chunk(&mut self, now: Duration, input: &mut &[u8]) -> Option<Next> {
         let (Stage::Chunk { left, last }, Some(content)) = (&mut self.stage, &mut self.chunks) else { return None };
-        let before = input.len();
+        let (before, offset) = (input.len(), content.octets());
         let unit = content.next_of_chunk(input, left, *last, &self.config.dots);
         let (last, octets, fault) = (*last, content.octets(), content.fault());
         if input.len() < before {
             self.deadline = None;
         }
         match unit {
-            Unit::Piece { skipped, length } => return Some(Next::Piece { skipped, length }),
-            Unit::Inserted(inserted) => return Some(Next::Inserted(inserted)),
+            Unit::Piece { skipped, length } => return Some(Next::Piece { offset, skipped, length }),
+            Unit::Inserted(octets) => return Some(Next::Inserted { offset, octets }),
             Unit::Fault(fault) => self.abort_content(octets, fault.into()),
             Unit::Incomplete => return self.await_input(now, self.config.timeouts.content),
             Unit::End => match fault {

@@ -13,7 +13,7 @@ use crate::question::Verdict;
 impl Connection {
     pub(super) fn read_content(&mut self, now: Duration, input: &mut &[u8]) -> Option<Next> {
         let Stage::Content(content) = &mut self.stage else { return None };
-        let before = input.len();
+        let (before, offset) = (input.len(), content.octets());
         let unit = content.next(input, &self.config.dots);
         let (octets, fault) = (content.octets(), content.fault());
         if input.len() < before {
@@ -21,8 +21,8 @@ impl Connection {
             self.deadline = None;
         }
         match unit {
-            Unit::Piece { skipped, length } => return Some(Next::Piece { skipped, length }),
-            Unit::Inserted(inserted) => return Some(Next::Inserted(inserted)),
+            Unit::Piece { skipped, length } => return Some(Next::Piece { offset, skipped, length }),
+            Unit::Inserted(octets) => return Some(Next::Inserted { offset, octets }),
             Unit::Fault(fault) => self.abort_content(octets, fault.into()),
             Unit::End => match fault {
                 None => self.ask(Asked::Message { octets }, &[]),

@@ -341,7 +341,9 @@ impl Connection {
             };
             match next {
                 // Behind a BDAT its chunk begins in the same input.
-                Some(Next::Piece { skipped, length }) => return Next::Piece { skipped: before + skipped, length },
+                Some(Next::Piece { offset, skipped, length }) => {
+                    return Next::Piece { offset, skipped: before + skipped, length };
+                }
                 Some(next) => return next,
                 None => {}
             }

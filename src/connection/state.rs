@@ -80,18 +80,37 @@ pub(crate) enum Outgoing {
 #[derive(Debug)]
 pub(crate) enum Next {
     Reply(Outgoing),
-    Flush { deadline: Duration },
+    Flush {
+        deadline: Duration,
+    },
     CallAuthenticator,
-    CallAuthHandler { number: u32, has_response: bool },
+    CallAuthHandler {
+        number: u32,
+        has_response: bool,
+    },
     CallHook(Asked),
-    Piece { skipped: usize, length: usize },
-    Inserted(&'static [u8]),
+    /// `offset` is how many octets of the message come before it.
+    Piece {
+        offset: u64,
+        skipped: usize,
+        length: usize,
+    },
+    Inserted {
+        offset: u64,
+        octets: &'static [u8],
+    },
     Aborted(Aborted),
     Event(AuthEvent),
     ProxyRefused(ProxyRefusal),
     StartTls,
-    NeedInput { deadline: Duration },
-    AwaitAnswer { deadline: Duration },
-    Pause { until: Duration },
+    NeedInput {
+        deadline: Duration,
+    },
+    AwaitAnswer {
+        deadline: Duration,
+    },
+    Pause {
+        until: Duration,
+    },
     Close,
 }

@@ -5,6 +5,7 @@ use super::{Connection, Next, Outgoing};
 use crate::action::{Action, Challenge, Event, HookCall, HookQuestion};
 use crate::auth::{AuthRequest, AuthTurn};
 use crate::canned::Canned;
+use crate::mail_data::Piece;
 use crate::reply::ReplyRef;
 
 impl Connection {
@@ -35,10 +36,11 @@ impl Connection {
                 let (session, envelope, held) = (&self.session, &self.envelope, self.held.as_ref());
                 Action::CallHook(HookCall { session, envelope, about, held, question })
             }
-            Next::Piece { skipped, length } => {
-                Action::Content(whole.get(skipped..).and_then(|rest| rest.get(..length)).unwrap_or_default())
+            Next::Piece { offset, skipped, length } => {
+                let octets = whole.get(skipped..).and_then(|rest| rest.get(..length)).unwrap_or_default();
+                Action::Content(Piece::new(offset, octets))
             }
-            Next::Inserted(inserted) => Action::Content(inserted),
+            Next::Inserted { offset, octets } => Action::Content(Piece::new(offset, octets)),
             Next::Aborted(aborted) => Action::Aborted(aborted),
             Next::Event(event) => Action::Event(self.event(event)),
             Next::ProxyRefused(reason) => Action::Event(Event::ProxyRefused { peer: self.session.peer(), reason }),

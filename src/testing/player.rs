@@ -18,6 +18,7 @@ use crate::auth::{AuthRequest, AuthTurn};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::handler::Handler;
+use crate::mail_data::Incoming;
 use crate::question::{Answer, Verdict};
 use crate::session::{Peer, TlsInfo, TlsVersion};
 
@@ -91,6 +92,7 @@ impl Play {
         Player {
             connection,
             handler,
+            incoming: Incoming::new(),
             tls_from_start: self.implicit_tls,
             tls: self.tls,
             cut: self.cut,
@@ -133,11 +135,14 @@ impl core::error::Error for Mismatch {}
 /// The handler of a transcript that has every answer.
 struct Nobody;
 
-impl Handler for Nobody {}
+impl Handler for Nobody {
+    type Message = ();
+}
 
-struct Player<'h, H> {
+struct Player<'h, H: Handler> {
     connection: Connection,
     handler: Option<&'h mut H>,
+    incoming: Incoming<H::Message>,
     /// TLS begins as soon as the connection is ready for it.
     tls_from_start: bool,
     tls: TlsInfo,
@@ -317,13 +322,14 @@ impl<H: Handler> Player<'_, H> {
                 Action::Challenge(challenge) => self.found.extend(reply_lines(challenge.as_bytes())),
                 Action::Transmit(_) | Action::Flush { .. } => {}
                 Action::Content(piece) => {
-                    self.content.extend_from_slice(piece);
+                    self.content.extend_from_slice(&piece);
                     if let Some(handler) = &mut self.handler {
-                        handler.content(piece);
+                        handler.call_content(piece, &mut self.incoming);
                     }
                 }
                 Action::Aborted(aborted) => {
                     self.found.push_back(Found::Aborted(abort_word(aborted.reason).into()));
+                    self.incoming.discard();
                     if let Some(handler) = &mut self.handler {
                         handler.aborted(aborted);
                     }
@@ -338,7 +344,7 @@ impl<H: Handler> Player<'_, H> {
                 }
                 Action::CallHook(call) => {
                     if let Some(handler) = &mut self.handler {
-                        let answer = handler.call_hook(call);
+                        let answer = handler.call_hook(call, &mut self.incoming);
                         // The question was asked a moment ago.
                         let _ = self.connection.answer(answer);
                         continue;

@@ -16,6 +16,7 @@ use crate::action::{AbortReason, Aborted, AuthFailure, Event, HookCall};
 use crate::auth::{AuthRequest, AuthResult, AuthTurn};
 use crate::config::Hooks;
 use crate::handler::Handler;
+use crate::mail_data::{Incoming, Piece};
 use crate::question::{Answer, Verdict};
 use crate::session::Session;
 
@@ -200,6 +201,8 @@ impl Embedder {
 }
 
 impl Handler for Embedder {
+    type Message = ();
+
     fn hooks(&self) -> Hooks {
         self.hooks
     }
@@ -222,8 +225,9 @@ impl Handler for Embedder {
         })
     }
 
-    fn content(&mut self, piece: &[u8]) {
-        self.content.extend_from_slice(piece);
+    fn call_content(&mut self, piece: Piece<'_>, _: &mut Incoming<()>) {
+        // It is looked at whether it becomes a message or not.
+        self.content.extend_from_slice(&piece);
     }
 
     fn aborted(&mut self, aborted: Aborted) {
@@ -243,7 +247,7 @@ impl Handler for Embedder {
         }
     }
 
-    fn call_hook(&mut self, call: HookCall<'_>) -> Answer {
+    fn call_hook(&mut self, call: HookCall<'_>, _: &mut Incoming<()>) -> Answer {
         let (short, full) = describe_hook(&call);
         let (line, words) = self.ask(&short, &full);
         call.answer(parse_verdict(&words).unwrap_or_else(|_| {

@@ -285,7 +285,7 @@ impl Session {
             | Next::CallAuthHandler { .. }
             | Next::CallHook(_)
             | Next::Piece { .. }
-            | Next::Inserted(_)
+            | Next::Inserted { .. }
             | Next::Aborted(_)
             | Next::Event(_)
             | Next::ProxyRefused(_)

@@ -206,7 +206,7 @@ impl Session<'_> {
                 Action::Challenge(challenge) => write(&mut items, challenge.as_bytes()),
                 Action::Flush { deadline } => assert!(deadline > now),
                 Action::Content(piece) => match items.last_mut() {
-                    Some(Item::Content(content)) => content.extend_from_slice(piece),
+                    Some(Item::Content(content)) => content.extend_from_slice(&piece),
                     _ => items.push(Item::Content(piece.to_vec())),
                 },
                 Action::Aborted(aborted) => items.push(Item::Aborted(aborted)),

@@ -27,6 +27,8 @@ impl Embedder {
 }
 
 impl Handler for Embedder {
+    type Message = ();
+
     fn hooks(&self) -> Hooks {
         Hooks::NONE
     }

@@ -143,7 +143,7 @@ pub(crate) fn deliver(config: &Arc<Config>, content: &[u8], cut: usize) -> Deliv
             match connection.poll(Duration::ZERO, &mut input) {
                 Action::Content(piece) => {
                     assert!(!piece.is_empty());
-                    delivered.content.extend_from_slice(piece);
+                    delivered.content.extend_from_slice(&piece);
                 }
                 Action::Aborted(aborted) => {
                     assert!(delivered.fault.replace((aborted.reason, aborted.octets)).is_none());

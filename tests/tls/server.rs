@@ -119,7 +119,7 @@ impl Server {
                         answer = Some(call.answer(Verdict::Accept));
                     }
                 }
-                Action::Content(piece) => self.content.extend_from_slice(piece),
+                Action::Content(piece) => self.content.extend_from_slice(&piece),
                 Action::Aborted(aborted) => self.log.push(format!("{aborted:?}")),
                 Action::Event(event) => self.log.push(format!("{event:?}")),
                 Action::StartTls => panic!("the layer does the handshake itself"),

@@ -39,6 +39,8 @@
 //! }
 //!
 //! impl Handler for Submission {
+//!     type Message = ();
+//!
 //!     fn auth(&mut self, session: &Session, turn: AuthTurn) -> Answer {
 //!         if turn.number() == 0
 //!             && let Some(refused) = self.log.ask(&Attempt::new(session.peer(), turn.mechanism(), "")).result()

@@ -29,6 +29,8 @@
 //! }
 //!
 //! impl Handler for Submission {
+//!     type Message = ();
+//!
 //!     fn auth(&mut self, session: &Session, turn: AuthTurn) -> Answer {
 //!         self.exchange.turn(session, turn)
 //!     }

@@ -22,11 +22,13 @@ struct Submission {
 }
 
 impl Handler for Submission {
+    type Message = ();
+
     fn auth(&mut self, session: &Session, turn: AuthTurn) -> Answer {
         self.exchange.turn(session, turn)
     }
 
-    fn message(&mut self, session: &Session, _: &Envelope, _: u64) -> Verdict {
+    fn message(&mut self, session: &Session, _: &Envelope, (): ()) -> Verdict {
         assert_eq!(session.login(), Some(USER));
         Verdict::Accept
     }

@@ -142,11 +142,13 @@ fn serve() -> SocketAddr {
 struct User(Arc<KnownPassword>);
 
 impl Handler for User {
+    type Message = ();
+
     fn hooks(&self) -> Hooks {
         Hooks::MESSAGE
     }
 
-    fn message(&mut self, _: &Session, _: &Envelope, _: u64) -> Verdict {
+    fn message(&mut self, _: &Session, _: &Envelope, (): ()) -> Verdict {
         Verdict::Accept
     }
 

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use sansmtp::Handler;
+use sansmtp::{Envelope, Handler, Session, Verdict};
 use socket2::{Domain, Socket, Type};
 
 use crate::PATIENCE;
 use crate::client::Client;
-use crate::handler::{Play, Scripted, ThrowsAway};
+use crate::handler::{Gathered, Play, Scripted, ThrowsAway};
 use crate::server::{Kind, Running, usual_plan};
 
 const TOO_MANY: &str = "421 4.7.0 Too many connections, try again later\r\n";
@@ -130,8 +130,10 @@ pub fn each_client_of_a_proxy_is_counted_by_its_address<K: Kind>() {
 struct Bursts(Play);
 
 impl Handler for Bursts {
-    fn content(&mut self, piece: &[u8]) {
-        self.0.content(piece);
+    type Message = Gathered;
+
+    fn data(&mut self, session: &Session, envelope: &Envelope, message: &mut Gathered) -> Verdict {
+        self.0.data(session, envelope, message)
     }
 }
 

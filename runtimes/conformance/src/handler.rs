@@ -5,8 +5,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, ThreadId};
 
 use sansmtp::{
-    Aborted, Answer, AsyncHandler, AuthRequest, AuthResult, AuthTurn, Envelope, Event, Handler, Hook, HookCall, Hooks,
-    Path, Peer, Session, Verdict,
+    Aborted, Answer, AsyncHandler, AsyncMailData, AuthRequest, AuthResult, AuthTurn, Envelope, Event, Handler, Hook,
+    HookCall, Hooks, Incoming, MailData, Path, Peer, Piece, Session, Verdict,
 };
 use sansmtp_driver::Signal;
 
@@ -63,7 +63,10 @@ impl Seen {
 }
 
 /// A handler that a test knows how to make wait instead of blocking.
-pub trait Scripted: Handler {
+pub trait Scripted: Handler<Message: AsyncMailData> {
+    /// Whether it looks at content itself, in [`Handler::call_content`].
+    const WATCHES_CONTENT: bool = false;
+
     /// Where to wait, if it would block on `word`.
     fn blocks_on(&self, word: &[u8]) -> Option<Arc<Seen>> {
         let _ = word;
@@ -75,13 +78,55 @@ pub trait Scripted: Handler {
 #[derive(Debug)]
 pub(crate) struct Play {
     seen: Arc<Seen>,
+}
+
+/// Gathers a message, and does what the words in it say: `PANIC`, `BLOCK`.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    /// There once the message has been prepared.
+    seen: Option<Arc<Seen>>,
     content: Vec<u8>,
+}
+
+impl Gathered {
+    /// What to wait for, if this piece says that it should.
+    fn blocks_on(&self, piece: &[u8]) -> Option<&Signal<()>> {
+        let seen = self.seen.as_ref().filter(|_| contains(piece, b"BLOCK"))?;
+        seen.note("content blocks");
+        Some(&seen.released)
+    }
+
+    fn keep(&mut self, piece: &[u8]) {
+        if let Some(seen) = self.seen.as_ref().filter(|_| contains(piece, b"PANIC")) {
+            seen.note("content panics");
+            panic!("as asked");
+        }
+        self.content.extend_from_slice(piece);
+    }
+}
+
+impl MailData for Gathered {
+    fn append(&mut self, piece: &[u8]) {
+        if let Some(released) = self.blocks_on(piece) {
+            released.wait_timeout(LONG);
+        }
+        self.keep(piece);
+    }
+}
+
+impl AsyncMailData for Gathered {
+    async fn append(&mut self, piece: &[u8]) {
+        if let Some(released) = self.blocks_on(piece) {
+            released.wait().await;
+        }
+        self.keep(piece);
+    }
 }
 
 impl Play {
     pub(crate) fn new(seen: &Arc<Seen>) -> Self {
         seen.handlers.fetch_add(1, Ordering::Relaxed);
-        Self { seen: Arc::clone(seen), content: Vec::new() }
+        Self { seen: Arc::clone(seen) }
     }
 
     fn block(&self) {
@@ -98,6 +143,8 @@ impl Drop for Play {
 }
 
 impl Handler for Play {
+    type Message = Gathered;
+
     fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
         let authcid = request.credentials().authcid();
         self.seen.note(format!("authenticate {authcid}"));
@@ -120,26 +167,26 @@ impl Handler for Play {
         Verdict::Accept
     }
 
-    fn content(&mut self, piece: &[u8]) {
-        if contains(piece, b"PANIC") {
-            self.seen.note("content panics");
-            panic!("as asked");
+    fn data(&mut self, _: &Session, envelope: &Envelope, message: &mut Gathered) -> Verdict {
+        message.seen = Some(Arc::clone(&self.seen));
+        match envelope.reverse_path() {
+            Some(path) if path.local_part() == "refuse" => {
+                message.content.extend_from_slice(b"prepared for a message that is refused");
+                Verdict::TryLater
+            }
+            _ => Verdict::Accept,
         }
-        if contains(piece, b"BLOCK") {
-            self.seen.note("content blocks");
-            self.block();
-        }
-        self.content.extend_from_slice(piece);
     }
 
-    fn message(&mut self, _: &Session, _: &Envelope, _: u64) -> Verdict {
-        self.seen.messages.lock().unwrap().push(std::mem::take(&mut self.content));
+    fn message(&mut self, _: &Session, _: &Envelope, message: Gathered) -> Verdict {
+        let panics = contains(&message.content, b"EXPLODE");
+        assert!(!panics, "as asked");
+        self.seen.messages.lock().unwrap().push(message.content);
         self.seen.note("message");
         Verdict::Accept
     }
 
     fn aborted(&mut self, aborted: Aborted) {
-        self.content.clear();
         self.seen.note(format!("{aborted:?}"));
     }
 
@@ -151,20 +198,43 @@ impl Handler for Play {
 
 impl Scripted for Play {
     fn blocks_on(&self, word: &[u8]) -> Option<Arc<Seen>> {
-        (word == b"block" || contains(word, b"BLOCK")).then(|| Arc::clone(&self.seen))
+        (word == b"block").then(|| Arc::clone(&self.seen))
     }
 }
+
+/// Keeps what it takes, has nothing to say before that, and no clean-up of its own.
+pub(crate) struct Keeps(pub(crate) Arc<Seen>);
+
+impl Handler for Keeps {
+    type Message = Vec<u8>;
+
+    fn hooks(&self) -> Hooks {
+        Hooks::MESSAGE
+    }
+
+    fn message(&mut self, _: &Session, _: &Envelope, message: Vec<u8>) -> Verdict {
+        self.0.messages.lock().unwrap().push(message);
+        Verdict::Accept
+    }
+}
+
+impl Scripted for Keeps {}
 
 /// Takes everything and keeps nothing.
 pub(crate) struct ThrowsAway;
 
-impl Handler for ThrowsAway {}
+impl Handler for ThrowsAway {
+    type Message = ();
+}
+
 impl Scripted for ThrowsAway {}
 
 /// Has no hooks.
 pub(crate) struct AsksNothing;
 
 impl Handler for AsksNothing {
+    type Message = ();
+
     fn hooks(&self) -> Hooks {
         Hooks::NONE
     }
@@ -176,6 +246,8 @@ impl Scripted for AsksNothing {}
 pub(crate) struct Breaks;
 
 impl Handler for Breaks {
+    type Message = ();
+
     fn event(&mut self, _: Event<'_>) {
         panic!("as asked");
     }
@@ -203,6 +275,8 @@ impl<H: Scripted> Waits<H> {
 }
 
 impl<H: Scripted + Sync> AsyncHandler for Waits<H> {
+    type Message = H::Message;
+
     fn hooks(&self) -> Hooks {
         self.0.hooks()
     }
@@ -216,11 +290,6 @@ impl<H: Scripted + Sync> AsyncHandler for Waits<H> {
         self.0.auth(session, turn)
     }
 
-    async fn content(&mut self, piece: &[u8]) {
-        self.wait(piece, "content blocks").await;
-        self.0.content(piece);
-    }
-
     async fn aborted(&mut self, aborted: Aborted) {
         self.0.aborted(aborted);
     }
@@ -229,11 +298,19 @@ impl<H: Scripted + Sync> AsyncHandler for Waits<H> {
         self.0.event(event);
     }
 
-    async fn call_hook(&mut self, call: HookCall<'_>) -> Answer {
+    async fn call_content(&mut self, piece: Piece<'_>, incoming: &mut Incoming<H::Message>) {
+        if H::WATCHES_CONTENT {
+            self.0.call_content(piece, incoming);
+        } else {
+            incoming.append_async(piece).await;
+        }
+    }
+
+    async fn call_hook(&mut self, call: HookCall<'_>, incoming: &mut Incoming<H::Message>) -> Answer {
         if let (Hook::Rcpt, Some(path)) = (call.hook(), call.envelope().forward_paths().next_back()) {
             self.wait(path.local_part().as_bytes(), "rcpt block").await;
         }
-        self.0.call_hook(call)
+        self.0.call_hook(call, incoming)
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sansmtp::{Action, Answer, Handler, Hook, Peer, ReadBuffer, tls};
+use sansmtp::{Action, Answer, Handler, Incoming, Peer, ReadBuffer, tls};
 use sansmtp_conformance::{Blocking, Plan, Runtime, Started, conformance};
 use socket2::SockRef;
 
@@ -61,9 +61,9 @@ fn accept(
 fn serve<H: Handler + 'static>(stream: &TcpStream, mut engine: tls::Session, handler: H) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (start, mut buffer, mut out) = (Instant::now(), ReadBuffer::new(8192), Vec::new());
-    let (mut handler, mut question) = (Some(handler), None::<Question<H>>);
+    let (mut handler, mut question, mut incoming) = (Some(handler), None::<Question<H>>, Incoming::new());
     loop {
-        // It is late with an answer, or has panicked over a message, of which nothing may get into the next one.
+        // It is late with an answer.
         if handler.is_none() {
             engine.begin_shutdown();
         }
@@ -93,19 +93,17 @@ fn serve<H: Handler + 'static>(stream: &TcpStream, mut engine: tls::Session, han
                 }
             }
             Action::CallHook(call) => {
-                let ends_message = matches!(call.hook(), Hook::Message { .. });
-                match tell(&mut handler, |handler| handler.call_hook(call)) {
-                    Some(answer) => engine.answer(answer).map_err(io::Error::other)?,
-                    None if ends_message => handler = None,
-                    None => {}
+                if let Some(answer) = tell(&mut handler, |handler| handler.call_hook(call, &mut incoming)) {
+                    engine.answer(answer).map_err(io::Error::other)?;
                 }
             }
             Action::Content(piece) => {
-                if tell(&mut handler, |handler| handler.content(piece)).is_none() {
-                    handler = None;
-                }
+                let _ = tell(&mut handler, |handler| handler.call_content(piece, &mut incoming));
             }
-            Action::Aborted(aborted) => drop(tell(&mut handler, |handler| handler.aborted(aborted))),
+            Action::Aborted(aborted) => {
+                incoming.discard();
+                let _ = tell(&mut handler, |handler| handler.aborted(aborted));
+            }
             Action::Event(event) => drop(tell(&mut handler, |handler| handler.event(event))),
             Action::NeedInput { deadline } => match read(stream, buffer.room(), start + deadline) {
                 Ok(Some(octets @ 1..)) => buffer.filled(octets),

@@ -36,13 +36,13 @@ pub struct Conversation {
     gate: Option<Box<Gate>>,
     /// A question whose session is still to be borrowed.
     held: Option<Box<Held>>,
-    /// What was asked last.
-    asked: Asked,
+    /// What was asked last was to take content.
+    asks_content: bool,
     /// The engine knows of the shutdown.
     shutting_down: bool,
     /// Nothing more can be asked of the handler: the engine is to end the session.
     broken: bool,
-    /// The handler does not have all of the content.
+    /// The handler is still busy with the content, which nothing more is added to.
     incomplete: bool,
     /// The peer is out of reach.
     lost: bool,
@@ -97,13 +97,6 @@ enum Held {
     AuthHandler(AuthTurn),
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Asked {
-    Content,
-    EndOfMessage,
-    Other,
-}
-
 impl Conversation {
     pub(crate) fn new(engine: Engine, stages: Arc<Stages>, buffers: Arc<Buffers>, gate: Option<Box<Gate>>) -> Self {
         Self {
@@ -115,7 +108,7 @@ impl Conversation {
             buffer: None,
             gate,
             held: None,
-            asked: Asked::Other,
+            asks_content: false,
             shutting_down: false,
             broken: false,
             incomplete: false,
@@ -137,7 +130,7 @@ impl Conversation {
             self.engine.begin_shutdown();
         }
         if let Some(held) = self.held.take() {
-            self.asked = Asked::Other;
+            self.asks_content = false;
             let session = self.engine.connection().session();
             return Some(Step::Ask(match *held {
                 Held::Authenticator(request) => Question::Authenticator(session, request),
@@ -161,13 +154,9 @@ impl Conversation {
                 return Some(Step::Write { until: at(accepted, deadline) });
             }
             Action::CallHook(call) => {
-                let ends_message = matches!(call.hook(), Hook::Message { .. });
-                if ends_message && self.incomplete {
-                    // A message that the handler does not have whole is not offered to it: unanswered, it is
-                    // refused. Nor may what the handler has kept of it get into the next one.
-                    self.broken = true;
-                } else {
-                    self.asked = if ends_message { Asked::EndOfMessage } else { Asked::Other };
+                // A message that the handler does not have whole is not offered to it: unanswered, it is refused.
+                if !(self.incomplete && matches!(call.hook(), Hook::Message { .. })) {
+                    self.asks_content = false;
                     return Some(Step::Ask(Question::Hook(call)));
                 }
             }
@@ -175,12 +164,12 @@ impl Conversation {
             Action::CallAuthHandler(turn) => self.held = Some(Box::new(Held::AuthHandler(turn))),
             Action::Content(piece) => {
                 if !self.incomplete {
-                    self.asked = Asked::Content;
+                    self.asks_content = true;
                     return Some(Step::Ask(Question::Content(piece)));
                 }
             }
             Action::Aborted(aborted) => {
-                self.asked = Asked::Other;
+                self.asks_content = false;
                 return Some(Step::Ask(Question::Aborted(aborted)));
             }
             Action::Event(event) => return Some(Step::Event(event)),
@@ -245,8 +234,8 @@ impl Conversation {
 
     /// Takes what became of the question asked last: its answer, or `None` if it has none.
     ///
-    /// Without the handler's answer, the engine gives its own, and what the handler cannot be trusted with
-    /// any more ends the session.
+    /// Without the handler's answer, the engine gives its own. A handler that is still busy, or cannot be asked, ends the
+    /// session; one that has panicked does not, as its message is lost and cannot be accepted.
     pub fn settle(&mut self, outcome: Result<Option<Answer>, Unanswered>) {
         self.has_waited = true;
         let unanswered = match outcome {
@@ -264,15 +253,10 @@ impl Conversation {
             Unanswered::Late => tracing::error!("the handler did not answer in time"),
             Unanswered::NotAsked => tracing::error!("the handler could not be asked"),
         }
-        self.broken |= match self.asked {
-            Asked::Content => {
-                self.incomplete = true;
-                true
-            }
-            Asked::EndOfMessage => true,
-            // A handler that has panicked has heard the question, at least.
-            Asked::Other => unanswered != Unanswered::Panicked,
-        };
+        if unanswered != Unanswered::Panicked {
+            self.broken = true;
+            self.incomplete |= self.asks_content;
+        }
     }
 
     /// Whether the shutdown begins for this connection just now: then there is another step before any
@@ -373,7 +357,7 @@ impl Conversation {
         out.clear();
         self.lost = true;
         self.held = None;
-        self.asked = Asked::Other;
+        self.asks_content = false;
         self.drop_buffer();
         self.engine.end_of_input();
     }

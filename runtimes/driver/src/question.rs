@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use sansmtp::{
-    Aborted, Answer, AsyncHandler, AuthRequest, AuthTurn, Event, Handler, Hook, HookCall, OwnedHookCall, Session,
+    Aborted, Answer, AsyncHandler, AuthRequest, AuthTurn, Event, Handler, HookCall, Incoming, OwnedHookCall, Piece,
+    Session,
 };
 
 /// What is asked of a handler, or told to it.
@@ -19,23 +20,24 @@ pub enum Question<'c> {
     /// The AUTH handler hook takes a turn.
     AuthHandler(&'c Session, AuthTurn),
     /// A piece of the content. It has no answer.
-    Content(&'c [u8]),
-    /// The content given so far is void. It has no answer.
+    Content(Piece<'c>),
+    /// The message that was coming is void. It has no answer.
     Aborted(Aborted),
 }
 
 impl Question<'_> {
-    /// Asks a handler that may wait. `None` comes from what has no answer.
-    pub async fn put_to(self, handler: &mut impl AsyncHandler) -> Option<Answer> {
+    /// Asks a handler that may wait, about the message in `incoming`. `None` comes from what has no answer.
+    pub async fn put_to<H: AsyncHandler>(self, handler: &mut H, incoming: &mut Incoming<H::Message>) -> Option<Answer> {
         match self {
-            Question::Hook(call) => Some(handler.call_hook(call).await),
+            Question::Hook(call) => Some(handler.call_hook(call, incoming).await),
             Question::Authenticator(session, request) => Some(handler.call_authenticator(session, request).await),
             Question::AuthHandler(session, turn) => Some(handler.auth(session, turn).await),
             Question::Content(piece) => {
-                handler.content(piece).await;
+                handler.call_content(piece, incoming).await;
                 None
             }
             Question::Aborted(aborted) => {
+                incoming.discard();
                 handler.aborted(aborted).await;
                 None
             }
@@ -59,9 +61,9 @@ pub enum OwnedQuestion {
 }
 
 impl OwnedQuestion {
-    fn put_to(self, handler: &mut impl Handler) -> Option<Answer> {
+    fn put_to<H: Handler>(self, handler: &mut H, incoming: &mut Incoming<H::Message>) -> Option<Answer> {
         match self {
-            Self::Hook(call) => Some(call.answer_by(handler)),
+            Self::Hook(call) => Some(call.answer_by(handler, incoming)),
             Self::Authenticator(session, request) => {
                 let result = handler.authenticate(&session, &request);
                 Some(request.answer(result))
@@ -69,6 +71,7 @@ impl OwnedQuestion {
             Self::AuthHandler(session, turn) => Some(handler.auth(&session, turn)),
             Self::Content => None,
             Self::Aborted(aborted) => {
+                incoming.discard();
                 handler.aborted(aborted);
                 None
             }
@@ -76,20 +79,23 @@ impl OwnedQuestion {
     }
 }
 
-/// A blocking handler, and the content on its way to it.
+/// A blocking handler, and the message on its way to it.
 ///
 /// A question is [accepted](Self::accept) where the connection is, and [worked on](Self::work) where it is
 /// right to block.
-pub struct Desk<H> {
+pub struct Desk<H: Handler> {
     handler: H,
+    incoming: Incoming<H::Message>,
     /// Content is handed over in large pieces: it may have a long way to go.
     content: Vec<u8>,
+    /// How many octets of its message come before it.
+    offset: u64,
 }
 
 impl<H: Handler> Desk<H> {
     /// A desk for `handler`.
     pub fn new(handler: H) -> Self {
-        Self { handler, content: Vec::new() }
+        Self { handler, incoming: Incoming::new(), content: Vec::new(), offset: 0 }
     }
 
     /// Tells the handler of an event, at once.
@@ -101,19 +107,20 @@ impl<H: Handler> Desk<H> {
     /// first.
     pub fn accept(&mut self, question: Question<'_>) -> Option<OwnedQuestion> {
         Some(match question {
-            Question::Hook(call) => {
-                // What is left of a message that is over is of no use to the next.
-                if !matches!(call.hook(), Hook::Message { .. }) {
-                    self.content.clear();
-                }
-                OwnedQuestion::Hook(call.into_owned())
-            }
+            Question::Hook(call) => OwnedQuestion::Hook(call.into_owned()),
             Question::Authenticator(session, request) => {
                 OwnedQuestion::Authenticator(Box::new(session.clone()), request)
             }
             Question::AuthHandler(session, turn) => OwnedQuestion::AuthHandler(Box::new(session.clone()), turn),
             Question::Content(piece) => {
-                self.content.extend_from_slice(piece);
+                if piece.offset() == 0 {
+                    // What is left of a message that is over is of no use to the next.
+                    self.content.clear();
+                }
+                if self.content.is_empty() {
+                    self.offset = piece.offset();
+                }
+                self.content.extend_from_slice(&piece);
                 if self.content.len() < GATHERED_OCTETS {
                     return None;
                 }
@@ -126,8 +133,8 @@ impl<H: Handler> Desk<H> {
         })
     }
 
-    /// Lets the handler have the content that has been gathered, and then the question. `None` comes from
-    /// what has no answer.
+    /// Has the content that has been gathered added to its message, and then lets the handler have the question. `None`
+    /// comes from what has no answer.
     ///
     /// # Errors
     ///
@@ -136,14 +143,14 @@ impl<H: Handler> Desk<H> {
         let content = mem::take(&mut self.content);
         catch_unwind(AssertUnwindSafe(|| {
             if !content.is_empty() {
-                self.handler.content(&content);
+                self.handler.call_content(Piece::new(self.offset, &content), &mut self.incoming);
             }
-            question.put_to(&mut self.handler)
+            question.put_to(&mut self.handler, &mut self.incoming)
         }))
     }
 }
 
-impl<H: fmt::Debug> fmt::Debug for Desk<H> {
+impl<H: Handler + fmt::Debug> fmt::Debug for Desk<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Desk").field("handler", &self.handler).finish_non_exhaustive()
     }

@@ -17,7 +17,9 @@ use crate::runtime::Smol;
 ///
 /// struct Refuse;
 ///
-/// impl Handler for Refuse {}
+/// impl Handler for Refuse {
+///     type Message = ();
+/// }
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let config = Config::builder("mx.example.org").build()?;

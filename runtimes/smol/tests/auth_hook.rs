@@ -21,6 +21,8 @@ struct Waiting {
 }
 
 impl AsyncHandler for Waiting {
+    type Message = ();
+
     fn hooks(&self) -> Hooks {
         Hooks::NONE
     }

@@ -49,7 +49,9 @@ mod waiting {
 /// Takes everything and keeps nothing.
 struct ThrowsAway;
 
-impl AsyncHandler for ThrowsAway {}
+impl AsyncHandler for ThrowsAway {
+    type Message = ();
+}
 
 #[test]
 fn a_server_that_is_dropped_ends_its_connections() {

@@ -14,7 +14,7 @@ use sansmtp_driver::{
 use crate::guests::Guests;
 
 /// A connection, on its way from thread to thread.
-pub(crate) struct Line<H> {
+pub(crate) struct Line<H: Handler> {
     /// Closed before the handler is dropped.
     pub(crate) socket: Socket,
     conversation: Box<Conversation>,

@@ -10,13 +10,13 @@ use sansmtp_driver::{Place, Stages, accept_failed, after};
 
 use crate::connection::Line;
 
-pub(crate) enum Guests<H> {
+pub(crate) enum Guests<H: Handler> {
     Door(Door<H>),
     Line(Box<Line<H>>),
 }
 
 /// A listener.
-pub(crate) struct Door<H> {
+pub(crate) struct Door<H: Handler> {
     pub(crate) entrance: Entrance,
     pub(crate) stages: Arc<Stages>,
     /// Begins a connection, if there is a place for it.

@@ -20,7 +20,9 @@ use crate::guests::{Door, Guests};
 ///
 /// struct Refuse;
 ///
-/// impl Handler for Refuse {}
+/// impl Handler for Refuse {
+///     type Message = ();
+/// }
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let config = Config::builder("mx.example.org").build()?;

@@ -31,7 +31,9 @@ mod blocking {
 /// Takes everything and keeps nothing.
 struct ThrowsAway;
 
-impl Handler for ThrowsAway {}
+impl Handler for ThrowsAway {
+    type Message = ();
+}
 
 fn greeting(client: &mut TcpStream) -> io::Result<String> {
     let mut line = [0; 64];

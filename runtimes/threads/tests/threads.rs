@@ -33,6 +33,8 @@ thread_local! {
 struct Tells(Arc<Known>);
 
 impl Handler for Tells {
+    type Message = ();
+
     fn hooks(&self) -> Hooks {
         Hooks::CONNECT | Hooks::NOOP
     }

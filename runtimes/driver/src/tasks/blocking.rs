@@ -5,19 +5,22 @@ use std::future::pending;
 use std::marker::PhantomData;
 use std::panic::resume_unwind;
 
-use sansmtp::{Aborted, Answer, AsyncHandler, AuthRequest, AuthTurn, Event, Handler, HookCall, Hooks, Session};
+use sansmtp::{
+    Aborted, Answer, AsyncHandler, AuthRequest, AuthTurn, Event, Handler, HookCall, Hooks, Incoming, Piece, Session,
+};
 
 use super::Runtime;
 use crate::question::{Desk, Question};
 
 /// Makes an [`AsyncHandler`] of a [`Handler`].
 ///
-/// Content is gathered into pieces of up to 64 KiB before it goes to the pool. A method that panics ends
-/// its question with `451 4.3.0` or `454 4.7.0`, and the handler is used further, unless it was about the
-/// content or its end; that, and a method that does not return in time, ends the connection.
+/// Content is gathered into pieces of up to 64 KiB before it goes to the pool, where the handler's
+/// [`Message`](Handler::Message) is: made, added to, and dropped. A method that panics ends its question with
+/// `451 4.3.0` or `454 4.7.0`, a message that panics over a piece is refused at its end, and the handler is used
+/// further. What does not return in time ends the connection.
 ///
 /// Only [`event`](Handler::event) runs on the executor, and must not block there.
-pub struct Blocking<H, R> {
+pub struct Blocking<H: Handler, R> {
     hooks: Hooks,
     /// Absent while a method runs.
     desk: Option<Desk<H>>,
@@ -57,16 +60,15 @@ impl<H: Handler + 'static, R: Runtime> Blocking<H, R> {
 }
 
 impl<H: Handler + 'static, R: Runtime> AsyncHandler for Blocking<H, R> {
+    /// The message is where the handler is.
+    type Message = ();
+
     fn hooks(&self) -> Hooks {
         self.hooks
     }
 
     async fn auth(&mut self, session: &Session, turn: AuthTurn) -> Answer {
         self.ask(Question::AuthHandler(session, turn)).await
-    }
-
-    async fn content(&mut self, piece: &[u8]) {
-        self.put(Question::Content(piece)).await;
     }
 
     async fn aborted(&mut self, aborted: Aborted) {
@@ -79,8 +81,12 @@ impl<H: Handler + 'static, R: Runtime> AsyncHandler for Blocking<H, R> {
         }
     }
 
-    async fn call_hook(&mut self, call: HookCall<'_>) -> Answer {
+    async fn call_hook(&mut self, call: HookCall<'_>, _: &mut Incoming<()>) -> Answer {
         self.ask(Question::Hook(call)).await
+    }
+
+    async fn call_content(&mut self, piece: Piece<'_>, _: &mut Incoming<()>) {
+        self.put(Question::Content(piece)).await;
     }
 
     async fn call_authenticator(&mut self, session: &Session, request: AuthRequest) -> Answer {
@@ -88,7 +94,7 @@ impl<H: Handler + 'static, R: Runtime> AsyncHandler for Blocking<H, R> {
     }
 }
 
-impl<H: fmt::Debug, R> fmt::Debug for Blocking<H, R> {
+impl<H: Handler + fmt::Debug, R> fmt::Debug for Blocking<H, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Blocking").field("hooks", &self.hooks).field("desk", &self.desk).finish_non_exhaustive()
     }

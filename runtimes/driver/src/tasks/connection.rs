@@ -9,7 +9,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use sansmtp::AsyncHandler;
+use sansmtp::{AsyncHandler, Incoming};
 
 use super::Runtime;
 use super::alarm::Alarm;
@@ -20,13 +20,19 @@ use crate::signal::Stages;
 use crate::time::after;
 
 /// A connection and what serves it.
-pub(super) struct Connection<R: Runtime, H> {
-    pub(super) stream: R::Stream,
-    pub(super) conversation: Box<Conversation>,
-    pub(super) handler: H,
+pub(super) struct Connection<R: Runtime, H: AsyncHandler> {
+    stream: R::Stream,
+    conversation: Box<Conversation>,
+    handler: H,
+    incoming: Incoming<H::Message>,
 }
 
 impl<R: Runtime, H: AsyncHandler> Connection<R, H> {
+    /// A connection that has just been accepted.
+    pub(super) fn new(stream: R::Stream, conversation: Box<Conversation>, handler: H) -> Self {
+        Self { stream, conversation, handler, incoming: Incoming::new() }
+    }
+
     /// Runs the connection to its end, or until it is cut off.
     pub(super) async fn run(&mut self, stages: &Stages) {
         let mut end = stages.wait_for_end();
@@ -66,7 +72,7 @@ impl<R: Runtime, H: AsyncHandler> Connection<R, H> {
 
     /// Takes steps until the connection has to wait.
     async fn work(&mut self, turns: &mut u32) -> Next {
-        let Self { stream, conversation, handler } = self;
+        let Self { stream, conversation, handler, incoming } = self;
         let answer_timeout = conversation.answer_timeout();
         let mut out = Out::default();
         let mut lost = None;
@@ -83,7 +89,7 @@ impl<R: Runtime, H: AsyncHandler> Connection<R, H> {
                 Step::Ask(question) => {
                     let outcome = {
                         // Pinned here: what is moved into a future takes its room twice.
-                        let answer = pin!(question.put_to(handler));
+                        let answer = pin!(question.put_to(handler, incoming));
                         ask::<R, _>(stream, &mut out, answer_timeout, answer).await
                     };
                     match outcome {
@@ -273,6 +279,8 @@ mod tests {
     struct RefusesEverybody;
 
     impl AsyncHandler for RefusesEverybody {
+        type Message = ();
+
         async fn authenticate(&mut self, _: &sansmtp::Session, _: &sansmtp::AuthRequest) -> sansmtp::AuthResult {
             sansmtp::AuthResult::refuse()
         }
@@ -296,7 +304,7 @@ mod tests {
         let make = |_| (sansmtp::Hooks::NONE, RefusesEverybody);
         let (conversation, handler) = setup.open(&listeners[0].1, Peer::local(), make).unwrap();
         let stream = (client.bytes().collect(), Vec::new());
-        (setup, Connection { stream, conversation, handler })
+        (setup, Connection::new(stream, conversation, handler))
     }
 
     /// Lets a client say something, and then the end begin. What the client gets, and whether the task still wants to

@@ -53,7 +53,7 @@ where
                     (handler.hooks(), handler)
                 };
                 let Some((conversation, handler)) = setup.open(&service, peer, make) else { continue };
-                let mut connection = Connection::<R, _> { stream, conversation, handler };
+                let mut connection = Connection::<R, _>::new(stream, conversation, handler);
                 let alive = alive.clone();
                 runtime.spawn(async move {
                     connection.run(alive.stages()).await;

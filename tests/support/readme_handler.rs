@@ -1,0 +1,34 @@
+// The handler of the README, as it stands there: `tests/readme.rs` compares the two.
+
+use sansmtp::auth::{KnownPassword, Refusal};
+use sansmtp::{AuthRequest, AuthResult, Envelope, Handler, Path, Session, Verdict, reply};
+use std::sync::Arc;
+
+struct Inbox(Arc<KnownPassword>);
+
+impl Handler for Inbox {
+    type Message = Vec<u8>;
+
+    fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
+        match request.credentials().authcid() {
+            // Whatever mechanism asks: SCRAM-SHA-256, PLAIN or LOGIN.
+            "tim" => self.0.answer(request),
+            _ => AuthResult::refuse_because(Refusal::UnknownUser),
+        }
+    }
+
+    fn rcpt(&mut self, session: &Session, _: &Envelope, forward_path: Path<'_>) -> Verdict {
+        match forward_path.domain() {
+            Some("example.org") => Verdict::Accept,
+            _ if session.is_authenticated() => Verdict::Accept,
+            _ => reply!("550 5.7.1 We do not relay").into(),
+        }
+    }
+
+    fn message(&mut self, _: &Session, _: &Envelope, message: Vec<u8>) -> Verdict {
+        match std::fs::write("inbox.eml", message) {
+            Ok(()) => Verdict::Accept,
+            Err(_) => Verdict::TryLater,
+        }
+    }
+}
