@@ -4,15 +4,21 @@ mod support {
     pub(crate) mod voids;
 }
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use sansmtp::testing::Play;
 use sansmtp::{
-    AbortReason, Action, Connection, Envelope, Handler, Hook, Hooks, Incoming, MailData, Peer, Piece, Session, Verdict,
+    AbortReason, Action, Config, Connection, Envelope, Handler, Hook, Hooks, Incoming, MailData, Peer, Piece, Session,
+    Verdict,
 };
 
-use support::voids::{VOID, config};
+use support::voids::{VOID, bounded};
+
+fn config() -> Arc<Config> {
+    bounded(Config::builder("mx.example.org")).build().unwrap()
+}
 
 /// Stores what comes, and cleans nothing up.
 #[derive(Default)]
@@ -53,7 +59,7 @@ fn a_message_behind_a_void_one_is_stored_alone() {
             for prepared in [None, Some(&b"X-Seen: here\r\n"[..])] {
                 for cut in [usize::MAX, 1, 2, 3, 5, 8] {
                     let mut handler = Keeps { prepared, ..Keeps::default() };
-                    let play = Play::new(config(Hooks::ALL)).cut(cut);
+                    let play = Play::new(config()).cut(cut);
                     play.transcript_with(&mut handler, &void.transcript(content)).unwrap();
                     let content = content.replace("\\r\\n", "\r\n").replace("..", ".");
                     let expected = [prepared.unwrap_or_default(), content.as_bytes()].concat();
@@ -73,7 +79,7 @@ fn a_connection_that_ends_in_the_middle_leaves_nothing_to_the_next() {
         let mut handler = Keeps { prepared, ..Keeps::default() };
         let mut play = |lines: &str| {
             let transcript = format!("{begun}{lines}");
-            Play::new(config(Hooks::ALL)).transcript_with(&mut handler, &transcript).unwrap();
+            Play::new(config()).transcript_with(&mut handler, &transcript).unwrap();
         };
         play("C: DATA\nS*: 354\nC: void\nX: eof\nA: connection-lost\nS: <closed>");
         play("C: BDAT 6\nC: void\nS*: 250\nX: eof\nA: connection-lost\nS: <closed>");
@@ -92,7 +98,7 @@ fn a_message_that_is_refused_at_data_leaves_nothing() {
             "S*: 220\nC: EHLO c\nS*: 250\nC: MAIL FROM:<refused@b>\nS*: 250\nC: RCPT TO:<c@d>\nS*: 250\n{refused}
             C: RSET\nS*: 250\nC: MAIL FROM:<a@b>\nS*: 250\nC: RCPT TO:<c@d>\nS*: 250\nC: DATA\nS*: 354\nC: .\nS*: 250"
         );
-        Play::new(config(Hooks::ALL)).transcript_with(&mut handler, &transcript).unwrap();
+        Play::new(config()).transcript_with(&mut handler, &transcript).unwrap();
         assert_eq!(handler.stored, [b"X-Seen: here\r\n"]);
     }
 }
@@ -106,7 +112,7 @@ fn chunks_with_commands_between_them_are_one_message() {
             let transcript = "S*: 220\nC: EHLO c\nS*: 250\nC: MAIL FROM:<a@b>\nS*: 250\nC: RCPT TO:<c@d>\nS*: 250
                 C: BDAT 5\nC: one\nS*: 250\nC: NOOP\nS*: 250\nC: VRFY x\nS*: 252\nC: MAIL FROM:<e@f>\nS*: 503
                 C: BDAT 0\nS*: 250\nC: BDAT 5\nC: two\nS*: 250\nC: XXXX\nS*: 500\nC: BDAT 0 LAST\nS*: 250";
-            Play::new(config(Hooks::ALL)).cut(cut).transcript_with(&mut handler, transcript).unwrap();
+            Play::new(config()).cut(cut).transcript_with(&mut handler, transcript).unwrap();
             assert_eq!(handler.stored, [[prepared.unwrap_or_default(), b"one\r\ntwo\r\n"].concat()]);
         }
     }
@@ -199,7 +205,7 @@ impl Sent {
 
 /// Those that a loop stores which does nothing about messages that are void.
 fn stored(session: &[u8], prepares: bool, mut cuts: impl Iterator<Item = usize>) -> Vec<Vec<u8>> {
-    let config = sansmtp::Config::builder("mx.example.org")
+    let config = Config::builder("mx.example.org")
         .extensions(sansmtp::Extensions { chunking: true, ..sansmtp::Extensions::default() })
         .limits(sansmtp::Limits { max_errors: None, ..sansmtp::Limits::default() })
         .build()

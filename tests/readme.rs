@@ -5,12 +5,13 @@ mod support {
 }
 
 use std::io;
+use std::sync::Arc;
 
-use sansmtp::Hooks;
+use sansmtp::Config;
 use sansmtp::auth::KnownPassword;
 use sansmtp::testing::Play;
 
-use support::voids::{VOID, config, octets_of};
+use support::voids::{VOID, bounded, octets_of};
 
 mod handler {
     include!("support/readme_handler.rs");
@@ -35,6 +36,10 @@ mod its_loop {
     }
 }
 
+fn config() -> Arc<Config> {
+    bounded(Config::builder("mx.example.org")).build().unwrap()
+}
+
 #[test]
 fn what_is_tested_is_what_stands_there() {
     let readme = include_str!("../README.md");
@@ -57,7 +62,7 @@ fn the_handler_stores_each_message_alone() {
         for cut in [usize::MAX, 1, 2, 3, 7] {
             let mut inbox = handler::inbox(KnownPassword::new(b"tanstaaf", b"16 random octets").unwrap());
             let transcript = void.transcript("hello\\r\\n");
-            Play::new(config(Hooks::ALL)).cut(cut).transcript_with(&mut inbox, &transcript).unwrap();
+            Play::new(config()).cut(cut).transcript_with(&mut inbox, &transcript).unwrap();
             assert_eq!(std::fs::read("inbox.eml").unwrap(), b"hello\r\n", "{}, cut {cut}", void.name);
             std::fs::remove_file("inbox.eml").unwrap();
         }
@@ -92,7 +97,7 @@ fn the_loop_stores_each_message_alone() {
     for void in VOID.iter().filter(|void| void.is_without_tls()) {
         let session = octets_of(&void.transcript("hello\\r\\n"));
         for cut in 1..=session.len() {
-            let stored = its_loop::stored(config(Hooks::ALL), Stream(&session, cut));
+            let stored = its_loop::stored(config(), Stream(&session, cut));
             assert_eq!(stored, [b"hello\r\n"], "{}, cut {cut}", void.name);
         }
     }

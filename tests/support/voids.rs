@@ -1,9 +1,7 @@
 //! Messages that are void, each for a reason of its own.
 
-use std::sync::Arc;
-
 use sansmtp::testing::{ClientLine, Transcript};
-use sansmtp::{Config, Extensions, Hooks, Limits};
+use sansmtp::{ConfigBuilder, Extensions, Limits};
 
 /// How a message comes to nothing.
 pub(crate) struct Void {
@@ -42,14 +40,11 @@ impl Void {
 }
 
 /// What bounds the messages.
-pub(crate) fn config(hooks: Hooks) -> Arc<Config> {
-    Config::builder("mx.example.org")
+pub(crate) fn bounded(config: ConfigBuilder) -> ConfigBuilder {
+    config
         .extensions(Extensions { chunking: true, ..Extensions::default() })
         .limits(Limits { max_message_octets: 100, max_content_line_octets: 20, ..Limits::default() })
         .starttls(true)
-        .hooks(hooks)
-        .build()
-        .expect("a sound configuration")
 }
 
 /// What the client sends.

@@ -29,12 +29,15 @@ pub mod connections;
 mod handler;
 pub mod handlers;
 pub mod listeners;
+pub mod messages;
 mod server;
 pub mod sessions;
 pub mod shutdown;
 #[path = "../../../tests/support/transcript_files.rs"]
 mod transcript_files;
 pub mod transcripts;
+#[path = "../../../tests/support/voids.rs"]
+mod voids;
 
 use std::time::Duration;
 
@@ -77,6 +80,13 @@ macro_rules! conformance {
             failed_authentications_reach_the_handler,
             a_refusal_has_its_pause,
             what_comes_behind_a_refusal_is_answered_after_it,
+        );
+        $crate::tests!($kind, messages:
+            a_void_message_gets_into_no_other,
+            a_message_that_breaks_off_gets_into_no_other,
+            chunks_with_commands_between_them_are_one_message,
+            a_message_that_is_refused_at_data_gets_into_no_other,
+            a_panic_over_a_message_is_its_end,
         );
         $crate::tests!($kind, clients:
             a_client_that_leaves_in_the_middle_of_content,

@@ -186,7 +186,7 @@ fn from(address: SocketAddr, lines: &str, words: &Words) -> (String, Words) {
 }
 
 /// Plays the client. Behind a proxy's header, TLS begins with the second line.
-fn play_client(
+pub(crate) fn play_client(
     mut client: Client,
     transcript: &Transcript,
     tls: &Arc<ClientConfig>,
