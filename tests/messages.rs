@@ -17,7 +17,7 @@ use sansmtp::{
 use support::voids::{VOID, bounded};
 
 fn config() -> Arc<Config> {
-    bounded(Config::builder("mx.example.org")).build().unwrap()
+    bounded(Config::builder("mx.example.org")).build().expect("a sound configuration")
 }
 
 /// Stores what comes, and cleans nothing up.
@@ -162,8 +162,11 @@ fn sent() -> impl Strategy<Value = Sent> {
     let content = proptest::collection::vec(proptest::sample::select(b"ab.\n".to_vec()), 0..40);
     let void = proptest::option::of(proptest::sample::select(vec!["\n\n", "\0", "\rx", "RSET", "EHLO"]));
     (content, void, any::<bool>()).prop_map(|(text, void, chunked)| {
-        let content =
-            String::from_utf8(text).unwrap().split('\n').map(|line| line.to_owned() + "\r\n").collect::<String>();
+        let content = String::from_utf8(text)
+            .expect("it is ASCII")
+            .split('\n')
+            .map(|line| line.to_owned() + "\r\n")
+            .collect::<String>();
         Sent { content: content.into_bytes(), void, chunked }
     })
 }
@@ -192,7 +195,7 @@ impl Sent {
             session.extend_from_slice(last);
         } else {
             session.extend_from_slice(b"DATA\r\n");
-            let text = String::from_utf8(content).unwrap();
+            let text = String::from_utf8(content).expect("it is ASCII");
             for line in text.split_inclusive("\r\n") {
                 let dot = if line.starts_with('.') { "." } else { "" };
                 session.extend_from_slice(format!("{dot}{line}").as_bytes());
@@ -209,7 +212,7 @@ fn stored(session: &[u8], prepares: bool, mut cuts: impl Iterator<Item = usize>)
         .extensions(sansmtp::Extensions { chunking: true, ..sansmtp::Extensions::default() })
         .limits(sansmtp::Limits { max_errors: None, ..sansmtp::Limits::default() })
         .build()
-        .unwrap();
+        .expect("a sound configuration");
     let mut connection = Connection::new(config, Peer::local());
     let mut handler = Keeps { prepared: prepares.then_some(&b"prepared "[..]), ..Keeps::default() };
     connection.set_hooks(handler.hooks());
@@ -220,7 +223,7 @@ fn stored(session: &[u8], prepares: bool, mut cuts: impl Iterator<Item = usize>)
             Action::CallHook(call) => {
                 assert!(prepares || matches!(call.hook(), Hook::Message { .. }));
                 let answer = handler.call_hook(call, &mut incoming);
-                connection.answer(answer).unwrap();
+                connection.answer(answer).expect("it was asked");
             }
             Action::NeedInput { .. } if rest.is_empty() => return handler.stored,
             Action::NeedInput { .. } => (input, rest) = rest.split_at(cuts.next().unwrap_or(1).clamp(1, rest.len())),

@@ -7,9 +7,9 @@ mod support {
 use std::io;
 use std::sync::Arc;
 
-use sansmtp::Config;
 use sansmtp::auth::KnownPassword;
 use sansmtp::testing::Play;
+use sansmtp::{Config, Hooks};
 
 use support::voids::{VOID, bounded, octets_of};
 
@@ -31,13 +31,13 @@ mod its_loop {
             stored.borrow_mut().push(message);
             Verdict::Accept
         };
-        drive(config, session, |_| AuthResult::refuse(), |_| Verdict::Accept, store).unwrap();
+        drive(config, session, |_| AuthResult::refuse(), |_| Verdict::Accept, store).expect("it ends in order");
         stored.into_inner()
     }
 }
 
 fn config() -> Arc<Config> {
-    bounded(Config::builder("mx.example.org")).build().unwrap()
+    bounded(Config::builder("mx.example.org")).hooks(Hooks::ALL).build().expect("a sound configuration")
 }
 
 #[test]
@@ -77,7 +77,7 @@ struct Stream<'s>(&'s [u8], usize);
 impl io::Read for Stream<'_> {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         let octets = room.len().min(self.1);
-        io::Read::read(&mut self.0, &mut room[..octets])
+        io::Read::read(&mut self.0, room.get_mut(..octets).unwrap_or_default())
     }
 }
 

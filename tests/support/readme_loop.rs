@@ -20,9 +20,10 @@ fn drive<S: io::Read + io::Write>(
             Action::Flush { .. } => { stream.write_all(&out)?; out.clear() }
             Action::CallAuthenticator(request) => { let result = users(&request); connection.answer(request.answer(result))? }
             Action::CallHook(call) => {
-                let verdict = match call.hook() {
-                    Hook::Message { octets } => incoming.take(octets).map_or(Verdict::TryLater, &store),
-                    _ => policy(&call),
+                let verdict = if let Hook::Message { octets } = call.hook() {
+                    incoming.take(octets).map_or(Verdict::TryLater, &store)
+                } else {
+                    policy(&call)
                 };
                 let answer = call.answer(verdict);
                 connection.answer(answer)?
