@@ -9,6 +9,7 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use crate::auth::{Credentials, MechanismName};
+use crate::command::client_name::{self, TraceName};
 use crate::proxy::ProxyInfo;
 use crate::xclient::XClientInfo;
 
@@ -169,11 +170,28 @@ impl Session {
         self.greeting
     }
 
-    /// The name given with HELO or EHLO: 1–255 printable ASCII characters without a space, not
-    /// necessarily a domain. Empty before.
+    /// The name given with HELO, EHLO or LHLO, as the client wrote it: 1–255 octets of UTF-8 without
+    /// characters that do not show. It may hold spaces, quotes, parentheses and whatever else can be printed; where
+    /// it goes into a field or a line, [`trace_name`](Self::trace_name) is safe. Octets that are no UTF-8
+    /// are U+FFFD here. Empty before the command.
     #[must_use]
     pub fn client_name(&self) -> &str {
         &self.client_name
+    }
+
+    /// Whether the name is a domain or an address literal, in ASCII, as RFC 5321, section 4.1.1.1 wants it.
+    /// Many a good client's is neither ([`ConfigBuilder::strict_client_names`](crate::ConfigBuilder::strict_client_names)
+    /// refuses those), and that it is says nothing about whose name it is.
+    #[must_use]
+    pub fn is_client_name_valid(&self) -> bool {
+        client_name::is_valid(&self.client_name)
+    }
+
+    /// The name for `Received:` fields (RFC 5321, section 4.4) and log lines, in at most 255 octets of ASCII: a domain
+    /// or an address literal as it is; of another name the letters, digits, `-`, `_` and `.`, with `?`
+    /// in place of every other character. `unknown` before HELO, EHLO or LHLO.
+    pub fn trace_name(&self) -> impl fmt::Display + '_ {
+        TraceName(&self.client_name)
     }
 
     /// What TLS negotiated; `None` in the clear.
@@ -238,7 +256,7 @@ impl Session {
     pub(crate) fn greet(&mut self, greeting: Greeting, name: &[u8]) {
         self.greeting = Some(greeting);
         self.client_name.clear();
-        // The name was checked to be ASCII.
+        // The name was checked to be UTF-8.
         self.client_name.push_str(core::str::from_utf8(name).unwrap_or_default());
     }
 

@@ -176,7 +176,7 @@ fn received(session: &Session, envelope: &Envelope, hostname: &str, id: &QueueId
     };
     format!(
         "Received: from {} ({address}){cipher}\r\n\tby {hostname} with {protocol}{tls}{authenticated} id {id}{for_whom};\r\n\t{}\r\n",
-        session.client_name(),
+        session.trace_name(),
         Date::now().to_rfc822(),
     )
 }

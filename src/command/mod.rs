@@ -1,9 +1,12 @@
 //! Command lines (RFC 5321, section 4.1).
 
+pub(crate) mod client_name;
 pub(crate) mod date_time;
 pub(crate) mod parameters;
 pub(crate) mod path;
 pub(crate) mod xtext;
+
+use crate::secret::Secret;
 
 /// The commands that the engine knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +30,20 @@ pub(crate) enum Verb {
     Unknown,
 }
 
-/// Splits a line into its verb, in any case, and its arguments. White space before the CRLF is
-/// tolerated (RFC 5321, section 4.1.1).
+/// Splits a line into its verb, in any case, and its arguments.
 pub(crate) fn split(line: &[u8]) -> (Verb, &[u8]) {
-    let line = trim_end(line);
-    let end = memchr::memchr(b' ', line).unwrap_or(line.len());
-    let (word, rest) = line.split_at(end);
-    (verb(word), rest.get(1..).unwrap_or_default())
+    let word = first_word(line);
+    (verb(word), line.get(word.len() + 1..).unwrap_or_default())
 }
 
-fn verb(word: &[u8]) -> Verb {
+/// What stands in front of the first space.
+pub(crate) fn first_word(line: &[u8]) -> &[u8] {
+    let end = memchr::memchr(b' ', line).unwrap_or(line.len());
+    line.get(..end).unwrap_or_default()
+}
+
+/// The command that `word` names, in any case.
+pub(crate) fn verb(word: &[u8]) -> Verb {
     let Ok(mut upper) = <[u8; 4]>::try_from(word) else {
         return match word.len() {
             7 if word.eq_ignore_ascii_case(b"XCLIENT") => Verb::XClient,
@@ -64,9 +71,43 @@ fn verb(word: &[u8]) -> Verb {
     }
 }
 
+/// The line without the white space at its end, which is tolerated (RFC 5321, section 4.1.1).
 pub(crate) fn trim_end(line: &[u8]) -> &[u8] {
     let end = line.iter().rposition(|octet| !matches!(octet, b' ' | b'\t')).map_or(0, |last| last + 1);
     line.get(..end).unwrap_or_default()
+}
+
+/// Whether the line has more white space than one space between its words: several in a row, or a tab.
+pub(crate) fn is_loose(line: &[u8]) -> bool {
+    memchr::memchr(b'\t', line).is_some() || line.windows(2).any(|pair| pair == b"  ")
+}
+
+/// The line with one space for each run of white space between its words. RFC 5321 has exactly one there
+/// (section 4.1.1); servers in the field read any run as one, and clients rely on it.
+///
+/// What stands in a quoted string is left alone: there each space is a character of its own. A string
+/// begins where a word or a path does; a quote further in (`ENVID=a"b`) is a character like others.
+pub(crate) fn squeeze(line: &[u8]) -> Secret {
+    // The line may hold a password.
+    let mut squeezed = Secret::with_capacity(line.len());
+    let (mut quoted, mut escaped, mut last) = (false, false, None);
+    for &octet in line {
+        if quoted {
+            quoted = escaped || octet != b'"';
+            escaped = !escaped && octet == b'\\';
+        } else if matches!(octet, b' ' | b'\t') {
+            if last != Some(b' ') {
+                squeezed.extend(b" ");
+            }
+            last = Some(b' ');
+            continue;
+        } else {
+            quoted = octet == b'"' && matches!(last, Some(b' ' | b':' | b'<'));
+        }
+        squeezed.extend(&[octet]);
+        last = Some(octet);
+    }
+    squeezed
 }
 
 /// Whether all of it is printable ASCII. Without an early exit, it is done sixteen octets at a time.
@@ -102,13 +143,32 @@ mod tests {
     #[test]
     fn verbs_are_known_in_any_case_and_only_whole() {
         assert_eq!(split(b"mAiL FROM:<>"), (Verb::Mail, &b"FROM:<>"[..]));
-        assert_eq!(split(b"QUIT \t "), (Verb::Quit, &b""[..]));
+        assert_eq!(split(trim_end(b"QUIT \t ")), (Verb::Quit, &b""[..]));
         assert_eq!(split(b"starttls"), (Verb::StartTls, &b""[..]));
         assert_eq!(split(b"xClient ADDR=192.0.2.1"), (Verb::XClient, &b"ADDR=192.0.2.1"[..]));
         assert_eq!(split(b"STARTTLSX").0, Verb::Unknown);
         assert_eq!(split(b"AUTH\x0bPLAIN").0, Verb::Unknown);
         assert_eq!(split(b"").0, Verb::Unknown);
         assert_eq!(split(b" NOOP").0, Verb::Unknown);
+    }
+
+    #[test]
+    fn white_space_in_a_row_is_one_space_but_in_quoted_strings() {
+        for (line, squeezed) in [
+            (&b"MAIL \t FROM:<a@b>\tSIZE=1  BODY=7BIT"[..], &b"MAIL FROM:<a@b> SIZE=1 BODY=7BIT"[..]),
+            (b"RCPT  TO:<\"a  b\"@c>  X", b"RCPT TO:<\"a  b\"@c> X"),
+            (b"RCPT TO:<\"a\\\"  b\"@c>  X", b"RCPT TO:<\"a\\\"  b\"@c> X"),
+            (b"RCPT TO:<\"a\\\\\"@c>  X", b"RCPT TO:<\"a\\\\\"@c> X"),
+            (b"RCPT TO:<@a:\"  \"@c>  X", b"RCPT TO:<@a:\"  \"@c> X"),
+            (b"VRFY  \"Sam  Q.\"  SMTPUTF8", b"VRFY \"Sam  Q.\" SMTPUTF8"),
+            (b"MAIL FROM:<a@b> ENVID=a\"b  RET=FULL", b"MAIL FROM:<a@b> ENVID=a\"b RET=FULL"),
+            (b"NOOP \"never  closed", b"NOOP \"never  closed"),
+            (b"  NOOP", b" NOOP"),
+        ] {
+            assert!(is_loose(line));
+            assert_eq!(squeeze(line).expose_secret(), squeezed, "{}", line.escape_ascii());
+        }
+        assert!(!is_loose(b"MAIL FROM:<a@b> SIZE=1") && !is_loose(b""));
     }
 
     #[test]

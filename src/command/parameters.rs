@@ -1,6 +1,7 @@
 //! The parameters of MAIL and RCPT (RFC 5321, section 4.1.2), read strictly.
 
 use super::date_time::is_date_time;
+use super::path::Rules;
 use super::xtext;
 use crate::envelope::{Body, DeliverBy, Notify, Ret};
 use crate::extensions::Extensions;
@@ -59,6 +60,8 @@ pub(crate) enum BadParameters {
 pub(crate) struct Offered<'c> {
     pub(crate) auth: bool,
     pub(crate) smtputf8: bool,
+    /// What the mailbox of AUTH may look like.
+    pub(crate) mailbox: Rules,
     pub(crate) extensions: &'c Extensions,
     /// REQUIRETLS is for connections under TLS.
     pub(crate) under_tls: bool,
@@ -104,7 +107,7 @@ fn mail_parameter<'l>(
         parameters.body.replace(body(value, extensions.binarymime)?).is_some()
     } else if is(b"AUTH") && offered.auth {
         let value = required()?;
-        if !xtext::is_mailbox_or_null(value) {
+        if !xtext::is_mailbox_or_null(value, offered.mailbox) {
             return Err(BadParameters::Invalid);
         }
         parameters.auth.replace(value).is_some()
@@ -314,8 +317,14 @@ mod tests {
         requiretls: false,
         limits: false,
     };
-    const ALL: Offered<'_> =
-        Offered { auth: true, smtputf8: true, extensions: &PLAIN, under_tls: false, extended: true };
+    const ALL: Offered<'_> = Offered {
+        auth: true,
+        smtputf8: true,
+        mailbox: Rules::STRICT,
+        extensions: &PLAIN,
+        under_tls: false,
+        extended: true,
+    };
 
     fn everything() -> Extensions {
         Extensions {
@@ -450,6 +459,9 @@ mod tests {
         ] {
             assert_eq!(mail(bad.as_bytes(), ALL), Err(BadParameters::Invalid), "{bad:?}");
         }
+        let lenient = Offered { mailbox: Rules { dots_anywhere: true, unqualified: true, ..Rules::STRICT }, ..ALL };
+        assert!(mail(b" AUTH=a..b@c", lenient).is_ok());
+        assert_eq!(mail(b" AUTH=bob", lenient), Err(BadParameters::Invalid));
         assert_eq!(mail(b" X-FOO=1", ALL), Err(BadParameters::Unknown));
         assert_eq!(mail(b" AUTH=<>", Offered { auth: false, ..ALL }), Err(BadParameters::Unknown));
         assert_eq!(mail(b" SMTPUTF8", Offered { smtputf8: false, ..ALL }), Err(BadParameters::Unknown));

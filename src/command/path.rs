@@ -22,17 +22,30 @@ pub(crate) enum Kind {
 }
 
 /// What is admitted beyond RFC 5321.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, each with its own name")]
 pub(crate) struct Rules {
     /// A mailbox without angle brackets, up to the next space.
     pub(crate) brackets_optional: bool,
     /// UTF-8 (RFC 6531).
     pub(crate) utf8: bool,
+    /// Dots anywhere in a local-part without quotes.
+    pub(crate) dots_anywhere: bool,
+    /// Underscores in domains.
+    pub(crate) underscores: bool,
+    /// A local-part alone.
+    pub(crate) unqualified: bool,
+}
+
+impl Rules {
+    /// RFC 5321 and nothing else.
+    pub(crate) const STRICT: Self =
+        Self { brackets_optional: false, utf8: false, dots_anywhere: false, underscores: false, unqualified: false };
 }
 
 /// Reads the path at the front of `text` and says how many octets it takes.
 pub(crate) fn parse(text: &[u8], kind: Kind, rules: Rules) -> Option<(PathSpan, usize)> {
-    let mut cursor = Cursor { text, at: 0 };
+    let mut cursor = Cursor { text, at: 0, rules };
     let bracketed = cursor.take(b'<');
     if !bracketed && !rules.brackets_optional {
         return None;
@@ -51,7 +64,7 @@ pub(crate) fn parse(text: &[u8], kind: Kind, rules: Rules) -> Option<(PathSpan, 
     let at = if cursor.take(b'@') {
         cursor.domain_or_literal()?;
         Some(u32::try_from(at).ok()?)
-    } else if kind == Kind::Forward && !routed && local_part.eq_ignore_ascii_case(b"postmaster") {
+    } else if !routed && (rules.unqualified || kind == Kind::Forward && is_postmaster(local_part)) {
         None
     } else {
         return None;
@@ -68,22 +81,29 @@ pub(crate) fn parse(text: &[u8], kind: Kind, rules: Rules) -> Option<(PathSpan, 
     Some((span, cursor.at))
 }
 
-/// Whether `text` is an ASCII mailbox and nothing else.
-pub(crate) fn is_mailbox(text: &[u8]) -> bool {
-    let rules = Rules { brackets_optional: true, utf8: false };
+/// Whether this is the local-part that every server has, in any case (section 4.5.1).
+pub(crate) fn is_postmaster(local_part: &[u8]) -> bool {
+    local_part.eq_ignore_ascii_case(b"postmaster")
+}
+
+/// Whether `text` is an ASCII mailbox, with a domain, and nothing else.
+pub(crate) fn is_mailbox(text: &[u8], rules: Rules) -> bool {
+    let rules = Rules { brackets_optional: true, utf8: false, unqualified: false, ..rules };
     let starts_plain = !text.starts_with(b"<") && !text.starts_with(b"@");
     starts_plain && parse(text, Kind::Reverse, rules).is_some_and(|(_, used)| used == text.len())
 }
 
 /// Whether `name` is a domain or an address literal, as RFC 5321 wants HELO's and EHLO's argument.
 pub(crate) fn is_domain_or_literal(name: &[u8]) -> bool {
-    let mut cursor = Cursor { text: name, at: 0 };
+    let mut cursor = Cursor { text: name, at: 0, rules: Rules::STRICT };
     cursor.domain_or_literal().is_some() && cursor.at == name.len()
 }
 
 struct Cursor<'t> {
     text: &'t [u8],
     at: usize,
+    /// What is admitted.
+    rules: Rules,
 }
 
 impl Cursor<'_> {
@@ -124,6 +144,12 @@ impl Cursor<'_> {
         if self.take(b'"') {
             return self.rest_of_quoted_string();
         }
+        if self.rules.dots_anywhere {
+            let start = self.at;
+            self.run(|octet| is_atext(octet) || octet == b'.')?;
+            let has_more_than_dots = self.text.get(start..self.at)?.iter().any(|&octet| octet != b'.');
+            return has_more_than_dots.then_some(());
+        }
         loop {
             self.run(is_atext)?;
             if !self.take(b'.') {
@@ -157,10 +183,11 @@ impl Cursor<'_> {
 
     /// Dot-separated labels of letters, digits and inner hyphens, or of UTF-8 (RFC 6531).
     fn domain(&mut self) -> Option<()> {
-        let start = self.at;
+        let (start, underscores) = (self.at, self.rules.underscores);
         loop {
             let label = self.at;
-            self.run(|octet| octet.is_ascii_alphanumeric() || octet == b'-' || octet >= 0x80)?;
+            let is_usual = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-' || octet >= 0x80;
+            self.run(|octet| is_usual(octet) || underscores && octet == b'_')?;
             let label = self.text.get(label..self.at)?;
             if label.len() > 63 || label.first() == Some(&b'-') || label.last() == Some(&b'-') {
                 return None;
@@ -235,7 +262,8 @@ mod tests {
 
     use super::*;
 
-    const UTF8: Rules = Rules { brackets_optional: false, utf8: true };
+    const STRICT: Rules = Rules::STRICT;
+    const UTF8: Rules = Rules { utf8: true, ..STRICT };
 
     fn forward(path: &str) -> Option<String> {
         let (span, used) = parse(path.as_bytes(), Kind::Forward, UTF8)?;
@@ -263,7 +291,7 @@ mod tests {
         assert_eq!(parse(b"<>", Kind::Reverse, UTF8), Some((PathSpan { start: 1, end: 1, at: None }, 2)));
         assert_eq!(parse(b"<a@b> SIZE=1", Kind::Reverse, UTF8).map(|(_, used)| used), Some(5));
         assert_eq!(
-            parse(b"a@b SIZE=1", Kind::Reverse, Rules { brackets_optional: true, utf8: false }).map(|(_, used)| used),
+            parse(b"a@b SIZE=1", Kind::Reverse, Rules { brackets_optional: true, ..STRICT }).map(|(_, used)| used),
             Some(3)
         );
     }
@@ -314,5 +342,47 @@ mod tests {
         let label = "a".repeat(64);
         assert_eq!(forward(&format!("<a@{label}>")), None);
         assert_eq!(forward(&format!("<a@{}b>", "abcdefg.".repeat(32))), None);
+    }
+
+    #[test]
+    fn each_bend_of_the_grammar_is_its_own() {
+        let dots = Rules { dots_anywhere: true, ..STRICT };
+        let underscores = Rules { underscores: true, ..STRICT };
+        let unqualified = Rules { unqualified: true, ..STRICT };
+        for (path, bend) in [
+            ("<a..b.@docomo.ne.jp>", dots),
+            ("<.a@b>", dots),
+            ("<user@internal_exchange>", underscores),
+            ("<user@my_host.example.com>", underscores),
+            ("<@my_host:user@_b_>", underscores),
+            ("<root>", unqualified),
+            ("<\"ro ot\">", unqualified),
+        ] {
+            for kind in [Kind::Forward, Kind::Reverse] {
+                let read = |rules| parse(path.as_bytes(), kind, rules).map(|(_, used)| used);
+                assert_eq!((read(STRICT), read(bend)), (None, Some(path.len())), "{path}");
+            }
+        }
+        let all =
+            Rules { brackets_optional: true, utf8: true, dots_anywhere: true, underscores: true, unqualified: true };
+        for path in [
+            "",
+            "<",
+            ">",
+            "<...@b>",
+            "<.>",
+            "<a@>",
+            "<@b>",
+            "<@a:root>",
+            "<a@b..c>",
+            "<a@-b>",
+            "<a b@c>",
+            "<a\0>",
+            "<a@b\r>",
+        ] {
+            let read = parse(path.as_bytes(), Kind::Forward, all);
+            assert!(read.is_none_or(|(_, used)| used < path.len()), "{path:?}");
+        }
+        assert!(parse(b"<>", Kind::Forward, all).is_none());
     }
 }

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use super::path;
+use super::path::{self, Rules};
 
 /// Decodes `encoded` onto the end of `text`. `None`, and `text` as it was, unless it is well-formed,
 /// not empty, and decodes to printable UTF-8.
@@ -16,7 +16,7 @@ pub(crate) fn decode_onto(text: &mut String, encoded: &[u8]) -> Option<()> {
 }
 
 /// Whether `encoded` is xtext for a mailbox or for `<>` (RFC 4954, section 8).
-pub(crate) fn is_mailbox_or_null(encoded: &[u8]) -> bool {
+pub(crate) fn is_mailbox_or_null(encoded: &[u8], rules: Rules) -> bool {
     let mut decoded = [0; MAX_DECODED_OCTETS];
     let mut length = 0;
     let fits = decode(encoded, |character| {
@@ -25,7 +25,7 @@ pub(crate) fn is_mailbox_or_null(encoded: &[u8]) -> bool {
         }
         length += 1;
     });
-    fits.is_some() && decoded.get(..length).is_some_and(|decoded| decoded == b"<>" || path::is_mailbox(decoded))
+    fits.is_some() && decoded.get(..length).is_some_and(|decoded| decoded == b"<>" || path::is_mailbox(decoded, rules))
 }
 
 /// Whether `encoded` is xtext for printable ASCII.

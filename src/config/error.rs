@@ -20,6 +20,8 @@ pub enum ConfigError {
     TooManyMechanisms,
     /// A mechanism needs random octets, and the entropy function gives none.
     NoEntropy,
+    /// A verb that is open to everybody is not 1 to 32 letters, digits and hyphens, or is one of the engine's.
+    OpenVerb,
     /// Every mechanism is excluded: AUTH could never be offered.
     NoMechanism,
     /// BINARYMIME is for BDAT, which CHUNKING offers.
@@ -49,6 +51,9 @@ impl fmt::Display for ConfigError {
             }
             Self::TooManyMechanisms => f.write_str("auth: there are more than 32 mechanisms"),
             Self::NoEntropy => f.write_str("entropy: none is to be had, and a mechanism of auth needs it"),
+            Self::OpenVerb => f.write_str(
+                "open_verb: takes 1 to 32 letters, digits and hyphens, and no command that the engine carries out itself",
+            ),
             Self::NoMechanism => f.write_str("auth: no mechanism is left, so AUTH could never be offered"),
             Self::BinaryMimeWithoutChunking => f.write_str("extensions: binarymime needs chunking"),
             Self::FutureRelease => f.write_str(

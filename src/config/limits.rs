@@ -23,8 +23,14 @@ pub struct Limits {
     /// Commands on a connection, SASL responses and chunks not counted, after which it is closed with
     /// `421 4.7.0`: no limit unless changed.
     pub max_commands: Option<u32>,
-    /// Replies with 4xx and 5xx on a connection, those to refused credentials not counted, after which it
-    /// is closed with `421 4.7.0`: 100 unless changed. Whoever tries out addresses gets no further.
+    /// Errors of the client on a connection, after which it is closed with `421 4.7.0`: 100 unless
+    /// changed. Whoever tries out addresses gets no further.
+    ///
+    /// An error is a reply with 5yz, and `454 4.7.0` for too many failed attempts to log in. It is none of
+    /// the client's when the server cannot do something now (4yz: RFC 5321, section 4.2.1), as with more
+    /// recipients than `max_recipients`; refused credentials have a limit of their own. A message that is
+    /// accepted, and a login, make the engine forget the errors before it, so that a connection that is used for
+    /// long may have a wrong recipient now and then.
     pub max_errors: Option<u32>,
     /// Mail transactions on a connection, of which one more is refused with `421 4.7.0`: no limit unless
     /// changed.
@@ -93,6 +99,9 @@ pub enum Newlines {
 }
 
 /// Bends of the RFCs for clients that need them. All off.
+///
+/// White space in a row, names at EHLO that are no domains, and STARTTLS before EHLO are taken without
+/// any of these, as by every server in the field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches, each with its own name")]
 pub struct Quirks {
@@ -100,8 +109,20 @@ pub struct Quirks {
     pub auth_equals_line: bool,
     /// Takes AUTH after HELO, for printers and scanners that skip EHLO.
     pub auth_after_helo: bool,
+    /// Takes AUTH before EHLO and HELO, which some libraries leave out where nobody asks for mechanisms.
+    /// Mail needs EHLO or HELO all the same.
+    pub auth_before_ehlo: bool,
     /// Takes `MAIL FROM: <path>` and `RCPT TO: <path>`, with spaces behind the colon.
     pub space_after_colon: bool,
     /// Takes paths without angle brackets.
     pub bare_paths: bool,
+    /// Takes local-parts with dots in a row, at the start or at the end, without quotes:
+    /// `<a..b.@docomo.ne.jp>`. Japanese mobile operators gave such addresses out. A server that the
+    /// message is relayed to may refuse them.
+    pub dots_in_local_parts: bool,
+    /// Takes underscores in domains: `<user@my_host.example.com>`.
+    pub underscores_in_domains: bool,
+    /// Takes a local-part alone: `<root>`. [`Path::domain`](crate::Path::domain) is then `None`; that the
+    /// mailbox is one of this server's is for the embedder to say.
+    pub unqualified_paths: bool,
 }

@@ -14,9 +14,11 @@ pub use limits::{Limits, Newlines, Quirks, Timeouts};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use crate::auth::{Auth, Unusable};
 use crate::command::path::is_domain_or_literal;
+use crate::command::{self, Verb};
 use crate::ehlo::{EhloReplies, Listing};
 use crate::extensions::Extensions;
 use crate::framing::content::DotFinder;
@@ -49,6 +51,8 @@ pub struct Config {
     pub(crate) quirks: Quirks,
     pub(crate) extensions: Extensions,
     pub(crate) lmtp: bool,
+    pub(crate) strict_client_names: bool,
+    pub(crate) open_verbs: Vec<String>,
     pub(crate) proxy: Option<Proxy>,
     pub(crate) xclient: Option<XClient>,
 }
@@ -74,6 +78,8 @@ impl Config {
             quirks: Quirks::default(),
             extensions: Extensions::default(),
             lmtp: false,
+            strict_client_names: false,
+            open_verbs: Vec::new(),
             proxy: None,
             xclient: None,
         }
@@ -115,6 +121,12 @@ impl Config {
         self.starttls
     }
 
+    /// Whether a line begins with a verb of the embedder's that is open to everybody.
+    pub(crate) fn is_open(&self, line: &[u8]) -> bool {
+        let word = command::first_word(line);
+        self.open_verbs.iter().any(|verb| verb.as_bytes().eq_ignore_ascii_case(word))
+    }
+
     /// Whether a connection from `peer` begins with a header of the PROXY protocol, for whoever counts or
     /// filters connections by their address: this one is not the client's.
     #[must_use]
@@ -143,6 +155,8 @@ pub struct ConfigBuilder {
     quirks: Quirks,
     extensions: Extensions,
     lmtp: bool,
+    strict_client_names: bool,
+    open_verbs: Vec<String>,
     proxy: Option<Proxy>,
     xclient: Option<XClient>,
 }
@@ -160,7 +174,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// Refuses MAIL, RCPT, DATA, VRFY, EXPN and HELP with `530 5.7.0` before a successful AUTH.
+    /// Refuses MAIL, RCPT, DATA, BDAT, VRFY, EXPN, HELP, and commands of the embedder's own
+    /// ([`Hooks::UNKNOWN`]), with `530 5.7.0` before a successful AUTH (RFC 4954, section 6).
     pub fn auth_required(mut self, required: bool) -> Self {
         self.auth_required = required;
         self
@@ -180,8 +195,11 @@ impl ConfigBuilder {
         self
     }
 
-    /// Refuses everything but EHLO, HELO, NOOP, RSET, STARTTLS and QUIT with `530 5.7.0` until TLS is
-    /// active (RFC 3207, section 4).
+    /// Refuses everything but EHLO, NOOP, STARTTLS and QUIT with `530 5.7.0` until TLS is active (RFC 3207,
+    /// section 4), commands of the embedder's own ([`Hooks::UNKNOWN`]) too.
+    ///
+    /// AUTH has `538 5.7.11` for it (RFC 4954, section 6), a command that nobody knows `500 5.5.1`, and XCLIENT, which
+    /// proxies say in front of the client, is taken. In LMTP, a client has to say STARTTLS before LHLO.
     pub fn tls_required(mut self, required: bool) -> Self {
         self.tls_required = required;
         self
@@ -247,6 +265,26 @@ impl ConfigBuilder {
         self
     }
 
+    /// Refuses names at HELO, EHLO and LHLO that are neither a domain nor an address literal (RFC 5321,
+    /// section 4.1.1.1) with `501`. Off unless changed: laptops, printers and scripts have names such as
+    /// `(none)` or `MY PRINTER`, could not send mail at all, and what a client calls itself proves nothing.
+    /// [`Session::is_client_name_valid`](crate::Session::is_client_name_valid) tells the names apart.
+    pub fn strict_client_names(mut self, strict: bool) -> Self {
+        self.strict_client_names = strict;
+        self
+    }
+
+    /// Names a verb of the embedder's own that everybody may use: before TLS and AUTH also where they are
+    /// required. Each call adds one; its case does not matter.
+    ///
+    /// Other commands that the engine does not know are for the hook [`Hooks::UNKNOWN`] as well, which is asked about
+    /// them once TLS and AUTH are active where they are required. None needs EHLO: they are no mail transaction
+    /// (RFC 5321, section 4.1.4).
+    pub fn open_verb(mut self, verb: impl Into<String>) -> Self {
+        self.open_verbs.push(verb.into());
+        self
+    }
+
     /// Expects a header of the PROXY protocol from the peers that it trusts, and from nobody else. See
     /// [`proxy`](crate::proxy).
     pub fn proxy(mut self, proxy: Proxy) -> Self {
@@ -304,6 +342,9 @@ impl ConfigBuilder {
             None => {}
         }
         self.extensions.check()?;
+        if !self.open_verbs.iter().all(|verb| is_own_verb(verb.as_bytes())) {
+            return Err(ConfigError::OpenVerb);
+        }
         for (limit, name) in [
             (self.limits.max_message_octets == 0, "max_message_octets"),
             (self.limits.max_content_line_octets == 0, "max_content_line_octets"),
@@ -352,11 +393,43 @@ impl ConfigBuilder {
             quirks: self.quirks,
             extensions: self.extensions,
             lmtp: self.lmtp,
+            strict_client_names: self.strict_client_names,
+            open_verbs: self.open_verbs.iter().map(|verb| verb.to_ascii_uppercase()).collect(),
             proxy: self.proxy,
             xclient: self.xclient,
         }))
     }
 }
 
+/// Whether a word can be a command of the embedder's.
+fn is_own_verb(word: &[u8]) -> bool {
+    (1..=MAX_VERB_OCTETS).contains(&word.len())
+        && word.iter().all(|&octet| octet.is_ascii_alphanumeric() || octet == b'-')
+        && command::verb(word) == Verb::Unknown
+}
+
+/// Longer than any other command.
+const MAX_VERB_OCTETS: usize = 32;
+
 /// RFC 5321, section 4.5.3.1.5, less the CRLF.
 const MAX_GREETING_OCTETS: usize = 510;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verb_that_is_open_to_everybody_is_a_word_and_not_the_engine_s() {
+        let build = |verb: &str| Config::builder("mx.example.org").open_verb("XFOO").open_verb(verb).build();
+        for verb in ["X", "xBar-2", &"X".repeat(32)] {
+            assert!(
+                build(verb).is_ok_and(|config| config.is_open(format!("{verb} 1").to_ascii_lowercase().as_bytes()))
+            );
+        }
+        for verb in
+            ["", "X FOO", "XFOO ", "X\r\n", "X_Y", "caf\u{e9}", &"X".repeat(33), "mail", "AUTH", "starttls", "Xclient"]
+        {
+            assert_eq!(build(verb).err(), Some(ConfigError::OpenVerb), "{verb:?}");
+        }
+    }
+}

@@ -30,17 +30,21 @@ pub(crate) enum AuthEvent {
 }
 
 impl Session {
-    /// What hides every mechanism from this client for longer than a transaction.
-    pub(super) fn auth_hidden(&self, config: &Config) -> Option<Hidden> {
-        let greeted = match self.greeting() {
+    /// Whether the client has said what AUTH needs.
+    fn is_greeted_for_auth(&self, config: &Config) -> bool {
+        match self.greeting() {
             Some(Greeting::Ehlo | Greeting::Lhlo) => true,
             Some(Greeting::Helo) => config.quirks.auth_after_helo,
-            None => false,
-        };
+            None => config.quirks.auth_before_ehlo,
+        }
+    }
+
+    /// What hides every mechanism from this client for longer than a transaction.
+    pub(super) fn auth_hidden(&self, config: &Config) -> Option<Hidden> {
         let for_tls_only = config.tls_required || config.auth.as_ref().is_some_and(Auth::is_for_tls_only);
         if for_tls_only && !self.is_under_tls() {
             Some(Hidden::NeedsTls)
-        } else if !greeted {
+        } else if !self.is_greeted_for_auth(config) {
             Some(Hidden::NoEhlo)
         } else if self.is_authenticated() {
             Some(Hidden::AuthenticatedAlready)
@@ -93,9 +97,7 @@ impl Connection {
             return failed(self, AuthFailure::NotOffered, canned::NOT_IMPLEMENTED);
         };
         // Sequence before encryption: a client that has not said EHLO cannot know what is offered.
-        let greeted = self.session.greeting().is_some_and(Greeting::is_extended)
-            || self.config.quirks.auth_after_helo && self.session.greeting().is_some();
-        if !greeted {
+        if !self.session.is_greeted_for_auth(&self.config) {
             let reply = if self.config.lmtp { canned::SAY_LHLO_FIRST } else { canned::SAY_EHLO_FIRST };
             return failed(self, AuthFailure::OutOfSequence, reply);
         }
@@ -422,6 +424,7 @@ impl Connection {
                 // A mechanism that decided by itself has not handed them to anybody yet.
                 credentials.forget_password();
                 self.session.authenticate(mechanism, attached.login, credentials, attached.auth_data);
+                self.counts.errors = 0;
                 self.finish(AuthEvent::Succeeded { mechanism });
                 self.say_either(result.message, canned::AUTHENTICATED);
             }

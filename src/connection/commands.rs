@@ -1,5 +1,6 @@
 //! Commands: which may be given when (RFC 5321, section 4.1.4), and what each does.
 
+use alloc::string::String;
 use core::time::Duration;
 
 use super::hooks::Asked;
@@ -8,7 +9,8 @@ use crate::action::AbortReason;
 use crate::canned::{self, Canned};
 use crate::command::parameters::{self, BadParameters, MailParameters, Offered};
 use crate::command::path::{self, Kind, PathSpan};
-use crate::command::{self, Verb};
+use crate::command::{self, Verb, client_name};
+use crate::config::Hooks;
 use crate::ehlo::Listed;
 use crate::envelope::Body;
 use crate::session::Greeting;
@@ -16,6 +18,16 @@ use crate::session::Greeting;
 impl Connection {
     /// Carries a command line out. `nothing_follows` says whether the input ends with it.
     pub(super) fn execute(&mut self, now: Duration, line: &[u8], nothing_follows: bool) {
+        let line = command::trim_end(line);
+        if command::is_loose(line) {
+            self.execute_tidy(now, command::squeeze(line).expose_secret(), nothing_follows);
+        } else {
+            self.execute_tidy(now, line, nothing_follows);
+        }
+    }
+
+    /// The same with one space between words, and none at the end.
+    fn execute_tidy(&mut self, now: Duration, line: &[u8], nothing_follows: bool) {
         let (verb, arguments) = command::split(line);
         let verb = self.spoken(verb);
         self.counts.commands = self.counts.commands.saturating_add(1);
@@ -63,8 +75,29 @@ impl Connection {
             Verb::Bdat => {}
             Verb::XClient => self.xclient(arguments),
             Verb::Unknown if command::is_http(line) => self.say_and_close(canned::NOT_SMTP),
-            Verb::Unknown => self.ask(Asked::Unknown, line),
+            Verb::Unknown => self.own_verb(line),
         }
+    }
+
+    /// A command that the engine does not know, and its embedder may: for whom it is, as with the engine's own.
+    /// RFC 5321, section 4.1.4 wants EHLO before mail transactions only.
+    fn own_verb(&mut self, line: &[u8]) {
+        let is_known = self.hooks.contains(Hooks::UNKNOWN);
+        match self.unserved(true, true).filter(|_| is_known && !self.config.is_open(line)) {
+            Some(reply) => self.count_unrecognized(reply),
+            None => self.ask(Asked::Unknown, line),
+        }
+    }
+
+    /// What keeps the client from a command that needs TLS, or a login, where the server requires those.
+    fn unserved(&self, needs_tls: bool, needs_login: bool) -> Option<Canned> {
+        // RFC 3207, section 4.
+        if needs_tls && self.config.tls_required && !self.session.is_under_tls() {
+            return Some(canned::TLS_REQUIRED);
+        }
+        // RFC 4954, section 6.
+        let refused = needs_login && self.config.auth_required && !self.session.is_authenticated();
+        refused.then_some(canned::AUTH_REQUIRED)
     }
 
     /// The command, if it is one of the protocol and the extensions that are spoken here.
@@ -94,7 +127,6 @@ impl Connection {
     /// A line with octets that no command has is thrown away whole. What is said of it depends on
     /// whether there is a command in it (RFC 5321, section 4.1.2: invalid character codes are 501).
     fn bad_octets(&self, verb: Verb, line: &[u8]) -> Option<Canned> {
-        let line = command::trim_end(line);
         if command::is_printable(line) {
             return line.is_empty().then_some(canned::EMPTY_LINE);
         }
@@ -104,17 +136,21 @@ impl Connection {
         if verb == Verb::Unknown || line.contains(&0) {
             return Some(canned::BAD_LINE);
         }
+        let hello = matches!(verb, Verb::Helo | Verb::Ehlo | Verb::Lhlo);
         if line.iter().any(u8::is_ascii_control) {
-            let hello = matches!(verb, Verb::Helo | Verb::Ehlo | Verb::Lhlo);
             return Some(if hello { canned::HELLO_ARGUMENT } else { canned::BAD_CHARACTER });
         }
+        // The client's name may have them: it is looked at where it is read.
+        if hello {
+            return None;
+        }
         // Octets beyond ASCII are 500 without an extension that says otherwise (section 2.4). With it,
-        // paths and names are looked at where they are read.
+        // paths are looked at where they are read.
         if !self.config.smtputf8 {
             return Some(canned::BAD_LINE);
         }
-        let has_name = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Helo | Verb::Ehlo | Verb::Lhlo);
-        (!has_name && core::str::from_utf8(line).is_err()).then_some(canned::BAD_CHARACTER)
+        let has_path = matches!(verb, Verb::Mail | Verb::Rcpt);
+        (!has_path && core::str::from_utf8(line).is_err()).then_some(canned::BAD_CHARACTER)
     }
 
     /// What stands in the way of a command, whatever its arguments are.
@@ -122,46 +158,32 @@ impl Connection {
         if self.turned_away && verb != Verb::Quit {
             return Some(canned::TURNED_AWAY);
         }
-        // RFC 3207, section 4; AUTH has a reply of its own for this.
-        let needs_tls = self.config.tls_required && !self.session.is_under_tls();
-        let allowed_before_tls = matches!(
+        // RFC 3207, section 4. AUTH has a reply of its own for this, XCLIENT is a proxy's, and what nobody knows
+        // is 500.
+        let needs_tls = !matches!(
             verb,
-            Verb::Helo
-                | Verb::Ehlo
-                | Verb::Lhlo
-                | Verb::Rset
-                | Verb::Noop
-                | Verb::Quit
-                | Verb::StartTls
-                | Verb::Auth
-                | Verb::XClient
-                | Verb::Unknown
+            Verb::Ehlo | Verb::Noop | Verb::Quit | Verb::StartTls | Verb::Auth | Verb::XClient | Verb::Unknown
         );
-        if needs_tls && !allowed_before_tls {
-            return Some(canned::TLS_REQUIRED);
+        if let Some(refusal) = self.unserved(needs_tls, false) {
+            return Some(refusal);
         }
         let transaction = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Data | Verb::Bdat);
         if transaction && self.session.greeting().is_none() {
             return Some(if self.config.lmtp { canned::SAY_LHLO_FIRST } else { canned::SAY_HELLO_FIRST });
         }
-        // RFC 4954, section 6.
-        let needs_auth = transaction || matches!(verb, Verb::Vrfy | Verb::Expn | Verb::Help);
-        if needs_auth && self.config.auth_required && !self.session.is_authenticated() {
-            return Some(canned::AUTH_REQUIRED);
-        }
-        None
+        let needs_login = transaction || matches!(verb, Verb::Vrfy | Verb::Expn | Verb::Help);
+        self.unserved(false, needs_login)
     }
 
-    /// Any word of the characters that domains and address literals have is taken for the name, and
-    /// underscores too, which many devices have in theirs: no policy should rest on what a client calls
-    /// itself.
+    /// No policy should rest on what a client calls itself, so that nearly any name will do.
     fn hello(&mut self, greeting: Greeting, name: &[u8]) {
-        let known =
-            |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | b'.' | b':' | b'[' | b']');
-        if name.is_empty() || !name.iter().all(known) || name.len() > MAX_CLIENT_NAME_OCTETS {
+        // Old devices write their owner's language in an encoding of their own.
+        let name = String::from_utf8_lossy(name);
+        let strict = self.config.strict_client_names;
+        if !client_name::is_taken(&name) || strict && !client_name::is_valid(&name) {
             return self.say(canned::HELLO_ARGUMENT);
         }
-        self.ask(Asked::Hello(greeting), name);
+        self.ask(Asked::Hello(greeting), name.as_bytes());
     }
 
     /// The reply to HELO or EHLO. What it lists is what could be used right now.
@@ -217,6 +239,7 @@ impl Connection {
         Offered {
             auth: self.config.auth.is_some(),
             smtputf8: self.config.smtputf8,
+            mailbox: self.path_rules(),
             extensions: &self.config.extensions,
             under_tls: self.session.is_under_tls(),
             extended: self.session.greeting().is_some_and(Greeting::is_extended),
@@ -224,7 +247,14 @@ impl Connection {
     }
 
     fn path_rules(&self) -> path::Rules {
-        path::Rules { brackets_optional: self.config.quirks.bare_paths, utf8: self.config.smtputf8 }
+        let quirks = self.config.quirks;
+        path::Rules {
+            brackets_optional: quirks.bare_paths,
+            utf8: self.config.smtputf8,
+            dots_anywhere: quirks.dots_in_local_parts,
+            underscores: quirks.underscores_in_domains,
+            unqualified: quirks.unqualified_paths,
+        }
     }
 
     fn unacceptable(&self, path: &[u8], span: PathSpan, parameters: MailParameters<'_>) -> Option<Canned> {
@@ -285,8 +315,6 @@ impl Connection {
             self.say(canned::TLS_ACTIVE);
         } else if !self.config.starttls {
             self.say(canned::NOT_IMPLEMENTED);
-        } else if !self.session.greeting().is_some_and(Greeting::is_extended) {
-            self.say(if self.config.lmtp { canned::SAY_LHLO_FIRST } else { canned::SAY_EHLO_FIRST });
         } else if !nothing_follows {
             // CVE-2011-0411: octets that were put behind STARTTLS would be taken for the client's, said
             // under TLS.
@@ -314,12 +342,12 @@ impl Connection {
     }
 
     /// An unknown command is never echoed: a password out of step looks like one.
-    pub(super) fn count_unrecognized(&mut self) {
+    pub(super) fn count_unrecognized(&mut self, reply: Canned) {
         self.unrecognized = self.unrecognized.saturating_add(1);
         if self.unrecognized >= self.config.limits.max_unrecognized_commands {
             self.say_and_close(canned::TOO_MANY_UNRECOGNIZED);
         } else {
-            self.say(canned::UNRECOGNIZED);
+            self.say(reply);
         }
     }
 }
@@ -336,6 +364,3 @@ impl BadParameters {
 fn is_ascii(line: &[u8], span: PathSpan) -> bool {
     line.get(span.start as usize..span.end as usize).is_some_and(<[u8]>::is_ascii)
 }
-
-/// RFC 5321, section 4.5.3.1.2.
-const MAX_CLIENT_NAME_OCTETS: usize = 255;

@@ -230,6 +230,7 @@ impl Connection {
             Asked::FirstChunk { octets, last } => return self.begin_chunk(octets, last),
             Asked::Message { .. } => {
                 self.clear_transaction();
+                self.counts.errors = 0;
                 Outgoing::Canned(canned::MESSAGE_OK)
             }
             Asked::Reset => {
@@ -244,7 +245,7 @@ impl Connection {
                 self.stage = Stage::Closing;
                 Outgoing::Farewell
             }
-            Asked::Unknown => return self.count_unrecognized(),
+            Asked::Unknown => return self.count_unrecognized(canned::UNRECOGNIZED),
             // Answered by results and turns, not by verdicts.
             Asked::Authenticator { .. } | Asked::Turn { .. } => return,
         };

@@ -40,7 +40,11 @@ impl Connection {
             return;
         };
         report.left = left;
-        match report.verdicts.next().unwrap_or_else(|| report.otherwise.clone()) {
+        let verdict = report.verdicts.next().unwrap_or_else(|| report.otherwise.clone());
+        if matches!(&verdict, Verdict::Accept) || matches!(&verdict, Verdict::Reply(reply) if reply.is_positive()) {
+            self.counts.errors = 0;
+        }
+        match verdict {
             Verdict::Accept => self.say(canned::MESSAGE_OK),
             Verdict::Reply(reply) if reply.is_positive() && reply.code() != 250 => self.say(canned::MESSAGE_OK),
             Verdict::Reply(reply) => {

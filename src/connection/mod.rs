@@ -328,9 +328,10 @@ impl Connection {
                     if now < until {
                         Some(self.wait(now, Next::Pause { until }))
                     } else {
-                        self.outgoing = Some(reply);
                         self.stage = if close { Stage::Closing } else { Stage::Ready };
-                        None
+                        self.unflushed = true;
+                        // Not by way of `outgoing`: refused credentials are counted on their own.
+                        Some(Next::Reply(reply))
                     }
                 }
                 Stage::Upgrading { begun_until } => {
@@ -380,9 +381,12 @@ impl Connection {
         self.stage = Stage::Closing;
     }
 
-    /// Counts a reply that is an error; the last that is borne becomes the last of all.
+    /// Counts a reply that is an error of the client's; the last that is borne becomes the last of all.
     fn count_error(&mut self, outgoing: Outgoing) -> Outgoing {
-        let is_error = matches!(self.encoded(outgoing), [b'4' | b'5', ..]);
+        // 4yz says that the server cannot now (RFC 5321, section 4.2.1), as behind `max_recipients`; but who is
+        // to wait for the next login and does not is in error.
+        let is_error = matches!(self.encoded(outgoing), [b'5', ..])
+            || matches!(outgoing, Outgoing::Canned(reply) if reply == canned::TOO_MANY_ATTEMPTS);
         if !is_error || matches!(self.stage, Stage::Closing) {
             return outgoing;
         }

@@ -188,7 +188,7 @@ impl Beginning {
 /// Whether a line that begins so is an AUTH command, whose limit is that of SASL responses.
 pub(crate) fn is_auth(beginning: &[u8]) -> bool {
     beginning.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"))
-        && matches!(beginning.get(4), None | Some(b' ' | b'\r'))
+        && matches!(beginning.get(4), None | Some(b' ' | b'\t' | b'\r'))
 }
 
 /// How much of a line tells its verb: the longest verb that has a limit of its own, and a space.

@@ -152,9 +152,9 @@ impl State {
         };
         let needs_hello = matches!(command, Mail | MailBadPath | MailTooBig | MailAuth | Rcpt | RcptBadPath | Data);
         let needs_login = needs_hello || matches!(command, Vrfy | Help);
-        // RFC 3207, section 4: 530 to everything but NOOP, EHLO, STARTTLS and QUIT; AUTH has its 538, and
-        // HELO and RSET are let through as the configuration says.
-        if needs_login && policy.tls_required && !self.tls {
+        // RFC 3207, section 4: 530 to everything but NOOP, EHLO, STARTTLS and QUIT; AUTH has its 538.
+        let needs_tls = needs_login || matches!(command, Helo | Rset);
+        if needs_tls && policy.tls_required && !self.tls {
             return reply(530);
         }
         // RFC 5321, section 4.1.4.
@@ -214,8 +214,7 @@ impl State {
             StartTlsWithArgument => 501,
             StartTls if self.tls => 503,
             StartTls if !policy.starttls => 502,
-            // RFC 3207, section 4: an extension, so for EHLO only.
-            StartTls if !extended => 503,
+            // RFC 5321, section 4.1.4: EHLO is for mail transactions.
             StartTls => {
                 // Section 4.2: everything that was learnt from the client is discarded. What is counted
                 // against it is not.

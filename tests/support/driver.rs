@@ -52,8 +52,12 @@ impl Setting {
             builder = builder.quirks(Quirks {
                 auth_equals_line: true,
                 auth_after_helo: true,
+                auth_before_ehlo: true,
                 space_after_colon: true,
                 bare_paths: true,
+                dots_in_local_parts: true,
+                underscores_in_domains: true,
+                unqualified_paths: true,
             });
         }
         if self.small_limits {

@@ -166,8 +166,12 @@ pub(crate) fn builder(words: &Words) -> ConfigBuilder {
         .quirks(Quirks {
             auth_equals_line: has("auth-equals-line"),
             auth_after_helo: has("auth-after-helo"),
+            auth_before_ehlo: has("auth-before-ehlo"),
             space_after_colon: has("space-after-colon"),
             bare_paths: has("bare-paths"),
+            dots_in_local_parts: has("dots-in-local-parts"),
+            underscores_in_domains: has("underscores-in-domains"),
+            unqualified_paths: has("unqualified-paths"),
         })
         .timeouts(Timeouts {
             session: number("session-timeout").map(|seconds| Duration::from_secs(seconds.into())),
@@ -197,7 +201,10 @@ pub(crate) fn builder(words: &Words) -> ConfigBuilder {
         let max_interval = interval.parse().expect("a number");
         extensions.future_release = Some(FutureRelease { max_interval, max_date_time: time.into() });
     }
-    builder = builder.extensions(extensions).lmtp(has("lmtp"));
+    builder = builder.extensions(extensions).lmtp(has("lmtp")).strict_client_names(has("strict-client-names"));
+    for verb in words.get("open-verbs").into_iter().flat_map(|verbs| verbs.split(',')) {
+        builder = builder.open_verb(verb);
+    }
     if let Some(octets) = words.get("entropy") {
         builder = builder.entropy(entropy(hex(octets)));
     }

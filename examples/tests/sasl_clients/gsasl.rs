@@ -38,6 +38,22 @@ fn over_starttls() {
     server.stop_without_secrets();
 }
 
+/// Told to use STARTTLS, gsasl says it before EHLO.
+#[test]
+fn starttls_before_ehlo() {
+    let Some(_) = tool("gsasl") else { return };
+    let server = Server::offering(EVERY_MECHANISM);
+    for mechanism in ["SCRAM-SHA-1", "SCRAM-SHA-256", "PLAIN", "LOGIN", "CRAM-MD5", "EXTERNAL"] {
+        server.logs_in(mechanism, false, |login| {
+            let (accepted, transcript) = gsasl(login, login.port, &["--starttls", UNBOUND]);
+            let (before, _) = transcript.split_once("\nSTARTTLS\n").expect("it is what gsasl was told");
+            assert!(!before.contains("EHLO"), "{transcript}");
+            (accepted, transcript)
+        });
+    }
+    server.stop_without_secrets();
+}
+
 /// gsasl knows STARTTLS only, so that the TLS is not its own here. It has nothing to bind to then, and no certificate
 /// of its own.
 #[test]
