@@ -42,7 +42,7 @@
 //! | `passwd` | [a file of `user:hash` lines](passwd) | PLAIN, LOGIN, EXTERNAL; SCRAM and CRAM-MD5 for whoever has keys in it | what `stored` does |
 //! | `postgres` | [a PostgreSQL database](postgres), for a fleet of servers | those of `stored` | what `stored` does, `tokio-postgres`, `rustls`; `tokio`, hidden on a thread |
 //! | `sqlite` | [an SQLite database](sqlite), for one machine | those of `stored` | what `stored` does, `rusqlite` with SQLite |
-//! | `stored` | what stores of users share, also [those of your own](stored) | PLAIN, LOGIN, EXTERNAL, SCRAM; CRAM-MD5 where its key is kept; OAUTHBEARER and XOAUTH2 with tokens that are given out | `argon2`, `bcrypt`, `scrypt`, `sha-crypt`, `pbkdf2` |
+//! | `stored` | what stores of users share, also [those of your own](stored) | PLAIN, LOGIN, EXTERNAL, SCRAM; CRAM-MD5 where its key is kept; OAUTHBEARER and XOAUTH2 with tokens that are given out | `argon2`, `bcrypt`, `sansmtp-scrypt`, `sha-crypt`, `pbkdf2` |
 //! | `valkey` | [failures counted for a fleet](attempts), in Valkey or Redis | those of whom it guards | `redis`, `rustls` |
 
 // Of what is not there nothing can be linked to.

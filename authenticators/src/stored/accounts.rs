@@ -224,6 +224,12 @@ fn found(found: bool, name: String) -> Result<(), AccountError> {
     if found { Ok(()) } else { Err(AccountError::Unknown(name)) }
 }
 
+impl From<argon2::Error> for AccountError {
+    fn from(error: argon2::Error) -> Self {
+        Self::Hash(error.into())
+    }
+}
+
 impl From<StoreError> for AccountError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)

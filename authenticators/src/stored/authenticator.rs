@@ -39,13 +39,11 @@ impl<S: Store> Stored<S> {
     /// Where there is no entropy.
     pub fn new(store: S) -> Result<Self, AccountError> {
         let nobody = keys::random_text()?;
-        let hash = keys::hash(nobody.as_bytes())?;
-        let decoy = hash.parse().map_err(AccountError::Unreadable)?;
         Ok(Self {
             store,
             hashing: Arc::default(),
             keep: Keep::Scram,
-            decoys: Decoys::new(decoy),
+            decoys: Decoys::new(keys::nobodys_hash()?),
             nobody_s_cram_md5: CramMd5Key::derive(SecretRef::new(nobody.as_bytes())),
         })
     }
@@ -77,8 +75,9 @@ impl<S: Store> Stored<S> {
         let decoy = self.decoys.choose(name, &self.store)?;
         let found = self.store.find(name)?;
         let stored = found.as_ref().map(StoredUser::password_hash).transpose()?.flatten();
-        let Some(permit) = self.hashing.permit() else { return Ok(AuthResult::cannot_tell()) };
-        let right = stored.as_ref().unwrap_or(&decoy).verify(password);
+        let Some(mut permit) = self.hashing.permit() else { return Ok(AuthResult::cannot_tell()) };
+        let right = stored.as_ref().unwrap_or(&decoy).verify_in(permit.memory(), password);
+        let right = right.ok_or_else(|| StoreError::new(argon2::Error::OutOfMemory))?;
         let Some(found) = found else { return Ok(AuthResult::refuse_because(Refusal::UnknownUser)) };
         match (right && stored.is_some(), found.disabled) {
             (false, _) => return Ok(AuthResult::refuse()),

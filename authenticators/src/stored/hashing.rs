@@ -1,8 +1,10 @@
 //! How many passwords may be hashed at once.
 
 use std::num::NonZeroUsize;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use super::hash_memory::HashMemory;
 
 /// How many threads may hash passwords at once, and how many may wait to.
 ///
@@ -10,6 +12,10 @@ use std::time::Duration;
 /// limit a crowd of logins would be a way to exhaust the machine. The thread that calls the authenticator does the
 /// hashing itself; where too many wait, a login is answered `454 4.7.0` at once, and so is one that has waited for 10
 /// seconds.
+///
+/// With each permit comes the memory that the hash fills. It is made once, wiped after each hash and used again, so what
+/// is resident does not grow with the number of logins: up to 32 MiB stay for each permit, as much of them as the largest
+/// hash so far has needed. A foreign hash that takes more (up to 1 GiB) has it for as long as it is computed.
 ///
 /// Authenticators that share a machine can share one, behind an [`Arc`](std::sync::Arc).
 #[derive(Debug)]
@@ -29,11 +35,16 @@ struct State {
     handed_on: usize,
     /// Logins are being turned away, which has been logged.
     full: bool,
+    /// The memory of the permits that nobody has, and of those that are handed on. The last one used is used next.
+    spare: Vec<HashMemory>,
 }
 
-/// Leave to hash, until it is dropped.
+/// Leave to hash, until it is dropped, and the memory for it.
 #[derive(Debug)]
-pub(crate) struct Permit<'a>(&'a Hashing);
+pub(crate) struct Permit<'a> {
+    hashing: &'a Hashing,
+    memory: HashMemory,
+}
 
 impl Hashing {
     /// As many at once as the machine has cores, and [`WAITING`](Self::WAITING) more that wait.
@@ -49,7 +60,7 @@ impl Hashing {
     /// keep `at_once + waiting` well below its size, so that others than logins find a thread.
     #[must_use]
     pub fn with_limits(at_once: NonZeroUsize, waiting: usize) -> Self {
-        let state = State { free: at_once.get(), waiting: 0, handed_on: 0, full: false };
+        let state = State { free: at_once.get(), waiting: 0, handed_on: 0, full: false, spare: Vec::new() };
         Self { state: Mutex::new(state), handed_on: Condvar::new(), most_waiting: waiting, longest_wait: LONGEST_WAIT }
     }
 
@@ -64,14 +75,14 @@ impl Hashing {
     /// the last one waits for 2.5 s on two cores.
     pub const WAITING: usize = 256;
 
-    /// Waits for leave to hash. `None`, at once, where too many wait already, and after [a while](Self::longest_wait); that is logged once,
-    /// until all who waited have had their turn.
+    /// Waits for leave to hash. `None`, at once, where too many wait already, and after [a while](Self::longest_wait);
+    /// that is logged once, until all who waited have had their turn.
     pub(crate) fn permit(&self) -> Option<Permit<'_>> {
         let mut state = self.lock();
         // Nobody overtakes those who wait.
         if state.free > 0 {
             state.free -= 1;
-            return Some(Permit(self));
+            return Some(self.with_memory(&mut state));
         }
         if state.waiting >= self.most_waiting {
             return self.turn_away(state);
@@ -87,7 +98,24 @@ impl Hashing {
         if state.waiting == 0 {
             state.full = false;
         }
-        Some(Permit(self))
+        Some(self.with_memory(&mut state))
+    }
+
+    /// Waits for leave to hash where there is no [`Hashing`] to ask, for as long as it takes.
+    pub(super) fn shared_permit() -> Permit<'static> {
+        static SHARED: LazyLock<Hashing> = LazyLock::new(|| {
+            let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+            Hashing::with_limits(cores, usize::MAX).longest_wait(Duration::MAX)
+        });
+        loop {
+            if let Some(permit) = SHARED.permit() {
+                return permit;
+            }
+        }
+    }
+
+    fn with_memory(&self, state: &mut State) -> Permit<'_> {
+        Permit { hashing: self, memory: state.spare.pop().unwrap_or_default() }
     }
 
     fn turn_away(&self, mut state: MutexGuard<'_, State>) -> Option<Permit<'_>> {
@@ -111,12 +139,19 @@ impl Default for Hashing {
     }
 }
 
+impl Permit<'_> {
+    pub(crate) fn memory(&mut self) -> &mut HashMemory {
+        &mut self.memory
+    }
+}
+
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let mut state = self.hashing.lock();
+        state.spare.push(std::mem::take(&mut self.memory));
         if state.waiting > state.handed_on {
             state.handed_on += 1;
-            self.0.handed_on.notify_one();
+            self.hashing.handed_on.notify_one();
         } else {
             state.free += 1;
         }

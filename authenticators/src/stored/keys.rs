@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use argon2::password_hash::PasswordHasher;
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine;
+use phc::{Output, ParamsString, PasswordHash as Phc, Salt};
 use sansmtp::SecretRef;
 use sansmtp::auth::mechanism::CramMd5Key;
 use sansmtp::auth::{Credentials, ScramHash, ScramKeys};
 use zeroize::Zeroizing;
 
-use super::{AccountError, InvalidHash, PasswordHash};
+use super::{AccountError, Hashing, InvalidHash, PasswordHash};
 
 /// Which keys are kept of a password besides its hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl fmt::Debug for Keys {
 
 impl NewPassword {
     /// Prepares a password as a login's is (RFC 4013), hashes it with Argon2id and derives the keys to be kept, which
-    /// together takes some tens of milliseconds.
+    /// together takes some tens of milliseconds. Of many calls at once, as many hash as the machine has cores.
     ///
     /// # Errors
     /// Where no login can bring the password, and where there is no entropy.
@@ -145,12 +145,37 @@ fn prepare(password: &[u8]) -> Result<Credentials, AccountError> {
 }
 
 /// Hashes a password, as a PHC string.
-pub(super) fn hash(password: &[u8]) -> Result<Zeroizing<String>, AccountError> {
-    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, PARAMS);
+fn hash(password: &[u8]) -> Result<Zeroizing<String>, AccountError> {
     let mut salt = [0; SALT_OCTETS];
     getrandom::fill(&mut salt).map_err(AccountError::Random)?;
-    let hash = argon2.hash_password_with_salt(password, &salt).map_err(AccountError::Hash)?;
-    Ok(Zeroizing::new(hash.to_string()))
+    let mut output = Zeroizing::new([0; HASH_OCTETS]);
+    let mut permit = Hashing::shared_permit();
+    let mut lent = permit.memory().lend(PARAMS.block_count()).ok_or(argon2::Error::OutOfMemory)?;
+    argon2().hash_password_into_with_memory(password, &salt, &mut *output, &mut *lent)?;
+    phc_text(&salt, &*output)
+}
+
+/// The hash of no password that is known to anybody, made without hashing one.
+pub(super) fn nobodys_hash() -> Result<PasswordHash, AccountError> {
+    let (mut salt, mut output) = ([0; SALT_OCTETS], Zeroizing::new([0; HASH_OCTETS]));
+    getrandom::fill(&mut salt).and_then(|()| getrandom::fill(&mut *output)).map_err(AccountError::Random)?;
+    phc_text(&salt, &*output)?.parse().map_err(AccountError::Unreadable)
+}
+
+fn argon2() -> Argon2<'static> {
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, PARAMS)
+}
+
+fn phc_text(salt: &[u8], output: &[u8]) -> Result<Zeroizing<String>, AccountError> {
+    let of = |error| AccountError::Hash(error);
+    let text = Phc {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(&PARAMS).map_err(|_| of(password_hash::Error::ParamsInvalid))?,
+        salt: Some(Salt::new(salt).map_err(|_| of(password_hash::Error::SaltInvalid))?),
+        hash: Some(Output::new(output).map_err(|_| of(password_hash::Error::OutputSize))?),
+    };
+    Ok(Zeroizing::new(text.to_string()))
 }
 
 /// Makes a text of 192 bits that survives URLs and shells, and that a bearer token may be.
@@ -176,3 +201,4 @@ pub(super) const MAX_PASSWORD_OCTETS: usize = 1024;
 const PARAMS: Params = Params::DEFAULT;
 /// As many as unknown users' salts have.
 const SALT_OCTETS: usize = 16;
+const HASH_OCTETS: usize = Params::DEFAULT_OUTPUT_LEN;

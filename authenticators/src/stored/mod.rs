@@ -17,6 +17,7 @@ mod accounts;
 mod authenticator;
 mod decoys;
 mod error;
+mod hash_memory;
 mod hashing;
 mod keys;
 mod name;

@@ -2,9 +2,11 @@
 
 use password_hash::PasswordVerifier;
 use sansmtp::Secret;
+use sansmtp_scrypt::YescryptParams;
 use zeroize::Zeroizing;
 
 use super::{Cost, Form, InvalidHash, MOST_ITERATIONS, is_same};
+use crate::stored::hash_memory::HashMemory;
 
 #[derive(Clone)]
 pub(super) struct Bcrypt {
@@ -22,12 +24,10 @@ pub(super) struct ShaCrypt {
     text: Zeroizing<String>,
 }
 
-#[derive(Clone)]
 pub(super) struct Yescrypt {
-    /// Blocks of memory, and how many times 128 octets each has.
-    n: u64,
-    r: u32,
-    text: Zeroizing<String>,
+    params: YescryptParams,
+    salt: Vec<u8>,
+    output: Secret,
 }
 
 /// Reads a hash of one of the three.
@@ -108,29 +108,59 @@ impl Yescrypt {
         else {
             return Err(InvalidHash::Encoding);
         };
-        // crypt(3) writes the flavor, N and r, a character each. Behind those might be a factor of time.
-        let usual = parameters.len() == 3 && parameters.starts_with('j');
-        let params = usual.then(|| parameters.parse::<yescrypt::Params>().ok()).flatten();
-        let params = params.ok_or(InvalidHash::Parameters)?;
-        let (n, r) = (params.n(), params.r());
-        if n.saturating_mul(r.into()) / 8 > MOST_YESCRYPT_KIB {
-            return Err(InvalidHash::TooCostly);
-        }
-        let whole = (1..=MOST_YESCRYPT_SALT_DIGITS).contains(&salt.len()) && output.len() == SHA256_DIGITS;
-        let whole = whole && output.ends_with(|digit| SHA256_LAST_DIGITS.contains(digit));
-        if !whole || !is_encoded(salt) || !is_encoded(output) {
+        // crypt(3) writes the flavor, N and r, a digit each. Behind those might be a factor of time.
+        let &[b'j', log_n, r] = parameters.as_bytes() else { return Err(InvalidHash::Parameters) };
+        // From 48 on a digit is the first of several.
+        let value = |digit| digit_value(digit).filter(|value| *value < 48).map(|value| value + 1);
+        let (Some(log_n), Some(r)) = (value(log_n), value(r)) else { return Err(InvalidHash::Parameters) };
+        let params = YescryptParams::new(log_n, r.into()).filter(|params| params.blocks() <= MOST_YESCRYPT_KIB);
+        let params = params.ok_or(InvalidHash::TooCostly)?;
+        if salt.is_empty() || salt.len() > MOST_YESCRYPT_SALT_DIGITS || output.len() != SHA256_DIGITS {
             return Err(InvalidHash::Encoding);
         }
-        Ok(Self { n, r, text: Zeroizing::new(text.to_owned()) })
+        let (salt, output) = (decode(salt).ok_or(InvalidHash::Encoding)?, decode(output).ok_or(InvalidHash::Encoding)?);
+        Ok(Self { params, salt, output: Secret::new(output) })
     }
 
-    pub(super) fn verify(&self, password: &[u8]) -> bool {
-        yescrypt::Yescrypt::default().verify_password(password, self.text.as_str()).is_ok()
+    /// `None` where there is no memory.
+    pub(super) fn verify(&self, password: &[u8], memory: &mut HashMemory) -> Option<bool> {
+        let mut lent = memory.lend(self.params.blocks())?;
+        let computed = sansmtp_scrypt::yescrypt(password, &self.salt, self.params, &mut lent);
+        Some(computed.is_ok_and(|computed| is_same(computed.to_vec(), &self.output)))
     }
 
     pub(super) fn cost(&self) -> Cost {
-        Cost::Yescrypt { n: self.n, r: self.r }
+        Cost::Yescrypt { log_n: self.params.log_n(), r: self.params.r() }
     }
+}
+
+impl Clone for Yescrypt {
+    fn clone(&self) -> Self {
+        Self { params: self.params, salt: self.salt.clone(), output: self.output.expose_secret().into() }
+    }
+}
+
+/// Reads crypt(3)'s base64: groups of four digits, the first one with the lowest bits of three octets; of the last
+/// group, the bits that make no octet are zero.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let mut octets = Vec::with_capacity(text.len());
+    for group in text.as_bytes().chunks(4) {
+        let mut bits = 0_u32;
+        for digit in group.iter().rev() {
+            bits = bits << 6 | u32::from(digit_value(*digit)?);
+        }
+        let bits = bits.to_le_bytes();
+        let (whole, rest) = bits.split_at_checked(group.len() * 6 / 8).filter(|(whole, _)| !whole.is_empty())?;
+        if rest.iter().any(|octet| *octet != 0) {
+            return None;
+        }
+        octets.extend_from_slice(whole);
+    }
+    Some(octets)
+}
+
+fn digit_value(digit: u8) -> Option<u8> {
+    DIGITS.iter().position(|known| *known == digit).and_then(|value| value.try_into().ok())
 }
 
 /// Whether these are digits of crypt(3)'s base64.
@@ -138,8 +168,9 @@ fn is_encoded(text: &str) -> bool {
     text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"./".contains(&octet))
 }
 
+const DIGITS: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// 128 * r * N octets: 1 GiB, as for the others, and libxcrypt's highest cost.
-const MOST_YESCRYPT_KIB: u64 = 1024 * 1024;
+const MOST_YESCRYPT_KIB: usize = 1024 * 1024;
 /// Of 64 octets.
 const MOST_YESCRYPT_SALT_DIGITS: usize = 86;
 const LEAST_BCRYPT_COST: u32 = 4;

@@ -14,6 +14,9 @@ mod phc;
 use crypt::{Bcrypt, ShaCrypt, Yescrypt};
 use phc::{Argon2Hash, Pbkdf2Hash, ScryptHash};
 
+use super::Hashing;
+use super::hash_memory::HashMemory;
+
 /// What is stored of a password, by which it is recognised. Read from text in one of these forms:
 ///
 /// - the PHC string format: `$argon2id$…`, `$argon2i$…`, `$argon2d$…`, `$scrypt$…`, `$pbkdf2-sha1$…` (also `$pbkdf2$…`),
@@ -54,7 +57,7 @@ pub(crate) enum Cost {
     Pbkdf2 { mechanism: &'static str, iterations: u32, octets: usize },
     Bcrypt { cost: u32 },
     ShaCrypt { sha512: bool, rounds: u32 },
-    Yescrypt { n: u64, r: u32 },
+    Yescrypt { log_n: u8, r: u32 },
     Scram { mechanism: &'static str, iterations: u32 },
     CramMd5,
 }
@@ -82,20 +85,28 @@ pub enum InvalidHash {
 impl PasswordHash {
     /// Whether it was made of this password. Takes as long as it was made to; compares in constant time.
     ///
-    /// Where the text holds what cannot be computed with after all, no password fits.
+    /// Where the text holds what cannot be computed with after all, or there is no memory for it, no password fits.
+    ///
+    /// Waits for a permit of a [`Hashing`] that the whole process shares, so that many calls at once do not take more
+    /// memory than as many of them as the machine has cores.
     #[must_use]
     pub fn verify(&self, password: &[u8]) -> bool {
+        self.verify_in(Hashing::shared_permit().memory(), password).unwrap_or(false)
+    }
+
+    /// As [`verify`](Self::verify), in this memory. `None` where there is not enough.
+    pub(crate) fn verify_in(&self, memory: &mut HashMemory, password: &[u8]) -> Option<bool> {
         match &self.form {
-            Form::Argon2(hash) => hash.verify(password),
-            Form::Scrypt(hash) => hash.verify(password),
-            Form::Pbkdf2(hash) => hash.verify(password),
-            Form::Bcrypt(hash) => hash.verify(password),
-            Form::ShaCrypt(hash) => hash.verify(password),
-            Form::Yescrypt(hash) => hash.verify(password),
-            Form::Scram(keys) => keys.verify(password),
+            Form::Argon2(hash) => hash.verify(password, memory),
+            Form::Scrypt(hash) => hash.verify(password, memory),
+            Form::Pbkdf2(hash) => Some(hash.verify(password)),
+            Form::Bcrypt(hash) => Some(hash.verify(password)),
+            Form::ShaCrypt(hash) => Some(hash.verify(password)),
+            Form::Yescrypt(hash) => hash.verify(password, memory),
+            Form::Scram(keys) => Some(keys.verify(password)),
             Form::CramMd5(key) => {
                 let derived = CramMd5Key::derive(SecretRef::new(password)).to_text();
-                SecretRef::new(derived.as_bytes()).ct_eq(key.to_text().as_bytes())
+                Some(SecretRef::new(derived.as_bytes()).ct_eq(key.to_text().as_bytes()))
             }
         }
     }

@@ -4,10 +4,12 @@ use argon2::Argon2;
 use phc::PasswordHash as Phc;
 use sansmtp::Secret;
 use sansmtp::auth::ScramHash;
+use sansmtp_scrypt::ScryptParams;
 use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 
 use super::{Cost, Form, InvalidHash, MOST_ITERATIONS, is_same};
+use crate::stored::hash_memory::HashMemory;
 
 #[derive(Clone)]
 pub(super) struct Argon2Hash {
@@ -19,7 +21,7 @@ pub(super) struct Argon2Hash {
 
 #[derive(Clone)]
 pub(super) struct ScryptHash {
-    params: scrypt::Params,
+    params: ScryptParams,
     salted: Salted,
 }
 
@@ -55,9 +57,14 @@ pub(super) fn read(text: &str) -> Result<Form, InvalidHash> {
 }
 
 impl Argon2Hash {
-    pub(super) fn verify(&self, password: &[u8]) -> bool {
+    /// `None` where there is no memory.
+    pub(super) fn verify(&self, password: &[u8], memory: &mut HashMemory) -> Option<bool> {
+        let mut lent = memory.lend(self.params.block_count())?;
         let argon2 = Argon2::new(self.algorithm, self.version, self.params.clone());
-        self.salted.verify(|salt, output| argon2.hash_password_into(password, salt, output).is_ok())
+        let make = |salt: &[u8], output: &mut [u8]| {
+            argon2.hash_password_into_with_memory(password, salt, output, &mut *lent).is_ok()
+        };
+        Some(self.salted.verify(make))
     }
 
     pub(super) fn cost(&self) -> Cost {
@@ -68,8 +75,13 @@ impl Argon2Hash {
 }
 
 impl ScryptHash {
-    pub(super) fn verify(&self, password: &[u8]) -> bool {
-        self.salted.verify(|salt, output| scrypt::scrypt(password, salt, &self.params, output).is_ok())
+    /// `None` where there is no memory.
+    pub(super) fn verify(&self, password: &[u8], memory: &mut HashMemory) -> Option<bool> {
+        let mut lent = memory.lend(self.params.blocks())?;
+        let make = |salt: &[u8], output: &mut [u8]| {
+            sansmtp_scrypt::scrypt(password, salt, self.params, &mut lent, output).is_ok()
+        };
+        Some(self.salted.verify(make))
     }
 
     pub(super) fn cost(&self) -> Cost {
@@ -157,7 +169,7 @@ fn scrypt(phc: &Phc, salted: Salted) -> Result<Form, InvalidHash> {
         return Err(InvalidHash::TooCostly);
     }
     let log_n = u8::try_from(log_n).map_err(|_| InvalidHash::TooCostly)?;
-    let params = scrypt::Params::new(log_n, r, p).map_err(|_| InvalidHash::Parameters)?;
+    let params = ScryptParams::new(log_n, r, p).ok_or(InvalidHash::Parameters)?;
     Ok(Form::Scrypt(ScryptHash { params, salted }))
 }
 
