@@ -3,15 +3,15 @@
 use core::fmt;
 use core::time::Duration;
 
-use crate::auth::{AuthRequest, AuthTurn, MechanismName, Refusal};
+use crate::auth::{AuthRequest, AuthTurn, Refusal};
 use crate::connection::Asked;
 use crate::envelope::Envelope;
+use crate::event::Event;
 use crate::mail_data::Piece;
-use crate::proxy::ProxyRefusal;
 use crate::question::{Answer, AnswerKind, Ticket, Verdict};
 use crate::reply::ReplyRef;
 use crate::secret::SecretRef;
-use crate::session::{Greeting, Peer, Session, TlsInfo};
+use crate::session::{Greeting, Session};
 
 /// What a connection wants done next. Only [`NeedInput`](Self::NeedInput), [`AwaitAnswer`](Self::AwaitAnswer),
 /// [`Pause`](Self::Pause) and [`Flush`](Self::Flush) take time; deadlines are on the time axis of
@@ -45,7 +45,7 @@ pub enum Action<'c> {
     Content(Piece<'c>),
     /// The message that was coming is void: no end of it will come.
     Aborted(Aborted),
-    /// Something for logs and counters.
+    /// Something for logs and counters: what [`Events`](crate::Events) chooses.
     Event(Event<'c>),
     /// Do the TLS handshake, then call [`Connection::tls_established`](crate::Connection::tls_established)
     /// or [`tls_failed`](crate::Connection::tls_failed). A TLS layer does this itself.
@@ -194,6 +194,29 @@ pub enum Hook<'c> {
     Quit,
 }
 
+impl Hook<'_> {
+    /// The command that it is about, for log lines: the RFC's verb, or `connect`, `message` or `unknown`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Hello(Greeting::Helo, _) => "HELO",
+            Self::Hello(Greeting::Ehlo, _) => "EHLO",
+            Self::Hello(Greeting::Lhlo, _) => "LHLO",
+            Self::Mail => "MAIL",
+            Self::Rcpt => "RCPT",
+            Self::Data => "DATA",
+            Self::Message { .. } => "message",
+            Self::Reset => "RSET",
+            Self::Noop(_) => "NOOP",
+            Self::Verify(_) => "VRFY",
+            Self::Expand(_) => "EXPN",
+            Self::Unknown(_) => "unknown",
+            Self::Quit => "QUIT",
+        }
+    }
+}
+
 /// Content that ends without an end of message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Aborted {
@@ -223,50 +246,6 @@ pub enum AbortReason {
     Timeout,
     /// The client gave up a message that it was sending in chunks.
     Reset,
-}
-
-/// Something for logs and counters. Nothing in it is secret, but what a client gives as its name may be
-/// a password that was typed into the wrong field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event<'c> {
-    /// An AUTH succeeded.
-    AuthSucceeded {
-        /// Where the connection comes from.
-        peer: Peer,
-        /// The mechanism.
-        mechanism: MechanismName,
-        /// The name under which the client is logged in.
-        login: &'c str,
-        /// Whom it acts as, where that is another.
-        authzid: Option<&'c str>,
-        /// The connection's TLS.
-        tls: Option<&'c TlsInfo>,
-    },
-    /// An AUTH failed. Every path on which one does comes through here.
-    AuthFailed {
-        /// Where the connection comes from.
-        peer: Peer,
-        /// The mechanism, if the command named one that is offered or well known: another word may be
-        /// a password out of place.
-        mechanism: Option<MechanismName>,
-        /// Who tried, where the mechanism got so far.
-        authcid: Option<&'c str>,
-        /// Why; the peer gets a uniform reply.
-        reason: AuthFailure,
-        /// How many credentials have been refused on this connection by now.
-        failures: u32,
-        /// The connection's TLS.
-        tls: Option<&'c TlsInfo>,
-    },
-    /// A proxy that is trusted did not begin with a header of the PROXY protocol; the connection closes
-    /// before its greeting.
-    ProxyRefused {
-        /// The proxy.
-        peer: Peer,
-        /// What was wrong.
-        reason: ProxyRefusal,
-    },
 }
 
 /// Why an AUTH failed.

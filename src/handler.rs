@@ -6,12 +6,13 @@
 
 use core::future::{Future, ready};
 
-use crate::action::{Aborted, Event, Hook, HookCall, HookQuestion};
+use crate::action::{Aborted, Hook, HookCall, HookQuestion};
 use crate::auth::{AuthRequest, AuthResult, AuthTurn};
 use crate::canned::NO_MESSAGE_HANDLER;
-use crate::config::Hooks;
+use crate::config::{Events, Hooks};
 use crate::connection::Asked;
 use crate::envelope::{Envelope, Path};
+use crate::event::Event;
 use crate::mail_data::{AsyncMailData, Incoming, MailData, Piece};
 use crate::question::{Answer, Verdict};
 use crate::reply::Reply;
@@ -62,6 +63,11 @@ pub trait Handler: Send {
     /// engine asking the others.
     fn hooks(&self) -> Hooks {
         Hooks::ALL
+    }
+
+    /// The events to tell. [`Events::default`] unless overridden: AUTH, and proxies that were refused.
+    fn events(&self) -> Events {
+        Events::default()
     }
 
     /// Answers what a mechanism wants to know ([`AuthRequest::question`]): [`AuthResult::cannot_tell`] unless
@@ -157,7 +163,8 @@ pub trait Handler: Send {
         Verdict::Accept
     }
 
-    /// Something for logs and counters.
+    /// Something for logs and counters, of what [`events`](Self::events) chooses. Adapters log them all by
+    /// themselves.
     fn event(&mut self, event: Event<'_>) {
         let _ = event;
     }
@@ -220,6 +227,11 @@ pub trait AsyncHandler: Send {
     /// The hooks to ask. All of them unless overridden.
     fn hooks(&self) -> Hooks {
         Hooks::ALL
+    }
+
+    /// The events to tell. [`Events::default`] unless overridden: AUTH, and proxies that were refused.
+    fn events(&self) -> Events {
+        Events::default()
     }
 
     /// Answers what a mechanism wants to know ([`AuthRequest::question`]): [`AuthResult::cannot_tell`] unless
@@ -333,7 +345,8 @@ pub trait AsyncHandler: Send {
         ready(Verdict::Accept)
     }
 
-    /// Something for logs and counters.
+    /// Something for logs and counters, of what [`events`](Self::events) chooses. Adapters log them all by
+    /// themselves.
     fn event(&mut self, event: Event<'_>) {
         let _ = event;
     }

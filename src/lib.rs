@@ -123,6 +123,7 @@
 //! | what gathers a message | [`MailData`], [`Incoming`] |
 //! | TLS (feature `rustls`) | `tls::Session` |
 //! | whom a proxy or filter speaks for | [`proxy`], [`xclient`] |
+//! | what an operator wants to see | [`Event`], [`Events`] |
 //! | tests without sockets (feature `testing`) | `testing` |
 //! | aiosmtpd's names for all that | [`coming_from_aiosmtpd`] |
 //!
@@ -145,6 +146,7 @@ mod config;
 mod connection;
 mod ehlo;
 mod envelope;
+mod event;
 mod extensions;
 mod framing;
 mod handler;
@@ -162,11 +164,12 @@ pub mod testing;
 pub mod tls;
 pub mod xclient;
 
-pub use action::{AbortReason, Aborted, Action, AuthFailure, Challenge, Event, Hook, HookCall, HookQuestion};
+pub use action::{AbortReason, Aborted, Action, AuthFailure, Challenge, Hook, HookCall, HookQuestion};
 pub use auth::{Auth, AuthQuestion, AuthRequest, AuthResult, AuthTurn, Hidden, MechanismName, Refusal};
-pub use config::{Config, ConfigBuilder, ConfigError, Hooks, Limits, Newlines, NoEntropy, Quirks, Timeouts};
+pub use config::{Config, ConfigBuilder, ConfigError, Events, Hooks, Limits, Newlines, NoEntropy, Quirks, Timeouts};
 pub use connection::Connection;
 pub use envelope::{Body, DeliverBy, Envelope, Hold, Notify, Path, Ret};
+pub use event::{CloseReason, Event, ReachedLimit, TlsFailure};
 pub use extensions::{Extensions, FutureRelease};
 pub use handler::{AsyncHandler, Handler, OwnedHookCall};
 pub use mail_data::{AsyncMailData, Incoming, MailData, Piece};

@@ -80,6 +80,8 @@ impl fmt::Display for Peer {
 #[derive(Clone)]
 pub struct Session {
     peer: Peer,
+    /// Where it came in, if anybody has told.
+    arrival: Option<Arc<Arrival>>,
     pub(crate) greeting: Option<Greeting>,
     client_name: String,
     tls: Option<Arc<TlsInfo>>,
@@ -88,6 +90,14 @@ pub struct Session {
     failed_authentications: u32,
     /// Of the few connections that somebody relays.
     relayed: Option<Arc<Relayed>>,
+}
+
+/// What the embedder knows of a connection beside its peer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Arrival {
+    pub(crate) id: u64,
+    pub(crate) local_address: Option<SocketAddr>,
+    pub(crate) listener: Option<Arc<str>>,
 }
 
 /// What others have told of the client.
@@ -122,17 +132,26 @@ impl Greeting {
 #[derive(Clone, Default)]
 struct Identity {
     mechanism: Option<MechanismName>,
-    /// Named by the authenticator's result, where it is not the authcid.
-    login: Option<Box<str>>,
     /// Authcid and authzid, in the buffer in which they were gathered; no password.
     credentials: Credentials,
+    /// Apart: most results have none.
+    attached: Option<Box<Attached>>,
+}
+
+/// What the authenticator's result has brought along.
+#[derive(Clone)]
+struct Attached {
+    /// Where it is not the authcid.
+    login: Option<Box<str>>,
     data: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Session {
-    pub(crate) fn new(peer: Peer) -> Self {
+    pub(crate) fn new(peer: Peer, listener: Option<&Arc<str>>) -> Self {
+        let arrival = || Arc::new(Arrival { listener: listener.cloned(), ..Arrival::default() });
         Self {
             peer,
+            arrival: listener.is_some().then(arrival),
             greeting: None,
             // Names of a usual length then need no further allocation.
             client_name: String::with_capacity(USUAL_NAME_OCTETS),
@@ -142,6 +161,33 @@ impl Session {
             failed_authentications: 0,
             relayed: None,
         }
+    }
+
+    /// The connection's number: unique in the process where an adapter of this project gives it, and what
+    /// [`Connection::with_id`](crate::Connection::with_id) was told otherwise; 0 if it was told nothing.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.arrival.as_ref().map_or(0, |arrival| arrival.id)
+    }
+
+    /// The address at which the connection was accepted, that of its own socket: a listener on all addresses has
+    /// many. `None` for unix sockets, and where [`Connection::with_local_address`] was told nothing. Behind a
+    /// proxy, [`ProxyInfo::destination`] is the one that the client connected to.
+    ///
+    /// [`Connection::with_local_address`]: crate::Connection::with_local_address
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.arrival.as_ref()?.local_address
+    }
+
+    /// What the listener is called that it came by: [`ConfigBuilder::name`](crate::ConfigBuilder::name).
+    #[must_use]
+    pub fn listener(&self) -> Option<&str> {
+        self.arrival.as_ref()?.listener.as_deref()
+    }
+
+    pub(crate) fn arrival_mut(&mut self) -> &mut Arrival {
+        Arc::make_mut(self.arrival.get_or_insert_default())
     }
 
     /// Where the connection comes from: the client's address, also where a trusted proxy or XCLIENT client
@@ -230,7 +276,8 @@ impl Session {
     #[must_use]
     pub fn login(&self) -> Option<&str> {
         let identity = &self.identity;
-        let login = identity.login.as_deref().unwrap_or(identity.credentials.authcid());
+        let login = identity.attached.as_ref().and_then(|attached| attached.login.as_deref());
+        let login = login.unwrap_or(identity.credentials.authcid());
         self.is_authenticated().then_some(login)
     }
 
@@ -244,7 +291,7 @@ impl Session {
     /// What the authenticator attached to its result, if it is a `T`.
     #[must_use]
     pub fn auth_data<T: 'static>(&self) -> Option<&T> {
-        self.identity.data.as_deref()?.downcast_ref()
+        self.identity.attached.as_ref()?.data.as_deref()?.downcast_ref()
     }
 
     /// How many times credentials were refused on this connection.
@@ -267,7 +314,9 @@ impl Session {
         credentials: Credentials,
         data: Option<Arc<dyn Any + Send + Sync>>,
     ) {
-        self.identity = Identity { mechanism: Some(mechanism), login: login.map(Into::into), credentials, data };
+        let is_attached = login.is_some() || data.is_some();
+        let attached = is_attached.then(|| Box::new(Attached { login: login.map(Into::into), data }));
+        self.identity = Identity { mechanism: Some(mechanism), credentials, attached };
     }
 
     pub(crate) fn count_failed_authentication(&mut self) -> u32 {
@@ -311,6 +360,9 @@ impl Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
+            .field("id", &self.id())
+            .field("listener", &self.listener())
+            .field("local_address", &self.local_address())
             .field("peer", &self.peer)
             .field("greeting", &self.greeting)
             .field("client_name", &self.client_name)
@@ -321,7 +373,7 @@ impl fmt::Debug for Session {
             .field("login", &self.login())
             .field("authzid", &self.authzid())
             // What an authenticator attaches may be a token.
-            .field("has_auth_data", &self.identity.data.is_some())
+            .field("has_auth_data", &self.identity.attached.as_ref().is_some_and(|attached| attached.data.is_some()))
             .field("failed_authentications", &self.failed_authentications)
             .finish()
     }

@@ -10,7 +10,7 @@ use allocation_counter::measure;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sansmtp::auth::{AuthQuestion, ScramKeys};
-use sansmtp::{Action, Auth, AuthResult, Config, Connection, Hooks, Peer, Verdict};
+use sansmtp::{Action, Auth, AuthResult, Config, Connection, Events, Hooks, Peer, Verdict};
 
 #[path = "support/mechanisms.rs"]
 mod mechanisms;
@@ -21,8 +21,9 @@ use mechanisms::{MECHANISMS, every_mechanism, keys, messages, scram_client, tls,
 
 #[test]
 fn commands_allocate_nothing_after_the_first_transaction() {
-    for hooks in [Hooks::MESSAGE, Hooks::ALL] {
+    for (hooks, events) in [(Hooks::MESSAGE, Events::default()), (Hooks::ALL, Events::ALL)] {
         let mut client = Client::new(config(hooks, false));
+        client.connection.set_events(events);
         client.say(EHLO, b"250");
         client.say(MAIL, b"250");
         // The envelope keeps its allocation: no later transaction here has more in it.
@@ -53,8 +54,9 @@ fn auth_plain_allocates_nothing_on_a_fresh_connection() {
         (b"AUTH X-UNKNOWN\r\n", b"504"),
     ] as [(&[u8], &[u8; 3]); 8]
     {
-        for hooks in [Hooks::NONE, Hooks::ALL] {
+        for (hooks, events) in [(Hooks::NONE, Events::NONE), (Hooks::ALL, Events::ALL)] {
             let mut client = Client::new(config(hooks, true));
+            client.connection.set_events(events);
             client.say(EHLO, b"250");
             let allocations = measure(|| client.say(command, code)).count_total;
             assert_eq!(allocations, 0, "{:?} with {hooks:?}", String::from_utf8_lossy(command));

@@ -285,6 +285,7 @@ fn config(hooks: Hooks, takes_all: bool, newlines: sansmtp::Newlines) -> Arc<Con
         .handler_mechanism("X-TURNS");
     let auth = if takes_all { auth.handler_takes_all() } else { auth };
     let builder = Config::builder("mx.example.org").auth(auth).starttls(true).hooks(hooks).newlines(newlines);
+    let builder = builder.events(sansmtp::Events::ALL).name("submission");
     builder.build().expect("a sound configuration")
 }
 
@@ -424,8 +425,21 @@ fn show_event(sink: &mut Sink, event: Event<'_>) {
             sink.display(&reason);
             sink.show(&failures);
         }
-        other => panic!("{other:?}"),
+        Event::Closed { reason, received, sent, lasted, .. } => {
+            sink.display(&reason);
+            sink.show(&(received, sent, lasted));
+        }
+        Event::CommandRefused { command, reply, .. } => {
+            sink.display(command.unwrap_or_default());
+            sink.display(&reply);
+        }
+        Event::LimitReached { limit, .. } => sink.display(&limit),
+        Event::TransactionBegun { envelope, .. } => sink.show(envelope),
+        Event::Opened { session, .. } | Event::TlsEstablished { session, .. } => sink.show(session),
+        other => sink.show(&other.session()),
     }
+    // Whatever it is: an adapter may log it like that.
+    sink.show(&event);
 }
 
 fn result(sink: &mut Sink, reaction: Reaction) -> AuthResult {

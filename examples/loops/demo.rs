@@ -61,6 +61,7 @@ impl Demo {
         let handler = Count { demo: Arc::clone(self) };
         let mut connection = Connection::new(Arc::clone(&self.config), peer);
         connection.set_hooks(handler.hooks());
+        connection.set_events(handler.events());
         (tls::Session::new(connection, Some(Arc::clone(&self.tls))), handler)
     }
 

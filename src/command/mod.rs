@@ -30,6 +30,31 @@ pub(crate) enum Verb {
     Unknown,
 }
 
+impl Verb {
+    /// As the RFCs write it.
+    pub(crate) fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Helo => "HELO",
+            Self::Ehlo => "EHLO",
+            Self::Lhlo => "LHLO",
+            Self::Mail => "MAIL",
+            Self::Rcpt => "RCPT",
+            Self::Data => "DATA",
+            Self::Bdat => "BDAT",
+            Self::Rset => "RSET",
+            Self::Noop => "NOOP",
+            Self::Vrfy => "VRFY",
+            Self::Expn => "EXPN",
+            Self::Help => "HELP",
+            Self::Quit => "QUIT",
+            Self::StartTls => "STARTTLS",
+            Self::Auth => "AUTH",
+            Self::XClient => "XCLIENT",
+            Self::Unknown => return None,
+        })
+    }
+}
+
 /// Splits a line into its verb, in any case, and its arguments.
 pub(crate) fn split(line: &[u8]) -> (Verb, &[u8]) {
     let word = first_word(line);

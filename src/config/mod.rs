@@ -2,12 +2,14 @@
 
 mod entropy;
 mod error;
+mod events;
 mod hooks;
 mod limits;
 
 pub(crate) use entropy::Entropy;
 pub use entropy::NoEntropy;
 pub use error::ConfigError;
+pub use events::Events;
 pub use hooks::Hooks;
 pub use limits::{Limits, Newlines, Quirks, Timeouts};
 
@@ -48,6 +50,8 @@ pub struct Config {
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) hooks: Hooks,
+    pub(crate) events: Events,
+    pub(crate) name: Option<Arc<str>>,
     pub(crate) quirks: Quirks,
     pub(crate) extensions: Extensions,
     pub(crate) lmtp: bool,
@@ -75,6 +79,8 @@ impl Config {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             hooks: Hooks::NONE,
+            events: Events::default(),
+            name: None,
             quirks: Quirks::default(),
             extensions: Extensions::default(),
             lmtp: false,
@@ -101,6 +107,18 @@ impl Config {
     #[must_use]
     pub fn hooks(&self) -> Hooks {
         self.hooks
+    }
+
+    /// The events that the engine tells.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.events
+    }
+
+    /// What the listener is called, if it has a name.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// The limits in force.
@@ -152,6 +170,8 @@ pub struct ConfigBuilder {
     limits: Limits,
     timeouts: Timeouts,
     hooks: Hooks,
+    events: Events,
+    name: Option<Arc<str>>,
     quirks: Quirks,
     extensions: Extensions,
     lmtp: bool,
@@ -243,6 +263,21 @@ impl ConfigBuilder {
     /// by [`Connection::set_hooks`](crate::Connection::set_hooks).
     pub fn hooks(mut self, hooks: Hooks) -> Self {
         self.hooks = hooks;
+        self
+    }
+
+    /// Which events a connection tells; [`Events::default`] unless changed. Adapters tell what their handler
+    /// wants, and what is logged, by [`Connection::set_events`](crate::Connection::set_events).
+    pub fn events(mut self, events: Events) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// What the listeners with this configuration are called, as `submission` or `mx`: for
+    /// [`Session::listener`](crate::Session::listener), by which one handler for several of them tells them
+    /// apart, and for logs. No name unless set.
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
         self
     }
 
@@ -390,6 +425,8 @@ impl ConfigBuilder {
             limits: self.limits,
             timeouts: self.timeouts,
             hooks: self.hooks,
+            events: self.events,
+            name: self.name,
             quirks: self.quirks,
             extensions: self.extensions,
             lmtp: self.lmtp,

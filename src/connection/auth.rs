@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use memchr::memchr;
 
 use super::hooks::Asked;
-use super::{Connection, KEPT_OCTETS, MAX_AUTH_LINE_OCTETS, Next, Outgoing, Stage};
+use super::{Connection, KEPT_OCTETS, MAX_AUTH_LINE_OCTETS, Next, Outgoing, Stage, Told};
 use crate::action::AuthFailure;
 use crate::auth::result::Outcome;
 use crate::auth::turn::TurnAnswer;
@@ -21,13 +21,6 @@ use crate::framing::lines::Framed;
 use crate::reply::Reply;
 use crate::secret::{SecretRef, ShortSecret};
 use crate::session::{Greeting, Session};
-
-/// What the embedder is to be told; the view adds the identity.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum AuthEvent {
-    Succeeded { mechanism: MechanismName },
-    Failed { mechanism: Option<MechanismName>, reason: AuthFailure },
-}
 
 impl Session {
     /// Whether the client has said what AUTH needs.
@@ -261,7 +254,7 @@ impl Connection {
             Ending::Result(_) => AuthFailure::CannotTell,
             Ending::Malformed => AuthFailure::Malformed,
         };
-        self.finish(AuthEvent::Failed { mechanism: Some(mechanism), reason });
+        self.finish(Told::AuthFailed { mechanism: Some(mechanism), reason });
         self.exchange = Some(Running { mechanism, by: RunningBy::Ended(Box::new(ending)), admitted: true });
         self.challenge(challenge);
     }
@@ -364,7 +357,7 @@ impl Connection {
         }
         if let Some(running) = self.exchange.take() {
             let mechanism = Some(running.mechanism);
-            self.event = Some(AuthEvent::Failed { mechanism, reason: AuthFailure::ConnectionLost });
+            self.tell(Told::AuthFailed { mechanism, reason: AuthFailure::ConnectionLost });
         }
     }
 
@@ -425,7 +418,7 @@ impl Connection {
                 credentials.forget_password();
                 self.session.authenticate(mechanism, attached.login, credentials, attached.auth_data);
                 self.counts.errors = 0;
-                self.finish(AuthEvent::Succeeded { mechanism });
+                self.finish(Told::AuthSucceeded { mechanism });
                 self.say_either(result.message, canned::AUTHENTICATED);
             }
             Outcome::Refused(refusal) => {
@@ -433,16 +426,16 @@ impl Connection {
                 self.refuse_credentials(now, reason, result.message, refusal.reply());
             }
             Outcome::CannotTell => {
-                self.finish(AuthEvent::Failed { mechanism: Some(mechanism), reason: AuthFailure::CannotTell });
+                self.finish(Told::AuthFailed { mechanism: Some(mechanism), reason: AuthFailure::CannotTell });
                 self.say_either(result.message, canned::AUTH_UNAVAILABLE);
             }
             // Keys for which nobody asked.
             Outcome::Found { .. } => {
-                self.finish(AuthEvent::Failed { mechanism: Some(mechanism), reason: AuthFailure::CannotTell });
+                self.finish(Told::AuthFailed { mechanism: Some(mechanism), reason: AuthFailure::CannotTell });
                 self.say(canned::AUTH_UNAVAILABLE);
             }
             Outcome::Handled => {
-                self.finish(AuthEvent::Failed { mechanism: Some(mechanism), reason: AuthFailure::Handled });
+                self.finish(Told::AuthFailed { mechanism: Some(mechanism), reason: AuthFailure::Handled });
                 self.say_either(result.message, canned::AUTH_UNAVAILABLE);
             }
         }
@@ -452,7 +445,7 @@ impl Connection {
     fn refuse_credentials(&mut self, now: Duration, reason: AuthFailure, message: Option<Reply>, default: Canned) {
         let mechanism = self.mechanism_in_use();
         self.count_failure(mechanism);
-        self.finish(AuthEvent::Failed { mechanism: Some(mechanism), reason });
+        self.finish(Told::AuthFailed { mechanism: Some(mechanism), reason });
         self.pause_before_refusal(now, message, default);
     }
 
@@ -480,18 +473,20 @@ impl Connection {
     }
 
     fn fail(&mut self, mechanism: Option<MechanismName>, reason: AuthFailure, reply: Canned) {
-        self.finish(AuthEvent::Failed { mechanism, reason });
+        self.finish(Told::AuthFailed { mechanism, reason });
         self.say(reply);
     }
 
     /// Ends the exchange. The credentials stay until the event has been looked at.
-    fn finish(&mut self, event: AuthEvent) {
+    fn finish(&mut self, told: Told) {
         self.exchange = None;
         self.data = None;
         self.deadline = None;
         self.held.clear_and_shrink(KEPT_OCTETS);
         self.stage = Stage::Ready;
-        self.event = Some(event);
+        // The reply is about what is told so.
+        self.about = None;
+        self.tell(told);
     }
 
     fn say_either(&mut self, message: Option<Reply>, default: Canned) {

@@ -10,6 +10,7 @@ use super::hooks::Asked;
 use super::{Connection, Next, Outgoing, Stage};
 use crate::action::AbortReason;
 use crate::canned::{self, Canned};
+use crate::event::CloseReason;
 use crate::framing::content::{Content, Unit};
 
 impl Connection {
@@ -69,7 +70,7 @@ impl Connection {
             Unit::Incomplete => return self.await_input(now, self.config.timeouts.content),
             Unit::End => match fault {
                 // RFC 3030, section 2: the transaction has failed, and further chunks of it are in vain.
-                Some(fault) => self.refuse_content(fault),
+                Some(fault) => self.refuse_content(octets, fault),
                 None if last => {
                     self.chunks = None;
                     self.ask(Asked::Message { octets }, &[]);
@@ -96,7 +97,10 @@ impl Connection {
             return self.await_input(now, self.config.timeouts.content);
         }
         self.outgoing = reply;
-        self.stage = if close { Stage::Closing } else { Stage::Ready };
+        self.stage = Stage::Ready;
+        if close {
+            self.close(CloseReason::Refused);
+        }
         None
     }
 

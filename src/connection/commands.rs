@@ -4,15 +4,16 @@ use alloc::string::String;
 use core::time::Duration;
 
 use super::hooks::Asked;
-use super::{Connection, Outgoing, Stage};
+use super::{About, Connection, Lapsed, Outgoing, Stage};
 use crate::action::AbortReason;
 use crate::canned::{self, Canned};
 use crate::command::parameters::{self, BadParameters, MailParameters, Offered};
 use crate::command::path::{self, Kind, PathSpan};
 use crate::command::{self, Verb, client_name};
-use crate::config::Hooks;
+use crate::config::{Events, Hooks};
 use crate::ehlo::Listed;
 use crate::envelope::Body;
+use crate::event::{CloseReason, ReachedLimit};
 use crate::session::Greeting;
 
 impl Connection {
@@ -32,9 +33,11 @@ impl Connection {
         let verb = self.spoken(verb);
         self.counts.commands = self.counts.commands.saturating_add(1);
         if self.config.limits.max_commands.is_some_and(|most| self.counts.commands > most) {
-            self.give_up(AbortReason::Reset);
+            self.give_up(AbortReason::Reset, CloseReason::Limit);
+            self.tell_limit(ReachedLimit::Commands);
             return self.say(canned::TOO_MANY_COMMANDS);
         }
+        self.about = Some(About::Command(verb));
         if let Some(reply) = self.bad_octets(verb, line) {
             if verb == Verb::Auth {
                 self.malformed_auth_command(reply);
@@ -44,7 +47,7 @@ impl Connection {
             return;
         }
         if verb != Verb::Unknown {
-            self.unrecognized = 0;
+            self.counts.unrecognized = 0;
         }
         // RFC 2920, section 3.2: only replies to RSET, MAIL and RCPT may wait for more of their group.
         self.flush_due = !matches!(verb, Verb::Rset | Verb::Mail | Verb::Rcpt);
@@ -74,7 +77,7 @@ impl Connection {
             // Taken above, whatever stands in its way.
             Verb::Bdat => {}
             Verb::XClient => self.xclient(arguments),
-            Verb::Unknown if command::is_http(line) => self.say_and_close(canned::NOT_SMTP),
+            Verb::Unknown if command::is_http(line) => self.say_and_close(canned::NOT_SMTP, CloseReason::ProtocolAbuse),
             Verb::Unknown => self.own_verb(line),
         }
     }
@@ -213,7 +216,8 @@ impl Connection {
             return self.say(canned::NESTED_MAIL);
         }
         if self.config.limits.max_transactions.is_some_and(|most| self.counts.transactions >= most) {
-            return self.say_and_close(canned::TOO_MANY_TRANSACTIONS);
+            self.tell_limit(ReachedLimit::Transactions);
+            return self.say_and_close(canned::TOO_MANY_TRANSACTIONS, CloseReason::Limit);
         }
         let quirks = self.config.quirks;
         let Some(path) = command::after_keyword(arguments, b"FROM:", quirks.space_after_colon) else {
@@ -285,10 +289,18 @@ impl Connection {
         if !self.envelope.is_smtputf8() && !is_ascii(path, span) {
             return self.say(canned::NON_ASCII_FORWARD_PATH);
         }
-        if self.envelope.recipients() >= self.config.limits.max_recipients {
+        let has_room = self.envelope.recipients() < self.config.limits.max_recipients;
+        if !has_room && !self.events.contains(Events::REFUSED) {
+            self.tell_limit(ReachedLimit::Recipients);
             return self.say(canned::TOO_MANY_RECIPIENTS);
         }
         self.envelope.push_forward_path(path, span, parameters);
+        if !has_room {
+            // Only the event about it has to know whom.
+            self.lapsed = Some(Lapsed::ForwardPath);
+            self.tell_limit(ReachedLimit::Recipients);
+            return self.say(canned::TOO_MANY_RECIPIENTS);
+        }
         self.ask(Asked::Rcpt, &[]);
     }
 
@@ -318,7 +330,7 @@ impl Connection {
         } else if !nothing_follows {
             // CVE-2011-0411: octets that were put behind STARTTLS would be taken for the client's, said
             // under TLS.
-            self.say_and_close(canned::CLEAR_AFTER_STARTTLS);
+            self.say_and_close(canned::CLEAR_AFTER_STARTTLS, CloseReason::ProtocolAbuse);
         } else {
             self.say(canned::START_TLS);
             self.stage = Stage::Upgrading { begun_until: None };
@@ -343,9 +355,10 @@ impl Connection {
 
     /// An unknown command is never echoed: a password out of step looks like one.
     pub(super) fn count_unrecognized(&mut self, reply: Canned) {
-        self.unrecognized = self.unrecognized.saturating_add(1);
-        if self.unrecognized >= self.config.limits.max_unrecognized_commands {
-            self.say_and_close(canned::TOO_MANY_UNRECOGNIZED);
+        self.counts.unrecognized = self.counts.unrecognized.saturating_add(1);
+        if self.counts.unrecognized >= self.config.limits.max_unrecognized_commands {
+            self.tell_limit(ReachedLimit::UnrecognizedCommands);
+            self.say_and_close(canned::TOO_MANY_UNRECOGNIZED, CloseReason::Limit);
         } else {
             self.say(reply);
         }

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::hooks::Asked;
-use super::{Connection, Next, Stage};
+use super::{About, Connection, Lapsed, Next, Stage};
 use crate::action::{AbortReason, Aborted};
 use crate::canned;
 use crate::envelope::Body;
@@ -26,7 +26,7 @@ impl Connection {
             Unit::Fault(fault) => self.abort_content(octets, fault.into()),
             Unit::End => match fault {
                 None => self.ask(Asked::Message { octets }, &[]),
-                Some(fault) => self.refuse_content(fault),
+                Some(fault) => self.refuse_content(octets, fault),
             },
             Unit::Incomplete => return self.await_input(now, self.config.timeouts.content),
         }
@@ -51,7 +51,8 @@ impl Connection {
     }
 
     /// Answers content that was found to be unacceptable, at its end.
-    pub(super) fn refuse_content(&mut self, fault: Fault) {
+    pub(super) fn refuse_content(&mut self, octets: u64, fault: Fault) {
+        self.about = Some(About::Message { octets });
         let reply = match fault {
             Fault::BareCr | Fault::BareLf | Fault::Nul => canned::BAD_CONTENT,
             Fault::TooBig => canned::MESSAGE_TOO_BIG,
@@ -61,7 +62,7 @@ impl Connection {
         if self.config.lmtp && whole {
             return self.report_to_recipients_alike(&Verdict::Reply(reply.into()));
         }
-        self.clear_transaction();
+        self.lapsed = Some(Lapsed::Transaction);
         self.stage = Stage::Ready;
         self.say(reply);
     }

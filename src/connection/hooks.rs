@@ -2,10 +2,11 @@
 
 use core::time::Duration;
 
-use super::{Connection, KEPT_OCTETS, Next, Outgoing, Pending, Stage};
+use super::{About, Connection, KEPT_OCTETS, Lapsed, Next, Outgoing, Pending, Stage};
 use crate::action::Hook;
 use crate::canned::{self, Canned};
 use crate::config::Hooks;
+use crate::event::CloseReason;
 use crate::question::Verdict;
 use crate::reply::Reply;
 use crate::secret::SecretRef;
@@ -108,6 +109,9 @@ impl Connection {
     /// Asks the hook, if the configuration subscribes to it, and goes on as if it had accepted otherwise.
     pub(super) fn ask(&mut self, about: Asked, held: &[u8]) {
         let subscribed = self.hooks.contains(about.hooks());
+        if let Asked::Message { octets } = about {
+            self.about = Some(About::Message { octets });
+        }
         self.held.clear_and_shrink(KEPT_OCTETS);
         if subscribed {
             self.held.extend(held);
@@ -180,8 +184,11 @@ impl Connection {
             Verdict::TryLater | Verdict::Recipients(_) => self.refuse(about, canned::NOT_ANSWERED),
             Verdict::Reply(reply) if about == Asked::Unknown => {
                 // Whatever the command was, only its handler knows what it means.
-                self.stage = if reply.code() == 421 { Stage::Closing } else { Stage::Ready };
-                self.unrecognized = 0;
+                self.stage = Stage::Ready;
+                if reply.code() == 421 {
+                    self.close(CloseReason::Refused);
+                }
+                self.counts.unrecognized = 0;
                 self.say_reply(&reply);
             }
             Verdict::Reply(reply) if reply.is_positive() => {
@@ -229,7 +236,7 @@ impl Connection {
             // The reply comes behind the chunk.
             Asked::FirstChunk { octets, last } => return self.begin_chunk(octets, last),
             Asked::Message { .. } => {
-                self.clear_transaction();
+                self.lapsed = Some(Lapsed::Transaction);
                 self.counts.errors = 0;
                 Outgoing::Canned(canned::MESSAGE_OK)
             }
@@ -242,7 +249,7 @@ impl Connection {
             Asked::Expand => Outgoing::Canned(canned::NOT_IMPLEMENTED),
             Asked::Quit => {
                 self.quits = true;
-                self.stage = Stage::Closing;
+                self.close(CloseReason::Quit);
                 Outgoing::Farewell
             }
             Asked::Unknown => return self.count_unrecognized(canned::UNRECOGNIZED),
@@ -258,10 +265,11 @@ impl Connection {
     /// Takes back what a refused command had put down for its hook to look at.
     fn undo(&mut self, about: Asked) {
         match about {
-            Asked::Rcpt => self.envelope.pop_forward_path(),
-            // RSET forgets the transaction even when its hook fails: the client relies on that. A message
-            // that is refused is over as well (RFC 5321, section 3.3).
-            Asked::Mail | Asked::Message { .. } | Asked::Reset => self.clear_transaction(),
+            Asked::Rcpt => self.lapsed = Some(Lapsed::ForwardPath),
+            // A message that is refused is over (RFC 5321, section 3.3).
+            Asked::Mail | Asked::Message { .. } => self.lapsed = Some(Lapsed::Transaction),
+            // RSET forgets the transaction even when its hook fails: the client relies on that.
+            Asked::Reset => self.clear_transaction(),
             Asked::Connect => self.turned_away = true,
             // RFC 5321, section 4.1.4: the server stays in the state it was in.
             Asked::Hello(_)
@@ -283,6 +291,11 @@ impl Connection {
             return self.discard_chunk(octets, close);
         }
         self.quits |= about == Asked::Quit;
-        self.stage = if close || self.quits { Stage::Closing } else { Stage::Ready };
+        self.stage = Stage::Ready;
+        if self.quits {
+            self.close(CloseReason::Quit);
+        } else if close {
+            self.close(CloseReason::Refused);
+        }
     }
 }

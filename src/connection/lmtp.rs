@@ -3,14 +3,17 @@
 use alloc::boxed::Box;
 use alloc::vec::{IntoIter, Vec};
 
-use super::{Connection, Stage};
+use super::{About, Connection, Stage};
 use crate::canned::{self, Canned};
+use crate::event::CloseReason;
 use crate::question::Verdict;
 
 /// The replies that are still owed.
 #[derive(Debug)]
 pub(super) struct Report {
     left: usize,
+    /// Of the content.
+    octets: u64,
     verdicts: IntoIter<Verdict>,
     /// For those for whom there is no other.
     otherwise: Verdict,
@@ -28,18 +31,28 @@ impl Connection {
 
     fn report(&mut self, verdicts: IntoIter<Verdict>, otherwise: Verdict) {
         let left = self.envelope.recipients();
-        self.clear_transaction();
-        self.stage = Stage::Reporting(Box::new(Report { left, verdicts, otherwise, close: false }));
+        let octets = match self.about {
+            Some(About::Message { octets }) => octets,
+            Some(About::Client | About::Command(_) | About::MessageFor { .. }) | None => 0,
+        };
+        self.stage = Stage::Reporting(Box::new(Report { left, octets, verdicts, otherwise, close: false }));
     }
 
     /// The next recipient's reply, or the end of them.
     pub(super) fn report_next(&mut self) {
         let Stage::Reporting(report) = &mut self.stage else { return };
         let Some(left) = report.left.checked_sub(1) else {
-            self.stage = if report.close { Stage::Closing } else { Stage::Ready };
+            let close = report.close;
+            self.stage = Stage::Ready;
+            self.clear_transaction();
+            if close {
+                self.close(CloseReason::Refused);
+            }
             return;
         };
         report.left = left;
+        let recipient = u32::try_from(self.envelope.recipients() - left - 1).unwrap_or(u32::MAX);
+        self.about = Some(About::MessageFor { octets: report.octets, recipient });
         let verdict = report.verdicts.next().unwrap_or_else(|| report.otherwise.clone());
         if matches!(&verdict, Verdict::Accept) || matches!(&verdict, Verdict::Reply(reply) if reply.is_positive()) {
             self.counts.errors = 0;

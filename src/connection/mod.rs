@@ -7,8 +7,8 @@
 //! around the connection (TLS) calls the halves itself.
 //!
 //! [`Stage`] is what the connection is waiting for. What has been decided and not yet given out, at most
-//! an event, an abort and one reply, lies beside it and goes first, so that nothing is decided while
-//! something is still to be said.
+//! an event, an abort, a limit that was reached and one reply, lies beside it and goes first, so that nothing
+//! is decided while something is still to be said.
 //!
 //! ```text
 //! Header ─► Opening
@@ -23,6 +23,7 @@ mod auth;
 mod chunks;
 mod commands;
 mod content;
+mod events;
 mod hooks;
 mod lmtp;
 mod relayed;
@@ -34,13 +35,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::fmt;
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use crate::action::{AbortReason, Aborted, Action};
 use crate::auth::{Credentials, Running};
 use crate::canned::{self, Canned};
-use crate::config::{Config, Hooks};
+use crate::command::Verb;
+use crate::config::{Config, Events, Hooks};
 use crate::envelope::Envelope;
+use crate::event::{CloseReason, ReachedLimit, TlsFailure};
 use crate::framing::content::Content;
 use crate::framing::lines::{Framed, Lines, is_auth};
 use crate::proxy::Proxy;
@@ -49,7 +53,7 @@ use crate::reply::Reply;
 use crate::secret::Secret;
 use crate::session::{Peer, Session, TlsInfo};
 
-use self::auth::AuthEvent;
+use self::events::{About, Lapsed, Told};
 pub(crate) use self::hooks::Asked;
 use self::state::{Counts, Pending, Stage};
 pub(crate) use self::state::{Next, Outgoing};
@@ -67,6 +71,7 @@ pub(crate) use self::state::{Next, Outgoing};
 pub struct Connection {
     config: Arc<Config>,
     hooks: Hooks,
+    events: Events,
     session: Session,
     envelope: Envelope,
     lines: Lines,
@@ -84,9 +89,14 @@ pub struct Connection {
     credentials: Credentials,
     data: Option<Box<dyn Any + Send + Sync>>,
 
-    event: Option<AuthEvent>,
+    event: Option<Told>,
     aborted: Option<Aborted>,
+    limit: Option<ReachedLimit>,
     outgoing: Option<Outgoing>,
+    /// What `outgoing` is about, or the next reply that will be there.
+    about: Option<About>,
+    /// What is to be let go of before `outgoing` is given out.
+    lapsed: Option<Lapsed>,
     /// A reply that was put together for this connection.
     out: Vec<u8>,
     unflushed: bool,
@@ -100,14 +110,20 @@ pub struct Connection {
     deadline: Option<Duration>,
     /// When the wait for the whole of the present message ends.
     message_deadline: Option<Duration>,
-    counts: Counts,
-    unrecognized: u32,
+    /// Apart: what it takes would be a twentieth of the whole.
+    counts: Box<Counts>,
+    /// Its first event has been told, or would have been.
+    opened: bool,
+    /// The last one.
+    closed: bool,
+    close_reason: Option<CloseReason>,
     /// The connect hook refused: only QUIT is answered (RFC 5321, section 3.1).
     turned_away: bool,
     /// The client has said QUIT.
     quits: bool,
     input_ended: bool,
-    shutting_down: bool,
+    /// Why the session is to end behind the current command.
+    ending: Option<CloseReason>,
 }
 
 impl Connection {
@@ -125,8 +141,9 @@ impl Connection {
         Self {
             stage: proxy.map_or(Stage::Opening, |proxy| Stage::Header(Box::new(Proxy::reader(proxy, peer)))),
             hooks: config.hooks,
+            events: config.events,
+            session: Session::new(peer, config.name.as_ref()),
             config,
-            session: Session::new(peer),
             envelope: Envelope::default(),
             lines: Lines::default(),
             slot: Slot::default(),
@@ -138,25 +155,51 @@ impl Connection {
             data: None,
             event: None,
             aborted: None,
+            limit: None,
             outgoing: None,
+            about: None,
+            lapsed: None,
             out: Vec::new(),
             unflushed: false,
             flush_due: false,
             chunks: None,
             deadline: None,
             message_deadline: None,
-            counts: Counts::default(),
-            unrecognized: 0,
+            counts: Box::default(),
+            opened: false,
+            closed: false,
+            close_reason: None,
             turned_away: false,
             quits: false,
             input_ended: false,
-            shutting_down: false,
+            ending: None,
         }
+    }
+
+    /// Numbers the connection: [`Session::id`]. To be called before the first poll.
+    #[must_use]
+    pub fn with_id(mut self, id: u64) -> Self {
+        self.session.arrival_mut().id = id;
+        self
+    }
+
+    /// Tells the address at which the connection was accepted: [`Session::local_address`]. To be called before the
+    /// first poll.
+    #[must_use]
+    pub fn with_local_address(mut self, address: SocketAddr) -> Self {
+        self.session.arrival_mut().local_address = Some(address);
+        self
     }
 
     /// Asks other hooks than the configuration says: an adapter asks those that its handler has.
     pub fn set_hooks(&mut self, hooks: Hooks) {
         self.hooks = hooks;
+    }
+
+    /// Tells other events than the configuration says: an adapter tells those that its handler, and its log, want.
+    /// To be called before the first poll.
+    pub fn set_events(&mut self, events: Events) {
+        self.events = events;
     }
 
     /// Says what to do next.
@@ -223,14 +266,16 @@ impl Connection {
         self.lines.reset();
         self.deadline = None;
         self.session.enter_tls(tls);
+        self.tell(Told::TlsEstablished);
         Ok(())
     }
 
-    /// Says that the TLS handshake failed. What the connection is then, RFC 3207 leaves open; the only
+    /// Says that the TLS handshake failed, and why. What the connection is then, RFC 3207 leaves open; the only
     /// safe thing is to close it.
-    pub fn tls_failed(&mut self) {
+    pub fn tls_failed(&mut self, reason: TlsFailure) {
         self.unflushed = false;
-        self.stage = Stage::Closing;
+        self.tell(Told::TlsFailed(reason));
+        self.close(CloseReason::TlsFailed);
     }
 
     /// Says that the peer will send nothing more. What it has sent is still answered; content without
@@ -243,7 +288,12 @@ impl Connection {
     /// out and answered; then the client is told `421 4.3.2` and the connection closes. Calling it again
     /// changes nothing.
     pub fn begin_shutdown(&mut self) {
-        self.shutting_down = true;
+        self.end_session(CloseReason::Shutdown);
+    }
+
+    /// The same for another reason than a shutdown, which [`Event::Closed`](crate::Event::Closed) tells.
+    pub fn end_session(&mut self, reason: CloseReason) {
+        self.ending.get_or_insert(reason);
     }
 
     /// Whether the client has said that it will say nothing more: by QUIT (RFC 5321, section 4.1.1.10), or by ending
@@ -282,11 +332,29 @@ impl Connection {
 
     pub(crate) fn advance(&mut self, now: Duration, input: &mut &[u8]) -> Next {
         let whole = input.len();
+        let next = self.decide(now, input);
+        self.count_received(whole - input.len());
+        next
+    }
+
+    fn count_received(&mut self, octets: usize) {
+        self.counts.received = self.counts.received.saturating_add(u64::try_from(octets).unwrap_or(u64::MAX));
+    }
+
+    fn decide(&mut self, now: Duration, input: &mut &[u8]) -> Next {
+        let whole = input.len();
         loop {
+            if let Some(opening) = self.next_opening() {
+                return opening;
+            }
             // `take` would write, and copy, on every turn.
             if let Some(event) = self.event {
                 self.event = None;
                 return Next::Event(event);
+            }
+            if let Some(limit) = self.limit {
+                self.limit = None;
+                return Next::Event(Told::LimitReached(limit));
             }
             if self.exchange.is_none() && !self.credentials.is_empty() {
                 self.credentials.clear();
@@ -296,17 +364,24 @@ impl Connection {
                 return Next::Aborted(aborted);
             }
             if let Some(outgoing) = self.outgoing {
-                self.outgoing = None;
-                self.unflushed = true;
-                return Next::Reply(self.count_error(outgoing));
+                if let Some(event) = self.next_about_reply(outgoing) {
+                    return event;
+                }
+                self.let_lapse();
+                if self.aborted.is_some() {
+                    continue;
+                }
+                let outgoing = self.count_error(outgoing);
+                return self.give_out(outgoing);
             }
             if self.flush_due && self.unflushed && !matches!(self.stage, Stage::Asking { .. }) {
                 return self.flush(now);
             }
             let before = whole - input.len();
             let next = match &self.stage {
-                Stage::Header(_) => self.advance_header(now, input),
+                Stage::Header(_) => self.read_header(now, input),
                 Stage::Opening => {
+                    self.about = Some(About::Client);
                     self.ask(Asked::Connect, &[]);
                     None
                 }
@@ -328,17 +403,21 @@ impl Connection {
                     if now < until {
                         Some(self.wait(now, Next::Pause { until }))
                     } else {
-                        self.stage = if close { Stage::Closing } else { Stage::Ready };
-                        self.unflushed = true;
+                        self.stage = Stage::Ready;
+                        if close {
+                            self.tell_limit(ReachedLimit::AuthFailures);
+                            self.close(CloseReason::Limit);
+                        }
                         // Not by way of `outgoing`: refused credentials are counted on their own.
-                        Some(Next::Reply(reply))
+                        Some(self.give_out(reply))
                     }
                 }
                 Stage::Upgrading { begun_until } => {
                     let begun_until = *begun_until;
                     self.upgrade(now, input, begun_until)
                 }
-                Stage::Closing => Some(self.wait(now, Next::Close)),
+                Stage::Closing if self.unflushed => Some(self.flush(now)),
+                Stage::Closing => Some(self.next_closing(now)),
             };
             match next {
                 // Behind a BDAT its chunk begins in the same input.
@@ -376,9 +455,17 @@ impl Connection {
         self.out.extend_from_slice(reply.as_bytes());
     }
 
-    fn say_and_close(&mut self, reply: Canned) {
+    fn say_and_close(&mut self, reply: Canned, reason: CloseReason) {
         self.say(reply);
-        self.stage = Stage::Closing;
+        self.close(reason);
+    }
+
+    fn give_out(&mut self, outgoing: Outgoing) -> Next {
+        self.outgoing = None;
+        self.unflushed = true;
+        let octets = u64::try_from(self.encoded(outgoing).len()).unwrap_or(u64::MAX);
+        self.counts.sent = self.counts.sent.saturating_add(octets);
+        Next::Reply(outgoing)
     }
 
     /// Counts a reply that is an error of the client's; the last that is borne becomes the last of all.
@@ -394,26 +481,31 @@ impl Connection {
         if self.config.limits.max_errors.is_none_or(|most| self.counts.errors < most) {
             return outgoing;
         }
-        self.give_up(AbortReason::Reset);
+        self.give_up(AbortReason::Reset, CloseReason::Limit);
+        self.tell_limit(ReachedLimit::Errors);
         Outgoing::Canned(canned::TOO_MANY_ERRORS)
     }
 
     fn read_command(&mut self, now: Duration, input: &mut &[u8]) -> Option<Next> {
-        if self.shutting_down {
+        if let Some(reason) = self.ending {
             self.abort_chunks(AbortReason::ConnectionLost);
-            self.say_and_close(canned::SHUTTING_DOWN);
+            self.say_and_close(canned::SHUTTING_DOWN, reason);
             return None;
         }
         self.message_deadline = self.message_deadline.filter(|_| self.chunks.is_some());
         // The first octet of a TLS record that carries a handshake: no command begins so.
         if !self.session.is_under_tls() && self.lines.first_octet(input) == Some(0x16) {
-            self.say_and_close(canned::NOT_SMTP);
+            self.about = Some(About::Command(Verb::Unknown));
+            self.say_and_close(canned::NOT_SMTP, CloseReason::ProtocolAbuse);
             return None;
         }
         let config = &self.config;
         let framed = self.lines.next(input, |beginning| max_line_octets(config, beginning));
         if !matches!(framed, Framed::Incomplete) {
             self.deadline = None;
+        }
+        if matches!(framed, Framed::TooLong { auth: false } | Framed::BareNewline) {
+            self.about = Some(About::Command(Verb::Unknown));
         }
         match framed {
             Framed::Whole(line) => self.execute(now, line, input.is_empty()),
@@ -434,7 +526,7 @@ impl Connection {
     #[inline]
     fn await_input(&mut self, now: Duration, timeout: Duration) -> Option<Next> {
         if self.input_ended {
-            self.give_up(AbortReason::ConnectionLost);
+            self.give_up(AbortReason::ConnectionLost, CloseReason::PeerClosed);
             return None;
         }
         let mut deadline = *self.deadline.get_or_insert(now.saturating_add(timeout));
@@ -444,7 +536,7 @@ impl Connection {
         }
         deadline = self.config.timeouts.session.map_or(deadline, |session| deadline.min(session));
         if now >= deadline {
-            self.give_up(AbortReason::Timeout);
+            self.give_up(AbortReason::Timeout, CloseReason::Timeout);
             self.say(canned::TIMEOUT);
             return None;
         }
@@ -452,7 +544,7 @@ impl Connection {
     }
 
     /// Whatever was going on will not be finished.
-    fn give_up(&mut self, reason: AbortReason) {
+    fn give_up(&mut self, reason: AbortReason, close_reason: CloseReason) {
         if let Stage::Content(content) = &self.stage {
             if content.fault().is_none() {
                 self.abort_content(content.octets(), reason);
@@ -460,13 +552,15 @@ impl Connection {
         }
         self.abort_chunks(reason);
         self.abandon_exchange();
-        self.stage = Stage::Closing;
+        self.about = None;
+        self.close(close_reason);
     }
 
     fn upgrade(&mut self, now: Duration, input: &mut &[u8], begun_until: Option<Duration>) -> Option<Next> {
         if !input.is_empty() {
             // These octets came in the clear behind STARTTLS: somebody wants them taken for the client's.
-            self.say_and_close(canned::CLEAR_AFTER_STARTTLS);
+            self.about = Some(About::Command(Verb::StartTls));
+            self.say_and_close(canned::CLEAR_AFTER_STARTTLS, CloseReason::ProtocolAbuse);
             return None;
         }
         let Some(deadline) = begun_until else {
@@ -478,7 +572,7 @@ impl Connection {
             return Some(Next::StartTls);
         };
         if now >= deadline || self.input_ended {
-            self.stage = Stage::Closing;
+            self.tls_failed(if self.input_ended { TlsFailure::ConnectionLost } else { TlsFailure::Timeout });
             return None;
         }
         Some(Next::AwaitAnswer { deadline })

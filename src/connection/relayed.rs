@@ -2,12 +2,12 @@
 
 use core::time::Duration;
 
-use super::auth::AuthEvent;
 use super::hooks::Asked;
-use super::{Connection, Next, Stage};
+use super::{Connection, Next, Stage, Told};
 use crate::action::Action;
 use crate::auth::{Credentials, MechanismName};
 use crate::canned;
+use crate::event::CloseReason;
 use crate::proxy::{Proxy, ProxyRefusal};
 use crate::xclient::{XClient, XClientInfo};
 
@@ -23,11 +23,23 @@ impl Connection {
         Some(self.view(next, &[]))
     }
 
-    /// `None` when the header is out of the way.
+    /// `None` when the header is out of the way, and who the client is has been told.
     pub(crate) fn advance_header(&mut self, now: Duration, input: &mut &[u8]) -> Option<Next> {
-        let Stage::Header(reader) = &mut self.stage else {
-            return matches!(self.stage, Stage::Closing).then_some(Next::Close);
-        };
+        let whole = input.len();
+        let next = self.read_header(now, input);
+        self.count_received(whole - input.len());
+        if next.is_some() {
+            return next;
+        }
+        if matches!(self.stage, Stage::Closing) {
+            return Some(self.advance(now, &mut &[][..]));
+        }
+        self.next_opening()
+    }
+
+    /// What to wait for, until the header has come.
+    pub(super) fn read_header(&mut self, now: Duration, input: &mut &[u8]) -> Option<Next> {
+        let Stage::Header(reader) = &mut self.stage else { return None };
         let proxy = self.config.proxy.as_ref();
         let refusal = match reader.read(input) {
             Ok(Some(info)) => {
@@ -39,9 +51,9 @@ impl Connection {
             Err(malformed) => ProxyRefusal::Malformed(malformed),
             Ok(None) if self.input_ended => ProxyRefusal::ConnectionLost,
             // Nothing may be said before the header has come, so nobody is told.
-            Ok(None) if self.shutting_down => {
-                self.stage = Stage::Closing;
-                return Some(Next::Close);
+            Ok(None) if self.ending.is_some() => {
+                self.close(self.ending.unwrap_or(CloseReason::Shutdown));
+                return None;
             }
             Ok(None) => {
                 let timeout = proxy.map_or(Duration::ZERO, Proxy::header_timeout);
@@ -52,8 +64,9 @@ impl Connection {
                 ProxyRefusal::Timeout
             }
         };
-        self.stage = Stage::Closing;
-        Some(Next::ProxyRefused(refusal))
+        self.tell(Told::ProxyRefused(refusal));
+        self.close(CloseReason::ProxyRefused);
+        None
     }
 
     /// The attributes of XCLIENT, if the peer may use it. Whom it names by ADDR usually may not.
@@ -86,7 +99,7 @@ impl Connection {
         if logs_in {
             let mechanism = MechanismName::from("XCLIENT");
             self.session.authenticate(mechanism, None, credentials, None);
-            self.event = Some(AuthEvent::Succeeded { mechanism });
+            self.tell(Told::AuthSucceeded { mechanism });
         }
         // As at the beginning: the hook decides about the client that has now been named.
         self.ask(Asked::Connect, &[]);

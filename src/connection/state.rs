@@ -9,10 +9,10 @@ use crate::auth::turn::TurnAnswer;
 use crate::canned::Canned;
 use crate::ehlo::Usual;
 use crate::framing::content::Content;
-use crate::proxy::{ProxyRefusal, Reader};
+use crate::proxy::Reader;
 use crate::question::Verdict;
 
-use super::auth::AuthEvent;
+use super::events::Told;
 use super::hooks::Asked;
 use super::lmtp::Report;
 
@@ -22,6 +22,12 @@ pub(super) struct Counts {
     pub(super) commands: u32,
     pub(super) errors: u32,
     pub(super) transactions: u32,
+    /// Commands in a row that were not recognized.
+    pub(super) unrecognized: u32,
+    /// Octets taken in.
+    pub(super) received: u64,
+    /// Octets of replies.
+    pub(super) sent: u64,
 }
 
 /// What the connection is waiting for.
@@ -100,8 +106,7 @@ pub(crate) enum Next {
         octets: &'static [u8],
     },
     Aborted(Aborted),
-    Event(AuthEvent),
-    ProxyRefused(ProxyRefusal),
+    Event(Told),
     StartTls,
     NeedInput {
         deadline: Duration,

@@ -1,8 +1,7 @@
 //! The second half of `poll`: from what was decided to the borrowing action.
 
-use super::auth::AuthEvent;
 use super::{Connection, Next, Outgoing};
-use crate::action::{Action, Challenge, Event, HookCall, HookQuestion};
+use crate::action::{Action, Challenge, HookCall, HookQuestion};
 use crate::auth::{AuthRequest, AuthTurn};
 use crate::canned::Canned;
 use crate::mail_data::Piece;
@@ -43,7 +42,6 @@ impl Connection {
             Next::Inserted { offset, octets } => Action::Content(Piece::new(offset, octets)),
             Next::Aborted(aborted) => Action::Aborted(aborted),
             Next::Event(event) => Action::Event(self.event(event)),
-            Next::ProxyRefused(reason) => Action::Event(Event::ProxyRefused { peer: self.session.peer(), reason }),
             Next::StartTls => Action::StartTls,
             Next::NeedInput { deadline } => Action::NeedInput { deadline },
             Next::AwaitAnswer { deadline } => Action::AwaitAnswer { deadline },
@@ -61,27 +59,6 @@ impl Connection {
             Outgoing::Helo => self.config.helo.as_bytes(),
             Outgoing::Ehlo(usual) => self.config.ehlo.usual(usual),
             Outgoing::Composed | Outgoing::Challenge => &self.out,
-        }
-    }
-
-    fn event(&self, event: AuthEvent) -> Event<'_> {
-        let (peer, tls) = (self.session.peer(), self.session.tls().map(|tls| &**tls));
-        match event {
-            AuthEvent::Succeeded { mechanism } => Event::AuthSucceeded {
-                peer,
-                mechanism,
-                login: self.session.login().unwrap_or_default(),
-                authzid: self.session.authzid(),
-                tls,
-            },
-            AuthEvent::Failed { mechanism, reason } => Event::AuthFailed {
-                peer,
-                mechanism,
-                authcid: Some(self.credentials.authcid()).filter(|authcid| !authcid.is_empty()),
-                reason,
-                failures: self.session.failed_authentications(),
-                tls,
-            },
         }
     }
 }

@@ -39,13 +39,27 @@
 //! | `S*: code` | the next reply, of any number of lines, has this code |
 //! | `S: <closed>` | the connection closes |
 //! | `?: question -> answer` | the connection asks, and this is the answer |
-//! | `!: event` | an event: `auth-ok MECHANISM LOGIN`, `auth-failed MECHANISM REASON`, `proxy-refused REASON`; a transcript without any does not look at events |
+//! | `!: event` | an event, as below; a transcript without any does not look at events |
 //! | `=: octets` | the content handed on since the last such line |
 //! | `A: reason` | the content is void |
 //! | `T: seconds` | the clock moves on |
 //! | `P: seconds` | a pause of that length; pauses that are not mentioned are passed over |
 //! | `TLS: start`, `TLS: fail` | the connection asks for the handshake, which succeeds or fails |
 //! | `X: eof` | the client closes its side |
+//!
+//! Events are those that the configuration, or the handler, has told. `CODE` is the reply's; in place of a command or a
+//! path that is not known stands `-`.
+//!
+//! | event | [`Event`](crate::Event) |
+//! | --- | --- |
+//! | `opened`, `closed REASON` | `Opened`, `Closed` |
+//! | `tls-ok VERSION`, `tls-failed REASON` | `TlsEstablished`, `TlsFailed` |
+//! | `auth-ok MECHANISM LOGIN`, `auth-failed MECHANISM REASON` | `AuthSucceeded`, `AuthFailed` |
+//! | `proxy-refused REASON` | `ProxyRefused` |
+//! | `client-refused CODE`, `refused COMMAND CODE`, `rcpt-refused <PATH> CODE` | `ClientRefused`, `CommandRefused`, `RecipientRefused` |
+//! | `transaction <PATH>` | `TransactionBegun` |
+//! | `message-ok OCTETS CODE [<PATH>]`, `message-refused OCTETS CODE [<PATH>]` | `MessageAccepted`, `MessageRefused` |
+//! | `limit LIMIT` | `LimitReached` |
 //!
 //! In octets, `\r \n \t \0 \\ \xHH` stand for what they do in Rust.
 //!

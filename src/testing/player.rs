@@ -17,6 +17,7 @@ use crate::action::{Action, Hook};
 use crate::auth::{AuthRequest, AuthTurn};
 use crate::config::Config;
 use crate::connection::Connection;
+use crate::event::TlsFailure;
 use crate::handler::Handler;
 use crate::mail_data::Incoming;
 use crate::question::{Answer, Verdict};
@@ -88,6 +89,8 @@ impl Play {
         let mut connection = Connection::new(self.config, self.peer);
         if let Some(handler) = &handler {
             connection.set_hooks(handler.hooks());
+            let config = connection.config().events();
+            connection.set_events(config | handler.events());
         }
         Player {
             connection,
@@ -259,7 +262,7 @@ impl<H: Handler> Player<'_, H> {
             (What::Pause(length), Some(Found::Pause(found))) => length == found,
             (What::TlsStart, Some(Found::StartTls)) => self.connection.tls_established(self.tls.clone()).is_ok(),
             (What::TlsFail, Some(Found::StartTls)) => {
-                self.connection.tls_failed();
+                self.connection.tls_failed(TlsFailure::ConnectionLost);
                 true
             }
             _ => false,
@@ -338,7 +341,9 @@ impl<H: Handler> Player<'_, H> {
                     if self.watches_events {
                         self.found.push_back(Found::Event(describe_event(event)));
                     }
-                    if let Some(handler) = &mut self.handler {
+                    if let Some(handler) = &mut self.handler
+                        && handler.events().contains(event.kind())
+                    {
                         handler.event(event);
                     }
                 }

@@ -12,9 +12,10 @@ use super::words::{
     abort_word, answer_request, answer_turn, describe_event, describe_hook, describe_request, describe_turn,
     parse_verdict,
 };
-use crate::action::{AbortReason, Aborted, AuthFailure, Event, HookCall};
+use crate::action::{AbortReason, Aborted, AuthFailure, HookCall};
 use crate::auth::{AuthRequest, AuthResult, AuthTurn};
-use crate::config::Hooks;
+use crate::config::{Events, Hooks};
+use crate::event::Event;
 use crate::handler::Handler;
 use crate::mail_data::{Incoming, Piece};
 use crate::question::{Answer, Verdict};
@@ -100,6 +101,7 @@ impl Transcript {
         let lines: VecDeque<_> = self.items.iter().filter(is_embedders).cloned().collect();
         Embedder {
             hooks,
+            events: Events::default(),
             watches_events: lines.iter().any(|item| matches!(item.what, What::Event(_))),
             lines,
             content: Vec::new(),
@@ -116,6 +118,7 @@ impl Transcript {
 #[derive(Debug)]
 pub struct Embedder {
     hooks: Hooks,
+    events: Events,
     watches_events: bool,
     /// Those that are still to come.
     lines: VecDeque<Item>,
@@ -126,6 +129,12 @@ pub struct Embedder {
 }
 
 impl Embedder {
+    /// Has these events told.
+    #[must_use]
+    pub fn with_events(self, events: Events) -> Self {
+        Self { events, ..self }
+    }
+
     /// Says that the connection has ended.
     ///
     /// # Errors
@@ -207,6 +216,10 @@ impl Handler for Embedder {
         self.hooks
     }
 
+    fn events(&self) -> Events {
+        self.events
+    }
+
     fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
         let (short, full) = describe_request(request);
         let (line, words) = self.ask(&short, &full);
@@ -240,7 +253,8 @@ impl Handler for Embedder {
     }
 
     fn event(&mut self, event: Event<'_>) {
-        let is_end = matches!(event, Event::AuthFailed { reason: AuthFailure::ConnectionLost, .. });
+        let is_end =
+            matches!(event, Event::AuthFailed { reason: AuthFailure::ConnectionLost, .. } | Event::Closed { .. });
         if self.watches_events && !(is_end && self.lines.is_empty()) {
             self.compare_content(true);
             self.expect(&What::Event(describe_event(event)));

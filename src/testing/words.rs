@@ -7,8 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::transcript::{escape, unescape};
-use crate::action::{AbortReason, Event, Hook, HookCall};
+use crate::action::{AbortReason, Hook, HookCall};
 use crate::auth::{AuthQuestion, AuthRequest, AuthResult, AuthTurn, KnownPassword, Refusal, ScramHash, ScramKeys};
+use crate::envelope::Path;
+use crate::event::Event;
 use crate::question::{Answer, Verdict};
 use crate::reply::InvalidReply;
 use crate::session::Greeting;
@@ -114,9 +116,7 @@ fn parse_keys(text: &str, asked_for: ScramHash) -> Option<ScramKeys> {
 }
 
 pub(super) fn describe_hook(call: &HookCall<'_>) -> (String, String) {
-    let last_path = |path: Option<crate::envelope::Path<'_>>| {
-        escape(path.map(|path| path.to_string()).unwrap_or_default().as_bytes())
-    };
+    let last_path = |path: Option<Path<'_>>| escape(path.map(|path| path.to_string()).unwrap_or_default().as_bytes());
     let short: String = match call.hook() {
         Hook::Connect => "connect".into(),
         Hook::Hello(Greeting::Helo, name) => format!("helo {}", escape(name.as_bytes())),
@@ -167,11 +167,34 @@ pub(super) fn describe_turn(turn: &AuthTurn) -> (String, String) {
 }
 
 pub(super) fn describe_event(event: Event<'_>) -> String {
+    let path = |path: Option<Path<'_>>| path.map_or_else(|| "-".into(), |path| escape(path.to_string().as_bytes()));
+    let recipient = |path: Option<Path<'_>>| {
+        path.map_or_else(String::new, |path| format!(" {}", escape(path.to_string().as_bytes())))
+    };
     match event {
         Event::AuthSucceeded { mechanism, login, .. } => format!("auth-ok {mechanism} {}", escape(login.as_bytes())),
         Event::AuthFailed { mechanism: Some(mechanism), reason, .. } => format!("auth-failed {mechanism} {reason}"),
         Event::AuthFailed { mechanism: None, reason, .. } => format!("auth-failed - {reason}"),
         Event::ProxyRefused { reason, .. } => format!("proxy-refused {reason}"),
+        Event::Opened { .. } => "opened".into(),
+        Event::Closed { reason, .. } => format!("closed {reason}"),
+        Event::TlsEstablished { session } => {
+            format!("tls-ok {}", session.tls().map(|tls| tls.version.to_string()).unwrap_or_default())
+        }
+        Event::TlsFailed { reason, .. } => format!("tls-failed {reason}"),
+        Event::ClientRefused { reply, .. } => format!("client-refused {}", reply.code()),
+        Event::CommandRefused { command, reply, .. } => format!("refused {} {}", command.unwrap_or("-"), reply.code()),
+        Event::TransactionBegun { envelope, .. } => format!("transaction {}", path(envelope.reverse_path())),
+        Event::RecipientRefused { forward_path, reply, .. } => {
+            format!("rcpt-refused {} {}", path(forward_path), reply.code())
+        }
+        Event::MessageAccepted { forward_path, octets, reply, .. } => {
+            format!("message-ok {octets} {}{}", reply.code(), recipient(forward_path))
+        }
+        Event::MessageRefused { forward_path, octets, reply, .. } => {
+            format!("message-refused {octets} {}{}", reply.code(), recipient(forward_path))
+        }
+        Event::LimitReached { limit, .. } => format!("limit {limit}"),
     }
 }
 

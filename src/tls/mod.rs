@@ -7,6 +7,7 @@
 //! rustls is behind its buffered API, and in this file only.
 
 mod end_point;
+mod failure;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -22,6 +23,7 @@ use rustls::{ProtocolVersion, ServerConfig};
 
 use crate::action::Action;
 use crate::connection::{Connection, Next};
+use crate::event::{CloseReason, TlsFailure};
 use crate::question::{Answer, NotAsked};
 use crate::read_buffer::Poll;
 use crate::session::{TlsInfo, TlsVersion};
@@ -57,13 +59,12 @@ struct Layer {
     /// TLS failed, or the peer has sent `close_notify`: nothing more is decrypted.
     finished: bool,
     /// TLS failed: nothing more is encrypted but the alert.
-    failed: bool,
+    failed: Option<TlsFailure>,
 }
 
 #[derive(Clone, Copy)]
 enum Then {
     Flush { deadline: Duration },
-    Close,
 }
 
 /// What the layer decided.
@@ -137,6 +138,17 @@ impl Session {
         self.connection.begin_shutdown();
     }
 
+    /// The same for another reason: [`Connection::end_session`].
+    pub fn end_session(&mut self, reason: CloseReason) {
+        self.connection.end_session(reason);
+    }
+
+    /// Says that the connection is over, whatever it was doing: [`Connection::abandon`].
+    pub fn abandon(&mut self, reason: CloseReason) {
+        self.layer = None;
+        self.connection.abandon(reason);
+    }
+
     /// The connection inside.
     #[must_use]
     pub fn connection(&self) -> &Connection {
@@ -169,7 +181,7 @@ impl Session {
         match self.config.clone().map(|config| Layer::begin(config, binds_channels)) {
             Some(Ok(layer)) => self.layer = Some(layer),
             // Without a usable configuration, the handshake that was promised cannot be done.
-            Some(Err(_)) | None => self.connection.tls_failed(),
+            Some(Err(_)) | None => self.connection.tls_failed(TlsFailure::Unavailable),
         }
         None
     }
@@ -197,7 +209,13 @@ impl Session {
             return None;
         }
         if layer.finished {
-            self.connection.tls_failed();
+            let failure = layer.failed.unwrap_or(TlsFailure::ConnectionLost);
+            // A client that leaves before it has said anything has not failed at TLS.
+            if failure == TlsFailure::ConnectionLost && !layer.begun && self.config.is_none() {
+                self.connection.abandon(CloseReason::PeerClosed);
+            } else {
+                self.connection.tls_failed(failure);
+            }
             self.layer = None;
             return None;
         }
@@ -205,7 +223,8 @@ impl Session {
             layer.established = true;
             if self.connection.tls_established(layer.describe()).is_err() {
                 // The connection gave up on the handshake.
-                layer.then = Some(Then::Close);
+                self.connection.tls_failed(TlsFailure::Other);
+                self.layer = None;
             }
             return None;
         }
@@ -219,7 +238,10 @@ impl Session {
                 layer.begun = true;
                 layer.decrypt(input);
             }
-            None if self.input_ended || now >= deadline => layer.finished = true,
+            None if self.input_ended || now >= deadline => {
+                layer.finished = true;
+                layer.failed = Some(if self.input_ended { TlsFailure::ConnectionLost } else { TlsFailure::Timeout });
+            }
             None => return Some(Layered::NeedInput { deadline }),
         }
         None
@@ -241,7 +263,7 @@ impl Session {
         layer.consume(taken);
         match next {
             Next::Reply(outgoing) => {
-                if !layer.failed {
+                if layer.failed.is_none() {
                     // rustls buffers all of it; the peer's window is watched by `Flush`.
                     let _ = layer.tls.writer().write_all(self.connection.encoded(outgoing));
                 }
@@ -269,7 +291,10 @@ impl Session {
                 if layer.finished {
                     // CVE-2026-45185: nothing behind close_notify is looked at.
                     *input = &[];
-                    self.connection.end_of_input();
+                    match layer.failed {
+                        Some(failure) => self.connection.tls_broke(failure),
+                        None => self.connection.end_of_input(),
+                    }
                 } else if !input.is_empty() {
                     layer.decrypt(input);
                 } else if self.input_ended {
@@ -288,7 +313,6 @@ impl Session {
             | Next::Inserted { .. }
             | Next::Aborted(_)
             | Next::Event(_)
-            | Next::ProxyRefused(_)
             | Next::StartTls
             | Next::AwaitAnswer { .. }
             | Next::Pause { .. } => return Some(Layered::Below(next)),
@@ -321,7 +345,7 @@ impl Layer {
             deadline: None,
             begun: false,
             finished: false,
-            failed: false,
+            failed: None,
         }))
     }
 
@@ -346,7 +370,6 @@ impl Layer {
                 self.then = None;
                 Some(Layered::Flush { deadline })
             }
-            Some(Then::Close) => Some(Layered::Close),
             None => None,
         }
     }
@@ -365,16 +388,23 @@ impl Layer {
 
     /// Takes ciphertext in, as much as rustls will have at once.
     fn decrypt(&mut self, input: &mut &[u8]) {
-        let read = self.tls.read_tls(input).map_err(|_| ());
-        match read.and_then(|_| self.tls.process_new_packets().map_err(|_| ())) {
-            Ok(state) => self.finished = state.peer_has_closed(),
-            Err(()) => (self.finished, self.failed) = (true, true),
-        }
+        let failure = match self.tls.read_tls(input) {
+            Ok(_) => match self.tls.process_new_packets() {
+                Ok(state) => {
+                    self.finished = state.peer_has_closed();
+                    return;
+                }
+                Err(error) => failure::from_rustls(&error),
+            },
+            // More than rustls keeps of a message that does not end.
+            Err(_) => TlsFailure::Misbehaved,
+        };
+        (self.finished, self.failed) = (true, Some(failure));
     }
 
     /// Sends `close_notify`, once, unless TLS has failed.
     fn say_goodbye(&mut self) {
-        if !self.failed {
+        if self.failed.is_none() {
             self.tls.send_close_notify();
         }
     }

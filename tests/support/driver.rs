@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use sansmtp::auth::{AuthQuestion, ScramKeys};
 use sansmtp::{
-    Action, Auth, AuthRequest, AuthResult, AuthTurn, Config, Connection, HookCall, Hooks, Limits, Newlines, Peer,
-    Quirks, Refusal, Reply, TlsInfo, TlsVersion, Verdict,
+    Action, Auth, AuthRequest, AuthResult, AuthTurn, Config, Connection, Events, HookCall, Hooks, Limits, Newlines,
+    Peer, Quirks, Refusal, Reply, TlsInfo, TlsVersion, Verdict,
 };
 
 /// A configuration, and what the embedder does.
@@ -47,7 +47,8 @@ impl Setting {
                 true
             })
             .newlines(if self.convert { Newlines::Convert } else { Newlines::Refuse })
-            .hooks(if self.hooks { Hooks::ALL } else { Hooks::MESSAGE });
+            .hooks(if self.hooks { Hooks::ALL } else { Hooks::MESSAGE })
+            .events(if self.hooks { Events::ALL } else { Events::default() });
         if self.quirks {
             builder = builder.quirks(Quirks {
                 auth_equals_line: true,

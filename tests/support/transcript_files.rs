@@ -10,8 +10,8 @@ use std::time::Duration;
 use sansmtp::auth::mechanism::{Anonymous, CramMd5, External, Login, OAuthBearer, Plain, Scram, XOAuth2};
 use sansmtp::auth::{Policy, ScramHash};
 use sansmtp::{
-    Auth, Config, ConfigBuilder, Extensions, FutureRelease, Hooks, Limits, Network, Newlines, Proxy, Quirks, Secret,
-    Timeouts, TlsInfo, TlsVersion, XClient,
+    Auth, Config, ConfigBuilder, Events, Extensions, FutureRelease, Hooks, Limits, Network, Newlines, Proxy, Quirks,
+    Secret, Timeouts, TlsInfo, TlsVersion, XClient,
 };
 
 /// What the words of a `config:` are.
@@ -178,6 +178,7 @@ pub(crate) fn builder(words: &Words) -> ConfigBuilder {
             ..Timeouts::default()
         })
         .hooks(hooks(word("hooks").unwrap_or("message")))
+        .events(word("events").map_or_else(Events::default, events))
         .limits(Limits {
             max_message_octets: number("max-size").unwrap_or(33_554_432).into(),
             max_recipients: number("max-recipients").unwrap_or(100).try_into().expect("a count"),
@@ -278,6 +279,26 @@ fn hooks(names: &str) -> Hooks {
                 "unknown" => Hooks::UNKNOWN,
                 "quit" => Hooks::QUIT,
                 _ => panic!("no hook is called {name}"),
+            }
+    })
+}
+
+fn events(names: &str) -> Events {
+    names.split(',').fold(Events::NONE, |events, name| {
+        events
+            | match name {
+                "none" => Events::NONE,
+                "opened" => Events::OPENED,
+                "closed" => Events::CLOSED,
+                "tls" => Events::TLS_ESTABLISHED | Events::TLS_FAILED,
+                "transaction" => Events::TRANSACTION_BEGUN,
+                "accepted" => Events::MESSAGE_ACCEPTED,
+                "refused" => Events::REFUSED,
+                "limit" => Events::LIMIT_REACHED,
+                "auth" => Events::AUTH,
+                "proxy" => Events::PROXY_REFUSED,
+                "all" => Events::ALL,
+                _ => panic!("no event is called {name}"),
             }
     })
 }

@@ -5,6 +5,7 @@
 
 mod certificates;
 mod ending;
+mod events;
 mod handshake;
 mod inside;
 mod proxied;

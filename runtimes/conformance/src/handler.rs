@@ -5,8 +5,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, ThreadId};
 
 use sansmtp::{
-    Aborted, Answer, AsyncHandler, AsyncMailData, AuthRequest, AuthResult, AuthTurn, Envelope, Event, Handler, Hook,
-    HookCall, Hooks, Incoming, MailData, Path, Peer, Piece, Session, Verdict,
+    Aborted, Answer, AsyncHandler, AsyncMailData, AuthRequest, AuthResult, AuthTurn, Envelope, Event, Events, Handler,
+    Hook, HookCall, Hooks, Incoming, MailData, Path, Peer, Piece, Session, Verdict,
 };
 use sansmtp_driver::Signal;
 
@@ -279,6 +279,10 @@ impl<H: Scripted + Sync> AsyncHandler for Waits<H> {
 
     fn hooks(&self) -> Hooks {
         self.0.hooks()
+    }
+
+    fn events(&self) -> Events {
+        self.0.events()
     }
 
     async fn authenticate(&mut self, session: &Session, request: &AuthRequest) -> AuthResult {

@@ -66,6 +66,7 @@ impl Plan {
         let handler = make_handler(peer.into());
         let mut connection = Connection::new(self.config.clone(), peer);
         connection.set_hooks(handler.hooks());
+        connection.set_events(handler.events());
         let engine = match (&self.tls, implicit) {
             (Some(tls), true) => tls::Session::implicit(connection, tls.clone()).unwrap(),
             (tls, _) => tls::Session::new(connection, tls.clone()),

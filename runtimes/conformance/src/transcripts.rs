@@ -12,8 +12,8 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use sansmtp::testing::{ClientLine, Embedder, Mismatch, Transcript};
 use sansmtp::{
-    Aborted, Answer, AuthRequest, AuthResult, AuthTurn, Event, Handler, HookCall, Hooks, Incoming, Piece, Session,
-    Timeouts,
+    Aborted, Answer, AuthRequest, AuthResult, AuthTurn, Event, Events, Handler, HookCall, Hooks, Incoming, Piece,
+    Session, Timeouts,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -35,7 +35,7 @@ enum LeftOut {
     ChannelBinding,
     /// Its subject is TLS, and it is to be played in the clear.
     AboutTls,
-    /// Its subject is STARTTLS, or what is refused or said in the clear, and it is to be played under TLS.
+    /// Its subject is STARTTLS, or what is refused, said or told in the clear, and it is to be played under TLS.
     AboutTheClear,
 }
 
@@ -52,7 +52,7 @@ pub fn transcripts_in_the_clear<K: Kind>() {
 /// Those that are under TLS, and those in the clear of which that is not the point.
 pub fn transcripts_under_tls<K: Kind>() {
     use LeftOut::{AboutTheClear, ChannelBinding, LateAnswer};
-    play_all::<K>(true, &[(LateAnswer, 9), (ChannelBinding, 32), (AboutTheClear, 81)]);
+    play_all::<K>(true, &[(LateAnswer, 9), (ChannelBinding, 32), (AboutTheClear, 110)]);
 }
 
 /// Plays all but so many.
@@ -104,7 +104,7 @@ fn fit(session: &transcript_files::Session, tls: bool) -> Result<Words, LeftOut>
             words.insert("no-tls".into(), String::new());
         }
         (false, true) => {
-            let about = has_any(&["policy", "require-tls"])
+            let about = has_any(&["policy", "require-tls", "events"])
                 || mentions_any(&["STARTTLS", "TLS: ", "S: 538", CLIENT_HELLO])
                 // In front of TLS, a proxy's header is the first line. It is not, where it comes in pieces or not.
                 || has_any(&["proxy-trusted"]) && mentions_any(&["T: ", "X: eof"]);
@@ -151,7 +151,8 @@ fn play<K: Kind>(lines: &str, words: &Words, tls: bool) -> Result<(), Mismatch> 
     };
     let (servers_end, clients_end) = make(negotiated);
     let (sender, outcome) = channel();
-    let embedder = Mutex::new(Some(Reports { embedder: transcript.embedder(config.hooks()), to: sender }));
+    let embedder = transcript.embedder(config.hooks()).with_events(config.events());
+    let embedder = Mutex::new(Some(Reports { embedder, to: sender }));
     let plan = Plan { tls: Some(servers_end), implicit: Some(ANY_PORT), ..Plan::new(config) };
     let server = Running::start_plan::<K, _>(&plan, Arc::default(), move |_| {
         embedder.lock().unwrap().take().expect("there is one connection")
@@ -257,6 +258,10 @@ impl Handler for Reports {
 
     fn hooks(&self) -> Hooks {
         self.embedder.hooks()
+    }
+
+    fn events(&self) -> Events {
+        self.embedder.events()
     }
 
     fn authenticate(&mut self, session: &Session, request: &AuthRequest) -> AuthResult {

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -378,31 +377,6 @@ impl Conversation {
 impl Drop for Conversation {
     fn drop(&mut self) {
         self.drop_buffer();
-    }
-}
-
-/// Traces an event, and tells the handler of it by `tell`.
-pub fn report(event: Event<'_>, tell: impl FnOnce(Event<'_>)) {
-    trace(event);
-    if catch_unwind(AssertUnwindSafe(|| tell(event))).is_err() {
-        tracing::error!("the handler panicked");
-    }
-}
-
-fn trace(event: Event<'_>) {
-    match event {
-        Event::AuthSucceeded { peer, mechanism, login, tls, .. } => {
-            let tls = tls.map(|tls| tls.version.to_string()).unwrap_or_default();
-            tracing::info!(%peer, %mechanism, login, %tls, "authentication succeeded");
-        }
-        // Without the name that was tried: a password may have been typed into its field.
-        Event::AuthFailed { peer, mechanism, reason, failures, tls, .. } => {
-            let mechanism = mechanism.map(|mechanism| mechanism.to_string()).unwrap_or_default();
-            let tls = tls.map(|tls| tls.version.to_string()).unwrap_or_default();
-            tracing::warn!(%peer, %mechanism, %reason, failures, %tls, "authentication failed");
-        }
-        Event::ProxyRefused { peer, reason } => tracing::warn!(%peer, %reason, "no header of a proxy"),
-        _ => {}
     }
 }
 

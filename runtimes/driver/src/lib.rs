@@ -63,8 +63,9 @@ mod sockets;
 mod surface;
 pub mod tasks;
 mod time;
+mod trace;
 
-pub use conversation::{Conversation, LINGER, Step, Unanswered, report};
+pub use conversation::{Conversation, LINGER, Step, Unanswered};
 #[cfg(feature = "rustls")]
 pub use engine::Certificates;
 pub use engine::Security;
@@ -78,6 +79,7 @@ pub use setup::{Setup, accept_failed};
 pub use signal::{Alive, Shutdown, Signal, Stages, Wait};
 pub use sockets::{Listener, Stream};
 pub use time::{after, at};
+pub use trace::report;
 
 #[cfg(feature = "rustls")]
 #[doc(no_inline)]

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sansmtp::{Config, Connection, Hooks, Peer};
+use sansmtp::{Config, Connection, Events, Hooks, Peer};
 
 use crate::buffers::Buffers;
 use crate::conversation::Conversation;
@@ -151,20 +151,21 @@ impl Setup {
     }
 
     /// Begins the conversation on a connection that was [admitted](Self::admit), with the handler that `make`
-    /// makes, and the hooks that it wants to be asked. `None` if that panics, or TLS fails; the connection is
+    /// makes, the hooks that it wants to be asked, and the events that it wants to be told. `None` if that panics, or TLS fails; the connection is
     /// to be dropped then.
     pub fn open<H>(
         &self,
         service: &Service,
         peer: Peer,
-        make: impl FnOnce(Peer) -> (Hooks, H),
+        make: impl FnOnce(Peer) -> (Hooks, Events, H),
     ) -> Option<(Box<Conversation>, H)> {
-        let Ok((hooks, handler)) = catch_unwind(AssertUnwindSafe(|| make(peer))) else {
+        let Ok((hooks, events, handler)) = catch_unwind(AssertUnwindSafe(|| make(peer))) else {
             tracing::error!(%peer, "the handler could not be made: it panicked");
             return None;
         };
         let mut connection = Connection::new(service.config.clone(), peer);
         connection.set_hooks(hooks);
+        connection.set_events(events);
         // Whoever a proxy speaks for is not known yet.
         let gate = if service.config.expects_proxy_header(peer) {
             self.limits.gate(service.security != Security::Clear)

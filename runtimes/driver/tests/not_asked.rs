@@ -5,7 +5,7 @@
 use std::io;
 use std::net::TcpListener;
 
-use sansmtp::{Auth, Config, Hooks, Peer};
+use sansmtp::{Auth, Config, Events, Hooks, Peer};
 use sansmtp_driver::{Conversation, Out, Security, Setup, Step, Unanswered};
 
 /// Lets a client say something, and settles all that is asked by it in this way. What the client hears.
@@ -14,7 +14,7 @@ fn hear(client: &str, hooks: Hooks, unanswered: Unanswered) -> String {
     let mut setup = Setup::new(config);
     setup.add(TcpListener::bind("127.0.0.1:0").unwrap().into(), Security::Clear);
     let (_listener, service) = setup.start().unwrap().pop().unwrap();
-    let (conversation, ()) = setup.open(&service, Peer::local(), |_| (hooks, ())).unwrap();
+    let (conversation, ()) = setup.open(&service, Peer::local(), |_| (hooks, Events::NONE, ())).unwrap();
     let mut conversation: Box<Conversation> = conversation;
     let (mut out, mut heard) = (Out::default(), String::new());
     let mut client = Some(client);

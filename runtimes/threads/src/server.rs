@@ -141,7 +141,7 @@ fn receive<F: Fn(Peer) -> H, H: Handler + 'static>(
         // If it panicked for another connection, it may still be right for this one.
         let make_handler = make_handler.lock().unwrap_or_else(PoisonError::into_inner);
         let handler = make_handler(peer);
-        (handler.hooks(), handler)
+        (handler.hooks(), handler.events(), handler)
     };
     let (conversation, handler) = setup.open(service, peer, make)?;
     Some((place, Line::new(socket, conversation, Desk::new(handler), alive.upgrade()?)))

@@ -6,7 +6,8 @@ use std::marker::PhantomData;
 use std::panic::resume_unwind;
 
 use sansmtp::{
-    Aborted, Answer, AsyncHandler, AuthRequest, AuthTurn, Event, Handler, HookCall, Hooks, Incoming, Piece, Session,
+    Aborted, Answer, AsyncHandler, AuthRequest, AuthTurn, Event, Events, Handler, HookCall, Hooks, Incoming, Piece,
+    Session,
 };
 
 use super::Runtime;
@@ -22,6 +23,7 @@ use crate::question::{Desk, Question};
 /// Only [`event`](Handler::event) runs on the executor, and must not block there.
 pub struct Blocking<H: Handler, R> {
     hooks: Hooks,
+    events: Events,
     /// Absent while a method runs.
     desk: Option<Desk<H>>,
     runtime: PhantomData<fn() -> R>,
@@ -30,7 +32,8 @@ pub struct Blocking<H: Handler, R> {
 impl<H: Handler + 'static, R: Runtime> Blocking<H, R> {
     /// Wraps `handler`.
     pub fn new(handler: H) -> Self {
-        Self { hooks: handler.hooks(), desk: Some(Desk::new(handler)), runtime: PhantomData }
+        let (hooks, events) = (handler.hooks(), handler.events());
+        Self { hooks, events, desk: Some(Desk::new(handler)), runtime: PhantomData }
     }
 
     /// Has the question worked on in the pool.
@@ -65,6 +68,10 @@ impl<H: Handler + 'static, R: Runtime> AsyncHandler for Blocking<H, R> {
 
     fn hooks(&self) -> Hooks {
         self.hooks
+    }
+
+    fn events(&self) -> Events {
+        self.events
     }
 
     async fn auth(&mut self, session: &Session, turn: AuthTurn) -> Answer {

@@ -14,10 +14,11 @@ use sansmtp::{AsyncHandler, Incoming};
 use super::Runtime;
 use super::alarm::Alarm;
 use super::combine::{at_once, caught, first, yield_now};
-use crate::conversation::{Conversation, LINGER, Step, Unanswered, report};
+use crate::conversation::{Conversation, LINGER, Step, Unanswered};
 use crate::out::Out;
 use crate::signal::Stages;
 use crate::time::after;
+use crate::trace::report;
 
 /// A connection and what serves it.
 pub(super) struct Connection<R: Runtime, H: AsyncHandler> {
@@ -301,7 +302,7 @@ mod tests {
         let mut setup = Setup::new(config);
         setup.add(std::net::TcpListener::bind("127.0.0.1:0").unwrap().into(), crate::Security::Clear);
         let listeners = setup.start().unwrap();
-        let make = |_| (sansmtp::Hooks::NONE, RefusesEverybody);
+        let make = |_| (sansmtp::Hooks::NONE, sansmtp::Events::default(), RefusesEverybody);
         let (conversation, handler) = setup.open(&listeners[0].1, Peer::local(), make).unwrap();
         let stream = (client.bytes().collect(), Vec::new());
         (setup, Connection::new(stream, conversation, handler))

@@ -50,7 +50,7 @@ where
                 };
                 let make = |peer| {
                     let handler = make_handler(peer);
-                    (handler.hooks(), handler)
+                    (handler.hooks(), handler.events(), handler)
                 };
                 let Some((conversation, handler)) = setup.open(&service, peer, make) else { continue };
                 let mut connection = Connection::<R, _>::new(stream, conversation, handler);

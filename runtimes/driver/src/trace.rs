@@ -1,0 +1,126 @@
+//! What an operator sees: each event as a line of `tracing`.
+
+use std::fmt::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use sansmtp::{Envelope, Event, Path, TlsInfo};
+use tracing::field::{DisplayValue, display};
+
+/// Traces an event, and tells the handler of it by `tell`.
+pub fn report(event: Event<'_>, tell: impl FnOnce(Event<'_>)) {
+    trace(event);
+    if catch_unwind(AssertUnwindSafe(|| tell(event))).is_err() {
+        tracing::error!(hook = "event", "the handler panicked");
+    }
+}
+
+fn trace(event: Event<'_>) {
+    match event {
+        Event::Opened { session, .. } => {
+            tracing::debug!(local = session.local_address().map(display), "connection opened");
+        }
+        Event::Closed { reason, received, sent, lasted, .. } => {
+            tracing::debug!(%reason, received, sent, seconds = lasted.as_secs_f64(), "connection closed");
+        }
+        Event::TlsEstablished { session, .. } => {
+            let suite = session.tls().map(|tls| tls.cipher_suite.as_str());
+            tracing::debug!(tls = session.tls().map(|tls| display(tls.version)), suite, "TLS handshake succeeded");
+        }
+        Event::TlsFailed { reason, .. } => tracing::info!(%reason, "TLS handshake failed"),
+        Event::ClientRefused { reply, .. } => tracing::info!(reply = %Clean(reply), "client refused"),
+        Event::CommandRefused { command, envelope, reply, .. } => {
+            let command = command.unwrap_or("unknown");
+            tracing::info!(command, sender = sender(envelope), reply = %Clean(reply), "command refused");
+        }
+        Event::TransactionBegun { envelope, .. } => tracing::debug!(sender = sender(envelope), "transaction begun"),
+        Event::RecipientRefused { envelope, forward_path, reply, .. } => {
+            let recipient = forward_path.map(|path| display(Clean(path)));
+            tracing::info!(sender = sender(envelope), recipient, reply = %Clean(reply), "recipient refused");
+        }
+        Event::MessageAccepted { session, envelope, forward_path, octets, reply, .. } => {
+            tracing::info!(
+                login = session.login(),
+                sender = sender(envelope),
+                recipient = forward_path.map(|path| display(Clean(path))),
+                recipients = envelope.forward_paths().len(),
+                octets,
+                reply = %Clean(reply),
+                "message accepted"
+            );
+        }
+        Event::MessageRefused { session, envelope, forward_path, octets, reply, .. } => {
+            tracing::info!(
+                login = session.login(),
+                sender = sender(envelope),
+                recipient = forward_path.map(|path| display(Clean(path))),
+                recipients = envelope.forward_paths().len(),
+                octets,
+                reply = %Clean(reply),
+                "message refused"
+            );
+        }
+        Event::LimitReached { limit, .. } => tracing::warn!(%limit, "limit reached"),
+        Event::AuthSucceeded { peer, mechanism, login, tls, .. } => {
+            tracing::info!(%peer, %mechanism, login, tls = %version(tls), "authentication succeeded");
+        }
+        // Without the name that was tried: a password may have been typed into its field.
+        Event::AuthFailed { peer, mechanism, reason, failures, tls, .. } => {
+            let mechanism = mechanism.map(|mechanism| mechanism.to_string()).unwrap_or_default();
+            tracing::warn!(%peer, %mechanism, %reason, failures, tls = %version(tls), "authentication failed");
+        }
+        Event::ProxyRefused { peer, reason, .. } => tracing::warn!(%peer, %reason, "no header of a proxy"),
+        // Of an engine that is newer than this driver.
+        other => tracing::debug!(kind = ?other.kind(), "event"),
+    }
+}
+
+fn version(tls: Option<&TlsInfo>) -> String {
+    tls.map(|tls| tls.version.to_string()).unwrap_or_default()
+}
+
+fn sender(envelope: &Envelope) -> Option<DisplayValue<Clean<Path<'_>>>> {
+    envelope.reverse_path().map(|path| display(Clean(path)))
+}
+
+/// Writes what a client, or a handler on its behalf, has put into words, without anything that could break a log line
+/// or change how it is shown.
+struct Clean<T>(T);
+
+impl<T: fmt::Display> fmt::Display for Clean<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escaping(f), "{}", self.0)
+    }
+}
+
+struct Escaping<'f, 'a>(&'f mut fmt::Formatter<'a>);
+
+impl Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            match character {
+                // What `escape_debug` escapes beside what cannot be printed.
+                '"' | '\'' | '\\' => self.0.write_char(character)?,
+                _ => write!(self.0, "{}", character.escape_debug())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_breaks_a_line() {
+        for (text, clean) in [
+            ("<tim@example.org>", "<tim@example.org>"),
+            ("<\"a b\"@example.org>", "<\"a b\"@example.org>"),
+            ("<\u{e9}\u{9b}31m@example.org>", "<\u{e9}\\u{9b}31m@example.org>"),
+            ("<\u{202e}gro@example.org>", "<\\u{202e}gro@example.org>"),
+            ("550 5.1.1 One\n550 5.1.1 Two", "550 5.1.1 One\\n550 5.1.1 Two"),
+        ] {
+            assert_eq!(Clean(text).to_string(), clean);
+        }
+    }
+}
