@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -67,8 +67,18 @@ pub(crate) struct Listener {
 #[derive(Debug)]
 pub(crate) enum Delivery {
     Maildir(PathBuf),
-    Relay { spool: PathBuf, relays: Vec<NextHop>, ca: Option<PathBuf>, schedule: Schedule },
-    Mx { spool: PathBuf, port: u16, resolver: Option<SocketAddr>, schedule: Schedule },
+    Relay { relays: Vec<NextHop>, ca: Option<PathBuf>, relaying: Relaying },
+    Mx { port: u16, resolver: Option<SocketAddr>, relaying: Relaying },
+}
+
+/// What both ways out have in common.
+#[derive(Debug)]
+pub(crate) struct Relaying {
+    /// Where mail waits.
+    pub(crate) spool: PathBuf,
+    pub(crate) schedule: Schedule,
+    /// None for the number that is usual on this way.
+    pub(crate) sessions_per_destination: Option<NonZeroUsize>,
 }
 
 /// A certificate chain and its private key, both PEM.
@@ -280,6 +290,9 @@ struct ServeArguments {
     /// Port of the mail exchangers
     #[arg(long, value_name = "PORT", default_value_t = 25, value_parser = clap::value_parser!(u16).range(1..), help_heading = DELIVERY)]
     mx_port: u16,
+    /// Connections at once to the relays, or to the mail exchangers of one domain [default: 3 to relays, 10 with --mx]
+    #[arg(long, value_name = "N", help_heading = DELIVERY)]
+    max_connections_per_destination: Option<NonZeroUsize>,
     /// Pause after the first attempt; each later one is twice as long
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = DELIVERY)]
     retry_first: Duration,
@@ -319,10 +332,12 @@ impl ServeArguments {
             longest: self.retry_longest.max(self.retry_first),
             give_up_after: self.give_up_after,
         };
+        let relaying =
+            Relaying { spool: self.spool, schedule, sessions_per_destination: self.max_connections_per_destination };
         let delivery = if self.mx {
-            Delivery::Mx { spool: self.spool, port: self.mx_port, resolver: self.resolver, schedule }
+            Delivery::Mx { port: self.mx_port, resolver: self.resolver, relaying }
         } else if !self.relay.is_empty() {
-            Delivery::Relay { spool: self.spool, relays: self.relay, ca: self.relay_ca, schedule }
+            Delivery::Relay { relays: self.relay, ca: self.relay_ca, relaying }
         } else {
             Delivery::Maildir(self.maildir.unwrap_or_else(|| PathBuf::from("./mail")))
         };

@@ -47,11 +47,12 @@ fn mail_goes_to_one_kind_of_place() {
     {
         assert!(error(two).contains("cannot be used with"), "{two:?}");
     }
-    let Delivery::Relay { relays, schedule, .. } =
-        serve(&["--relay", "smtp://a", "--relay", "smtps://b", "--retry-first", "0.5"]).delivery
-    else {
-        panic!("not a relay");
-    };
+    let arguments = ["--relay", "smtp://a", "--relay", "smtps://b", "--retry-first", "0.5"];
+    let arguments = [&arguments[..], &["--max-connections-per-destination", "7"]].concat();
+    let Delivery::Relay { relays, relaying, .. } = serve(&arguments).delivery else { panic!("not a relay") };
+    let Relaying { schedule, sessions_per_destination, .. } = relaying;
+    assert_eq!(sessions_per_destination, NonZeroUsize::new(7));
+    error(&["--mx", "--max-connections-per-destination", "0"]);
     assert_eq!(relays.iter().map(ToString::to_string).collect::<Vec<_>>(), ["smtp://a:25", "smtps://b:465"]);
     assert_eq!(schedule.first, Duration::from_millis(500));
     assert_eq!(schedule.longest, Duration::from_secs(4 * 60 * 60));
@@ -151,8 +152,9 @@ fn users_are_named_after_the_action() {
 
 #[test]
 fn the_schedule_is_the_usual_one_unless_told() {
-    let Delivery::Mx { schedule, .. } = serve(&["--mx"]).delivery else { panic!("not mx") };
-    assert_eq!(schedule, Schedule::default());
+    let Delivery::Mx { relaying, .. } = serve(&["--mx"]).delivery else { panic!("not mx") };
+    assert_eq!(relaying.schedule, Schedule::default());
+    assert_eq!(relaying.sessions_per_destination, None);
 }
 
 #[test]

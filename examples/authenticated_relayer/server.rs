@@ -13,7 +13,7 @@ use sansmtp::{Auth, Config, Limits, Secret, TlsVersion};
 use sansmtp_authenticators::Authenticator;
 use sansmtp_authenticators::attempts::{Guarded, ValkeyAttemptLog, ValkeyConfig};
 use sansmtp_authenticators::stored::Keep;
-use sansmtp_relay::{Route, Schedule, Spool, Worker};
+use sansmtp_relay::{self as relay, Route, Spool, Worker};
 use sansmtp_smol::Shutdown;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -25,7 +25,7 @@ use crate::handler::{Relayer, Shared};
 use crate::maildir::Maildir;
 use crate::mechanisms::Mechanism;
 use crate::offer::{offered, passed_through};
-use crate::options::{Delivery, Listener, Serve};
+use crate::options::{Delivery, Listener, Relaying, Serve};
 use crate::random_file::random_file;
 use crate::runtime::{Runtime, Serve as Server};
 use crate::store::Store;
@@ -223,9 +223,14 @@ fn open_store(options: &Serve) -> Result<(Store, Option<Worker>), Failure> {
             .map(Arc::new)
             .map_err(|error| Failure::new(format!("cannot open the spool {}", directory.display()), error))
     };
-    let start = |spool: &Arc<Spool>, route: Route, schedule: &Schedule, ca: Option<&PathBuf>| {
-        Worker::start(Arc::clone(spool), route, *schedule, ca.map(PathBuf::as_path), &options.hostname)
-            .map_err(|error| Failure::new("cannot deliver mail", error))
+    let start = |spool: &Arc<Spool>, route: Route, relaying: &Relaying, ca: Option<&PathBuf>| {
+        let mut delivery = relay::Delivery::new(route, options.hostname.as_str());
+        delivery.schedule = relaying.schedule;
+        delivery.ca = ca.cloned();
+        if let Some(sessions) = relaying.sessions_per_destination {
+            delivery.sessions_per_destination = sessions;
+        }
+        Worker::start(Arc::clone(spool), delivery).map_err(|error| Failure::new("cannot deliver mail", error))
     };
     match &options.delivery {
         Delivery::Maildir(directory) => {
@@ -233,14 +238,14 @@ fn open_store(options: &Serve) -> Result<(Store, Option<Worker>), Failure> {
                 .map_err(|error| Failure::new(format!("cannot open the Maildir {}", directory.display()), error))?;
             Ok((Store::Maildir(Arc::new(maildir)), None))
         }
-        Delivery::Relay { spool, relays, ca, schedule } => {
-            let spool = open_spool(spool)?;
-            let worker = start(&spool, Route::Relays(relays.clone()), schedule, ca.as_ref())?;
+        Delivery::Relay { relays, ca, relaying } => {
+            let spool = open_spool(&relaying.spool)?;
+            let worker = start(&spool, Route::Relays(relays.clone()), relaying, ca.as_ref())?;
             Ok((Store::Spool(spool), Some(worker)))
         }
-        Delivery::Mx { spool, port, resolver, schedule } => {
-            let spool = open_spool(spool)?;
-            let worker = start(&spool, Route::Mx { port: *port, resolver: *resolver }, schedule, None)?;
+        Delivery::Mx { port, resolver, relaying } => {
+            let spool = open_spool(&relaying.spool)?;
+            let worker = start(&spool, Route::Mx { port: *port, resolver: *resolver }, relaying, None)?;
             Ok((Store::Spool(spool), Some(worker)))
         }
     }

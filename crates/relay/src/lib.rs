@@ -10,11 +10,11 @@
 //! use std::sync::Arc;
 //! use std::time::Duration;
 //!
-//! use sansmtp_relay::{Envelope, QueueId, Route, Schedule, Spool, Worker};
+//! use sansmtp_relay::{Delivery, Envelope, QueueId, Route, Spool, Worker};
 //!
 //! let spool = Arc::new(Spool::open(Path::new("spool"))?);
 //! let route = Route::Relays(vec!["smtps://user:password@smtp.example.org".parse()?]);
-//! let worker = Worker::start(Arc::clone(&spool), route, Schedule::default(), None, "mx.example.org")?;
+//! let worker = Worker::start(Arc::clone(&spool), Delivery::new(route, "mx.example.org"))?;
 //!
 //! let envelope = Envelope {
 //!     id: QueueId::new(),
@@ -39,6 +39,7 @@
 mod delivery;
 pub mod durable;
 mod envelope;
+mod queue;
 mod reports;
 mod routes;
 mod schedule;
@@ -46,7 +47,7 @@ mod spool;
 #[cfg(test)]
 mod testing;
 
-pub use delivery::{StartError, Worker};
+pub use delivery::{Delivery, StartError, Worker};
 pub use envelope::{Envelope, InvalidQueueId, QueueId};
 pub use routes::{Credentials, NextHop, Password, RelayUrlError, Route, Security};
 pub use schedule::Schedule;

@@ -18,7 +18,7 @@ use crate::spool::{Recipient, ReportOn, Spool, State, Status, Timestamp};
 /// Tells the sender of the recipients of `state` that have failed, if there is a sender, and records that.
 ///
 /// The report reaches the disk before the record, and is announced for delivery after it. So a crash in between
-/// leaves a report that can be found, and that nobody has yet: this function finds it, or [`mark_reported`] does.
+/// leaves a report that can be found, and that nobody has yet: this function finds it.
 ///
 /// # Errors
 /// Where the file system refuses. Then the recipients are still to be reported.
@@ -54,25 +54,6 @@ pub(crate) fn report_failures(spool: &Arc<Spool>, state: &mut State, hostname: &
         spool.announce(report);
     }
     Ok(())
-}
-
-/// Records what a report in the spool tells, if a crash came before that. To be called before it is delivered.
-///
-/// # Errors
-/// Where the file system refuses.
-pub(crate) fn mark_reported(spool: &Spool, report: &State) -> io::Result<()> {
-    let Some(report_on) = &report.report_on else { return Ok(()) };
-    match spool.load(&report_on.id) {
-        Ok(mut state) => {
-            if state.reported(&report_on.recipients) {
-                spool.save(&state)?;
-            }
-            Ok(())
-        }
-        // Nothing was left to do with it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 /// Which recipients the report tells of whose first one is at `place`, if there is such a report.

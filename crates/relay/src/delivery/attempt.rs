@@ -1,300 +1,349 @@
-//! One attempt to deliver one message.
+//! One message in a session, and the record of what came of it.
 
-use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::client::{Mail, Outcome, Session};
+use super::Deliverer;
+use super::client::{Mail, Outcome as Sent};
 use super::content::Header;
 use super::error::{Error, Step, status_of};
+use super::messages::Message;
 use super::reply::Reply;
-use super::tls::ClientTls;
+use super::session::{Connection, NoConnection};
 use crate::envelope::QueueId;
-use crate::reports;
-use crate::routes::{MailExchangers, NextHop, Route};
-use crate::schedule::Schedule;
-use crate::spool::{Answer, Recipient, Spool, State, Status, Timestamp};
+use crate::queue::{Health, Outcome};
+use crate::routes::{Destination, Host};
+use crate::spool::{Answer, State, Status, Timestamp};
 
-/// What every delivery needs.
+/// What came of a job.
 #[derive(Debug)]
-pub(super) struct Deliverer {
-    pub(super) spool: Arc<Spool>,
-    pub(super) route: Route,
-    /// Present with [`Route::Mx`].
-    pub(super) exchangers: Option<MailExchangers>,
-    pub(super) schedule: Schedule,
-    pub(super) tls: ClientTls,
-    pub(super) hostname: String,
-}
-
-/// A host to try, with the addresses at which it may be reached.
-struct Host {
-    hop: NextHop,
-    addresses: Vec<SocketAddr>,
+pub(super) enum Attempt {
+    Ended {
+        outcome: Outcome,
+        /// Whether there are recipients whose failure is to be reported.
+        failed: bool,
+        health: Health,
+    },
+    /// The mail goes to another destination, as DNS says now.
+    Elsewhere(Destination),
 }
 
 impl Deliverer {
-    /// Tries to deliver what is left of a message, and returns when to try again, if at all.
-    pub(super) async fn attempt(&self, id: &QueueId) -> Option<Timestamp> {
-        match self.go_on(id).await {
-            Ok(next) => next,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+    /// Tries to deliver a message to a part of its recipients, in the connection or in a new one. What is open
+    /// afterwards can carry another message.
+    pub(super) async fn attempt(
+        &self,
+        destination: &Destination,
+        job: &(QueueId, Arc<str>),
+        connection: &mut Option<Connection>,
+    ) -> Attempt {
+        let ended = |outcome| Attempt::Ended { outcome, failed: false, health: Health::Unknown };
+        let (id, part) = job;
+        let message = match self.messages.open(&self.spool, id) {
+            Ok(message) => message,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return ended(Outcome::Done),
             Err(error) => {
-                // As with a full disk. What was delivered and could not be recorded will be delivered again.
-                tracing::error!(%id, %error, "cannot use the spool");
-                Some(Timestamp::now().after(self.schedule.first.max(Duration::from_secs(1))))
+                tracing::error!(%id, %error, "cannot read a message; trying again");
+                return ended(Outcome::Later);
             }
-        }
-    }
-
-    async fn go_on(&self, id: &QueueId) -> io::Result<Option<Timestamp>> {
-        let mut state = self.spool.load(id)?;
-        reports::mark_reported(&self.spool, &state)?;
-        // Left by a crash between the last attempt and its report.
-        reports::report_failures(&self.spool, &mut state, &self.hostname)?;
-        if state.has(Status::Pending) {
-            self.deliver(&mut state).await?;
-            self.plan(&mut state);
-            self.spool.save(&state)?;
-            reports::report_failures(&self.spool, &mut state, &self.hostname)?;
-        }
-        if state.is_finished() {
-            self.spool.remove(id)?;
-            tracing::info!(%id, "done");
-            return Ok(None);
-        }
-        Ok(Some(state.next_attempt))
-    }
-
-    async fn deliver(&self, state: &mut State) -> io::Result<()> {
-        let header = Header::read(self.spool.content(&state.id)?)?;
-        if header.received > MAX_RECEIVED {
-            let text = format!("mail loop: the message has passed {} servers", header.received);
-            for recipient in pending(state) {
-                fail(recipient, own_words("5.4.6", &text));
+        };
+        let health = match self.router.find(part).await {
+            Ok(routed) if routed.destination != *destination => {
+                self.messages.close(id, message);
+                return Attempt::Elsewhere(routed.destination);
             }
-            return Ok(());
-        }
-        for (domain, recipients) in self.groups(state) {
-            let hosts = match self.hosts(domain.as_deref()).await {
-                Ok(hosts) => hosts,
-                Err((permanent, answer)) => {
-                    for index in recipients {
-                        settle(state, index, permanent, answer.clone());
-                    }
-                    self.spool.save(state)?;
-                    continue;
-                }
-            };
-            for recipients in recipients.chunks(MAX_RECIPIENTS) {
-                self.deliver_to(state, recipients, &hosts, header).await?;
+            Ok(routed) => self.deliver(id, &message, part, &routed.hosts, connection).await,
+            Err(no_route) => {
+                self.settle(&message, part, no_route.is_permanent, &no_route.answer);
+                if no_route.is_permanent { Health::Unknown } else { Health::Down }
             }
-        }
-        Ok(())
-    }
-
-    /// Those of the recipients that are still pending, by where they go. With relays, all go the same way.
-    fn groups(&self, state: &State) -> BTreeMap<Option<String>, Vec<usize>> {
-        let mut groups = BTreeMap::<_, Vec<_>>::new();
-        for (index, recipient) in state.recipients.iter().enumerate() {
-            if recipient.status == Status::Pending {
-                let domain = match self.route {
-                    Route::Relays(_) => None,
-                    Route::Mx { .. } => Some(domain(&recipient.forward_path).to_lowercase()),
-                };
-                groups.entry(domain).or_default().push(index);
-            }
-        }
-        groups
-    }
-
-    async fn hosts(&self, domain: Option<&str>) -> Result<Vec<Host>, (bool, Answer)> {
-        match (&self.route, &self.exchangers, domain) {
-            (Route::Mx { port, .. }, Some(exchangers), Some(domain)) => {
-                let found = exchangers.look_up(domain).await.map_err(|error| {
-                    (error.is_permanent(), own_words(error.status(), &format!("{domain}: {error}")))
-                })?;
-                Ok(found
-                    .into_iter()
-                    .map(|exchanger| Host {
-                        addresses: exchanger.addresses.iter().map(|ip| SocketAddr::new(*ip, *port)).collect(),
-                        hop: NextHop::exchanger(exchanger.host, *port),
-                    })
-                    .collect())
-            }
-            (Route::Relays(relays), ..) => relay_hosts(relays).await,
-            (Route::Mx { .. }, ..) => Err((false, own_words("4.3.5", "mail exchangers are not set up"))),
-        }
+        };
+        self.note(destination, self.reason(&message, part, health));
+        let (outcome, failed) = self.conclude(job, &message).await;
+        self.messages.close(id, message);
+        Attempt::Ended { outcome, failed, health }
     }
 
     /// Tries one host after the other until every recipient has an answer that counts.
-    async fn deliver_to(
+    async fn deliver(
         &self,
-        state: &mut State,
-        recipients: &[usize],
+        id: &QueueId,
+        message: &Arc<Message>,
+        part: &str,
         hosts: &[Host],
-        header: Header,
-    ) -> io::Result<()> {
-        for host in hosts {
-            for address in &host.addresses {
-                let left: Vec<usize> = recipients
-                    .iter()
-                    .copied()
-                    .filter(|index| state.recipients.get(*index).is_some_and(|r| r.status == Status::Pending))
-                    .collect();
-                if left.is_empty() {
-                    return Ok(());
-                }
-                let content = self.spool.content(&state.id)?;
-                let spoke = match self.session(*address, &host.hop).await {
-                    Ok(session) => {
-                        self.transaction(state, &left, session, content, host, header).await?;
-                        true
-                    }
-                    Err(error) => {
-                        tracing::info!(id = %state.id, host = %host.hop, %address, %error, "no session");
-                        for &index in &left {
-                            settle(state, index, error.is_permanent(), answer(&error, &host.hop.host));
-                        }
-                        false
-                    }
-                };
-                self.spool.save(state)?;
-                // Another address of a host that has spoken would say the same.
-                if spoke {
-                    break;
-                }
+        connection: &mut Option<Connection>,
+    ) -> Health {
+        let header = match self.spool.content(id).and_then(Header::read) {
+            Ok(header) => header,
+            Err(error) => {
+                tracing::error!(%id, %error, "cannot read a message; trying again");
+                return Health::Unknown;
+            }
+        };
+        if header.received > MAX_RECEIVED {
+            let text = format!("mail loop: the message has passed {} servers", header.received);
+            self.settle(message, part, true, &Answer::own_words("5.4.6", &text));
+            return Health::Unknown;
+        }
+        let doubtful = message.read(|state| self.pending(state, part).find_map(|place| in_doubt_at(state, place)));
+        let mut hosts = hosts.to_vec();
+        if let Some(first) = &doubtful {
+            // It knows best whether it has the message.
+            hosts.sort_by_key(|host| host.next_hop.host != *first);
+            if connection.as_ref().is_some_and(|connection| connection.host.next_hop.host != *first)
+                && let Some(connection) = connection.take()
+            {
+                connection.client.quit().await;
             }
         }
-        Ok(())
-    }
-
-    async fn session(&self, address: SocketAddr, hop: &NextHop) -> Result<Session, Error> {
-        match Session::open(address, hop, &self.tls, &self.hostname, true).await {
-            Err(Error::Handshake(error)) if hop.allows_plaintext() => {
-                // RFC 7435: encryption that does not work is no reason to keep mail that may go without.
-                tracing::info!(%hop, %error, "STARTTLS failed; going on without");
-                Session::open(address, hop, &self.tls, &self.hostname, false).await
+        let mut tried = Vec::new();
+        let mut health = Health::Unknown;
+        while message.read(|state| self.pending(state, part).next().is_some()) {
+            let mut current = match connection.take() {
+                Some(current) => {
+                    tried.push(current.host.next_hop.host.clone());
+                    current
+                }
+                None => match self.connect(id, &hosts, &mut tried).await {
+                    Ok(current) => current,
+                    Err(Some(NoConnection { host, error })) => {
+                        self.settle(message, part, error.is_permanent(), &answer(&error, &host));
+                        // Where another host has said something, that was the destination's answer.
+                        return if health == Health::Unknown { error.health() } else { health };
+                    }
+                    Err(None) => return health,
+                },
+            };
+            let spoke = self.transactions(id, message, part, &mut current, header).await;
+            if current.is_used && spoke.is_stale {
+                // The host has ended the session while it was idle, and nothing was sent in it.
+                tried.retain(|host| *host != current.host.next_hop.host);
+                continue;
             }
-            result => result,
+            current.is_used = true;
+            health = spoke.health;
+            if spoke.is_open {
+                *connection = Some(current);
+            }
+            if !spoke.try_others || !hosts.iter().any(|host| !tried.contains(&host.next_hop.host)) {
+                break;
+            }
+            if let Some(connection) = connection.take() {
+                connection.client.quit().await;
+            }
         }
+        health
     }
 
-    async fn transaction(
+    /// Sends to all pending recipients of a part.
+    async fn transactions(
         &self,
-        state: &mut State,
-        left: &[usize],
-        mut session: Session,
-        content: File,
-        host: &Host,
+        id: &QueueId,
+        message: &Arc<Message>,
+        part: &str,
+        connection: &mut Connection,
         header: Header,
-    ) -> io::Result<()> {
+    ) -> Spoke {
+        let mut left: Vec<usize> = message.read(|state| self.pending(state, part).collect());
+        let mut spoke = Spoke { health: Health::Up, is_open: true, is_stale: false, try_others: false };
+        let mut is_first = true;
+        while !left.is_empty() && spoke.is_open {
+            let rest = left.split_off(left.len().min(MAX_RECIPIENTS));
+            let places = std::mem::replace(&mut left, rest);
+            let Sent { refused, others, is_open } = match self.send(id, message, &places, connection, header).await {
+                Ok(sent) => sent,
+                Err(error) => {
+                    tracing::error!(%id, %error, "cannot read a message; trying again");
+                    return Spoke { health: Health::Unknown, ..spoke };
+                }
+            };
+            spoke.is_open = is_open;
+            spoke.is_stale = is_first && others.as_ref().is_err_and(Error::is_stale_session);
+            is_first = false;
+            if spoke.is_stale && connection.is_used {
+                return spoke;
+            }
+            spoke.health = health(&refused, &others);
+            let host = connection.host.next_hop.host.as_str();
+            let tls = connection.client.is_encrypted();
+            message.change(|state| record(state, &places, &refused, &others, host, tls));
+            let in_doubt = others.as_ref().is_err_and(Error::is_in_doubt);
+            spoke.try_others = !in_doubt && message.read(|state| self.pending(state, part).next().is_some());
+            // Recorded before anything else is waited for: this is the moment that a crash must not undo.
+            if others.is_ok() && !message.read(State::is_finished) {
+                self.save(message).await;
+            }
+        }
+        spoke
+    }
+
+    async fn send(
+        &self,
+        id: &QueueId,
+        message: &Message,
+        places: &[usize],
+        connection: &mut Connection,
+        header: Header,
+    ) -> io::Result<Sent> {
+        let content = self.spool.content(id)?;
         let octets = content.metadata()?.len();
-        let paths: Vec<String> =
-            left.iter().filter_map(|index| state.recipients.get(*index)).map(|r| r.forward_path.clone()).collect();
+        let (reverse_path, paths, eight_bit, smtputf8) = message.read(|state| {
+            let recipients = places.iter().filter_map(|place| state.recipients.get(*place));
+            let paths: Vec<String> = recipients.map(|recipient| recipient.forward_path.clone()).collect();
+            (state.reverse_path.clone(), paths, state.eight_bit, state.smtputf8)
+        });
         let recipients: Vec<&str> = paths.iter().map(String::as_str).collect();
         let mail = Mail {
-            reverse_path: &state.reverse_path,
+            reverse_path: &reverse_path,
             recipients: &recipients,
-            eight_bit: state.eight_bit,
-            needs_smtputf8: !state.reverse_path.is_ascii()
+            eight_bit,
+            needs_smtputf8: !reverse_path.is_ascii()
                 || recipients.iter().any(|path| !path.is_ascii())
-                || (state.smtputf8 && !header.is_ascii),
+                || (smtputf8 && !header.is_ascii),
             octets,
         };
-        let Outcome { refused, others } = session.send(mail, content).await;
-        let tls = session.is_encrypted();
-        let host = host.hop.host.as_str();
-        for (&index, refused) in left.iter().zip(refused) {
-            match (refused, &others) {
-                (Some(reply), _) => {
-                    // RFC 5321, section 4.5.3.1.10: 552 to RCPT is an old way to say "no more in this transaction".
-                    let permanent = reply.is_permanent() && reply.code != TOO_MUCH;
-                    settle(state, index, permanent, reply_answer(&reply, permanent, host));
-                }
-                (None, Err(error)) => settle(state, index, error.is_permanent(), answer(error, host)),
-                (None, Ok(reply)) => {
-                    let id = state.id.clone();
-                    if let Some(recipient) = state.recipients.get_mut(index) {
-                        tracing::info!(%id, recipient = recipient.forward_path, host, tls, %reply, "delivered");
-                        recipient.status = Status::Delivered;
-                        let status = reply.enhanced_status().unwrap_or("2.0.0").to_owned();
-                        recipient.last = Some(Answer { status, ..reply_answer(reply, false, host) });
-                    }
-                }
-            }
-        }
-        // Recorded before the goodbye, which may take a while: this is the moment that a crash must not undo.
-        self.spool.save(state)?;
-        if others.is_ok() || matches!(others, Err(Error::NoRecipients)) {
-            session.quit().await;
-        }
-        Ok(())
+        Ok(connection.client.send(mail, content).await)
     }
 
-    /// Ends an attempt: gives up what is too old, and says when to try the rest again.
-    fn plan(&self, state: &mut State) {
+    /// Ends an attempt: gives up what is too old, and says when the rest is tried again.
+    async fn conclude(&self, job: &(QueueId, Arc<str>), message: &Arc<Message>) -> (Outcome, bool) {
+        let (id, part) = job;
+        let attempts = self.queue().attempts(job).saturating_add(1);
         let now = Timestamp::now();
-        state.attempts = state.attempts.saturating_add(1);
-        if now.since(state.arrived) >= self.schedule.give_up_after {
-            for recipient in pending(state) {
-                let last = recipient.last.take();
-                let last = last.unwrap_or_else(|| own_words("4.4.7", "no attempt was possible"));
-                fail(recipient, Answer { status: "4.4.7".to_owned(), ..last });
+        let (left, failed) = message.change(|state| {
+            let places: Vec<usize> = self.pending(state, part).collect();
+            let is_over = now.since(state.arrived) >= self.schedule.give_up_after;
+            if is_over {
+                let otherwise = Answer::own_words("4.4.7", "no attempt was possible");
+                each(state, &places, |recipient| recipient.give_up(otherwise.clone()));
+            }
+            let left = !is_over && !places.is_empty();
+            state.attempts = state.attempts.max(attempts);
+            // The last attempt is at the very end of the time, not long after it.
+            let end = state.arrived.after(self.schedule.give_up_after).max(now.after(self.schedule.first));
+            // With nothing left to try, a crash before the report or the end must not put these off.
+            let next = if left { now.after(self.schedule.pause_after(attempts)).min(end) } else { now };
+            state.next_attempt = next;
+            for recipient in places.iter().filter_map(|place| state.recipients.get(*place)).filter(|_| left) {
+                let last = recipient.last.as_ref().map_or("", |last| last.text.as_str());
+                let pause = next.since(now);
+                tracing::warn!(%id, recipient = recipient.forward_path, last, ?pause, "deferred");
+            }
+            (left, self.places(state, part, Status::Failed).next().is_some())
+        });
+        // What is finished is removed, and what has failed is written with its report.
+        if left || (!failed && !message.read(State::is_finished)) {
+            self.save(message).await;
+        }
+        (if left { Outcome::Later } else { Outcome::Done }, failed)
+    }
+
+    /// Records the state, on a thread that may wait for the disk.
+    async fn save(&self, message: &Arc<Message>) {
+        let (spool, message) = (Arc::clone(&self.spool), Arc::clone(message));
+        let saved = tokio::task::spawn_blocking(move || message.write(|state| spool.save(state))).await;
+        if let Ok(Err(error)) = saved {
+            // As with a full disk. Until there is room, what is known in memory counts.
+            tracing::error!(%error, "cannot record the state of a message; it is kept in memory");
+        }
+    }
+
+    /// Notes for all pending recipients of a part what the attempt came to.
+    fn settle(&self, message: &Message, part: &str, is_permanent: bool, answer: &Answer) {
+        message.change(|state| {
+            let places: Vec<usize> = self.pending(state, part).collect();
+            each(state, &places, |recipient| recipient.settle(is_permanent, answer.clone()));
+        });
+    }
+
+    /// Why the destination is not to be asked at the moment, if it is not.
+    fn reason(&self, message: &Message, part: &str, health: Health) -> Option<Answer> {
+        match health {
+            Health::Unknown | Health::Up => None,
+            Health::Busy | Health::Full | Health::Down => message.read(|state| {
+                let place = self.pending(state, part).next()?;
+                state.recipients.get(place)?.last.clone()
+            }),
+        }
+    }
+
+    fn pending<'a>(&'a self, state: &'a State, part: &'a str) -> impl Iterator<Item = usize> + 'a {
+        self.places(state, part, Status::Pending)
+    }
+
+    /// The places of the recipients of a part that have this status.
+    fn places<'a>(&'a self, state: &'a State, part: &'a str, status: Status) -> impl Iterator<Item = usize> + 'a {
+        let of_part = state.recipients.iter().enumerate().filter(move |(_, recipient)| {
+            recipient.status == status && self.router.part(&recipient.forward_path) == part
+        });
+        of_part.map(|(place, _)| place)
+    }
+}
+
+/// What came of speaking with a host.
+struct Spoke {
+    health: Health,
+    /// Whether the session can take another message.
+    is_open: bool,
+    /// Whether the session had ended before anything was sent.
+    is_stale: bool,
+    /// Whether another host may take what this one did not.
+    try_others: bool,
+}
+
+/// Notes what came of a transaction for the recipients at these places.
+fn record(
+    state: &mut State,
+    places: &[usize],
+    refused: &[Option<Reply>],
+    others: &Result<Reply, Error>,
+    host: &str,
+    tls: bool,
+) {
+    let id = state.id.clone();
+    for (place, refused) in places.iter().zip(refused) {
+        let Some(recipient) = state.recipients.get_mut(*place) else { continue };
+        recipient.in_doubt_at = None;
+        match (refused, others) {
+            (Some(reply), _) => {
+                // RFC 5321, section 4.5.3.1.10: 552 to RCPT is an old way to say "no more in this transaction".
+                let is_permanent = reply.is_permanent() && reply.code != TOO_MUCH;
+                recipient.settle(is_permanent, reply_answer(reply, is_permanent, host));
+            }
+            (None, Err(error)) => {
+                recipient.settle(error.is_permanent(), answer(error, host));
+                recipient.in_doubt_at = error.is_in_doubt().then(|| host.to_owned());
+            }
+            (None, Ok(reply)) => {
+                tracing::info!(%id, recipient = recipient.forward_path, host, tls, %reply, "delivered");
+                recipient.status = Status::Delivered;
+                let status = reply.enhanced_status().unwrap_or("2.0.0").to_owned();
+                recipient.last = Some(Answer { status, ..reply_answer(reply, false, host) });
             }
         }
-        // The last attempt is at the very end of the time, not long after it.
-        let end = state.arrived.after(self.schedule.give_up_after).max(now.after(self.schedule.first));
-        // With nobody left to try, a crash before the report or the end must not put these off.
-        let pending = state.has(Status::Pending);
-        state.next_attempt = if pending { now.after(self.schedule.pause_after(state.attempts)).min(end) } else { now };
-        for recipient in &state.recipients {
-            if let (Status::Pending, Some(last)) = (recipient.status, &recipient.last) {
-                let pause = state.next_attempt.since(now);
-                tracing::warn!(id = %state.id, recipient = recipient.forward_path, %last, ?pause, "deferred");
-            }
+    }
+}
+
+/// What a transaction says about the destination.
+fn health(refused: &[Option<Reply>], others: &Result<Reply, Error>) -> Health {
+    match others {
+        Ok(_) => Health::Up,
+        // It may be greylisting, which is about the message, or a limit, which is not.
+        Err(Error::NoRecipients) if refused.iter().flatten().all(Reply::is_about_policy) => Health::Busy,
+        Err(error) => error.health(),
+    }
+}
+
+fn each(state: &mut State, places: &[usize], mut change: impl FnMut(&mut crate::spool::Recipient)) {
+    for place in places {
+        if let Some(recipient) = state.recipients.get_mut(*place) {
+            change(recipient);
         }
     }
 }
 
-async fn relay_hosts(relays: &[NextHop]) -> Result<Vec<Host>, (bool, Answer)> {
-    let mut hosts = Vec::new();
-    let mut unknown = None;
-    for hop in relays {
-        match tokio::net::lookup_host((hop.host.as_str(), hop.port)).await {
-            Ok(addresses) => hosts.push(Host { hop: hop.clone(), addresses: addresses.collect() }),
-            Err(error) => {
-                tracing::warn!(%hop, %error, "cannot look up the relay");
-                unknown = Some(own_words("4.4.3", &format!("{}: {error}", hop.host)));
-            }
-        }
-    }
-    match unknown {
-        Some(answer) if hosts.is_empty() => Err((false, answer)),
-        Some(_) | None => Ok(hosts),
-    }
-}
-
-fn pending(state: &mut State) -> impl Iterator<Item = &mut Recipient> {
-    state.recipients.iter_mut().filter(|recipient| recipient.status == Status::Pending)
-}
-
-/// Notes what an attempt came to that did not deliver.
-fn settle(state: &mut State, index: usize, permanent: bool, answer: Answer) {
-    if let Some(recipient) = state.recipients.get_mut(index) {
-        recipient.last = Some(answer);
-        if permanent {
-            recipient.status = Status::Failed;
-        }
-    }
-}
-
-fn fail(recipient: &mut Recipient, answer: Answer) {
-    recipient.last = Some(answer);
-    recipient.status = Status::Failed;
+fn in_doubt_at(state: &State, place: usize) -> Option<String> {
+    state.recipients.get(place)?.in_doubt_at.clone()
 }
 
 fn answer(error: &Error, host: &str) -> Answer {
@@ -317,14 +366,6 @@ fn reply_answer(reply: &Reply, permanent: bool, host: &str) -> Answer {
         is_reply: true,
         at: Timestamp::now(),
     }
-}
-
-fn own_words(status: &str, text: &str) -> Answer {
-    Answer { status: status.to_owned(), remote_mta: None, text: text.to_owned(), is_reply: false, at: Timestamp::now() }
-}
-
-fn domain(forward_path: &str) -> &str {
-    forward_path.rsplit_once('@').map_or("", |(_, domain)| domain)
 }
 
 /// RFC 5321, section 6.3, counts at least a hundred as a sure sign; fifty is what servers do.

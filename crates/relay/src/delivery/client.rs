@@ -1,4 +1,4 @@
-//! The client's side of SMTP: one session with one next hop, one message in it.
+//! The client's side of SMTP: one session with one next hop, one message after the other in it.
 //!
 //! This is small enough to be written out rather than taken from a client library: what a relay needs from one is
 //! a reply for each recipient, RFC 5321's timeout for each step, content to the octet, nothing kept of what came
@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
@@ -43,13 +44,17 @@ pub(crate) struct Outcome {
     pub(crate) refused: Vec<Option<Reply>>,
     /// What became of the recipients that were not refused.
     pub(crate) others: Result<Reply, Error>,
+    /// Whether another message may be sent.
+    pub(crate) is_open: bool,
 }
 
 /// A session that has come past EHLO, TLS and AUTH.
-pub(crate) struct Session {
+pub(crate) struct Client {
     stream: BufReader<Box<dyn Transport>>,
     extensions: Extensions,
     encrypted: bool,
+    /// When the server's time is over, however quick each single answer is.
+    deadline: Instant,
 }
 
 /// What the next hop offers.
@@ -68,9 +73,9 @@ trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
-impl Session {
-    /// Connects, and does what `hop` asks for before mail may be sent. `starttls` is false where an opportunistic
-    /// handshake has failed a moment ago.
+impl Client {
+    /// Connects, and does what `hop` asks for before mail may be sent, until `deadline`. `starttls` is false where an
+    /// opportunistic handshake has failed a moment ago.
     ///
     /// # Errors
     /// [`Error::Handshake`] where TLS failed; then a hop that allows plain text may be asked again without.
@@ -80,12 +85,14 @@ impl Session {
         tls: &ClientTls,
         hello_name: &str,
         starttls: bool,
+        deadline: Instant,
     ) -> Result<Self, Error> {
-        let stream = Step::Connect.within(TcpStream::connect(address)).await?;
+        let stream = Step::Connect.within(deadline, TcpStream::connect(address)).await?;
         // Each command waits for its reply, so there is nothing to collect into larger segments.
         stream.set_nodelay(true).map_err(|error| Error::Network(Step::Connect, error))?;
         let stream: Box<dyn Transport> = Box::new(stream);
-        let mut session = Self { stream: BufReader::new(stream), extensions: Extensions::default(), encrypted: false };
+        let mut session =
+            Self { stream: BufReader::new(stream), extensions: Extensions::default(), encrypted: false, deadline };
         if hop.security == Security::Implicit {
             session = session.handshake(hop, tls).await?;
         }
@@ -116,15 +123,31 @@ impl Session {
 
     /// Sends a message.
     pub(crate) async fn send(&mut self, mail: Mail<'_>, content: File) -> Outcome {
+        self.deadline = Instant::now() + TRANSACTION;
         let mut refused = Vec::new();
         let others = self.transaction(mail, content, &mut refused).await;
         refused.resize(mail.recipients.len(), None);
-        Outcome { refused, others }
+        let is_open = match &others {
+            Ok(_) => true,
+            Err(Error::Refused(_, reply)) if reply.is_closing() => false,
+            // Nothing of a transaction is left at the server.
+            Err(Error::Refused(Step::Mail | Step::EndOfMailData, _) | Error::NoSmtpUtf8 | Error::TooLarge(_)) => true,
+            Err(Error::Refused(Step::Data, _) | Error::NoRecipients | Error::ControlCharacter) => self.reset().await,
+            // Closing the connection, before the end of mail data, makes the next hop forget what it got.
+            Err(_) => false,
+        };
+        Outcome { refused, others, is_open }
     }
 
     /// Says goodbye. What has been agreed stands, whether or not the next hop still listens.
     pub(crate) async fn quit(mut self) {
+        self.deadline = Instant::now() + TRANSACTION;
         let _ = self.command(Step::Quit, "QUIT").await;
+    }
+
+    /// Makes the server forget a transaction. Says whether it did.
+    async fn reset(&mut self) -> bool {
+        self.command(Step::Mail, "RSET").await.is_ok_and(|reply| reply.is_positive())
     }
 
     async fn transaction(
@@ -155,7 +178,7 @@ impl Session {
         self.command(Step::Mail, &command).await?.expect(Step::Mail)?;
         for recipient in mail.recipients {
             let reply = self.command(Step::Rcpt, &format!("RCPT TO:<{recipient}>")).await?;
-            if reply.code == CLOSING {
+            if reply.is_closing() {
                 return Err(Error::Refused(Step::Rcpt, reply));
             }
             refused.push((!reply.is_positive()).then_some(reply));
@@ -210,13 +233,14 @@ impl Session {
         let name = ServerName::try_from(hop.host.clone())
             .map_err(|error| Error::Handshake(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
         let connecting = TlsConnector::from(Arc::clone(config)).connect(name, self.stream.into_inner());
-        let stream: Box<dyn Transport> = match Step::StartTls.within(connecting).await {
+        let stream: Box<dyn Transport> = match Step::StartTls.within(self.deadline, connecting).await {
             Ok(stream) => Box::new(stream),
             Err(Error::Network(_, error)) => return Err(Error::Handshake(error)),
             Err(error) => return Err(error),
         };
         // RFC 3207, section 4.2: nothing learnt before TLS may survive it.
-        Ok(Self { stream: BufReader::new(stream), extensions: Extensions::default(), encrypted: true })
+        let extensions = Extensions::default();
+        Ok(Self { stream: BufReader::new(stream), extensions, encrypted: true, deadline: self.deadline })
     }
 
     async fn log_in(&mut self, credentials: &Credentials) -> Result<(), Error> {
@@ -258,7 +282,8 @@ impl Session {
     }
 
     async fn write(&mut self, step: Step, octets: &[u8]) -> Result<(), Error> {
-        step.within(async {
+        let deadline = self.deadline;
+        step.within(deadline, async {
             self.stream.write_all(octets).await?;
             self.stream.flush().await
         })
@@ -268,7 +293,7 @@ impl Session {
     async fn reply(&mut self, step: Step) -> Result<Reply, Error> {
         let mut reply = None;
         let stream = &mut self.stream;
-        step.within(async {
+        step.within(self.deadline, async {
             let mut line = Vec::new();
             loop {
                 line.clear();
@@ -285,9 +310,9 @@ impl Session {
     }
 }
 
-impl std::fmt::Debug for Session {
+impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("extensions", &self.extensions).finish_non_exhaustive()
+        f.debug_struct("Client").field("extensions", &self.extensions).finish_non_exhaustive()
     }
 }
 
@@ -344,9 +369,9 @@ async fn read_line(stream: &mut BufReader<Box<dyn Transport>>, line: &mut Vec<u8
 }
 
 impl Step {
-    /// Runs one wait of this step under its timeout.
-    async fn within<T>(self, wait: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
-        match tokio::time::timeout(self.timeout(), wait).await {
+    /// Runs one wait of this step under its timeout, and under the deadline of all.
+    async fn within<T>(self, deadline: Instant, wait: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
+        match tokio::time::timeout_at(deadline.min(Instant::now() + self.timeout()), wait).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(Error::Network(self, error)),
             Err(_) => Err(Error::Timeout(self)),
@@ -368,10 +393,14 @@ impl Step {
     }
 }
 
+/// The time for finding a host that is there and logging in. One that says a little every minute would otherwise have
+/// the session for ever.
+pub(crate) const OPENING: Duration = Duration::from_secs(15 * 60);
+/// The time for a message.
+const TRANSACTION: Duration = Duration::from_secs(60 * 60);
 const AUTHENTICATED: u16 = 235;
 const CHALLENGE: u16 = 334;
 const START_MAIL_INPUT: u16 = 354;
-const CLOSING: u16 = 421;
 /// RFC 5321, section 4.5.3.1.4; a longer initial response goes into a line of its own (RFC 4954, section 4).
 const MAX_COMMAND_OCTETS: usize = 512;
 /// Some servers write more than the 512 octets of RFC 5321; none needs this many.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use super::reply::Reply;
+use crate::queue::Health;
 
 /// The part of a session at which something happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,42 @@ impl Error {
             | Self::NoRecipients
             | Self::Content(_) => false,
         }
+    }
+
+    /// What this says about the destination.
+    pub(crate) fn health(&self) -> Health {
+        match self {
+            // A password that is wrong, or TLS that does not do, will be so in every session.
+            Self::Refused(Step::Auth, _)
+            | Self::Handshake(_)
+            | Self::NoTls
+            | Self::TextAfterStartTls
+            | Self::NoMechanism => Health::Down,
+            Self::Refused(Step::Connect | Step::Greeting | Step::Ehlo | Step::StartTls, _)
+            | Self::Network(Step::Connect | Step::Greeting | Step::Ehlo | Step::StartTls | Step::Auth, _)
+            | Self::Timeout(_) => Health::Full,
+            Self::Refused(_, reply) if reply.is_closing() || reply.is_about_policy() => Health::Full,
+            // Something in the message may have done that.
+            Self::Network(..) => Health::Busy,
+            Self::Content(_) => Health::Unknown,
+            Self::Refused(..)
+            | Self::NoSmtpUtf8
+            | Self::TooLarge(_)
+            | Self::NoRecipients
+            | Self::BareLineEnd
+            | Self::ControlCharacter => Health::Up,
+        }
+    }
+
+    /// Whether the server had all of the message when the connection was lost, so that it may have taken it (RFC 1047).
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        matches!(self, Self::Network(Step::EndOfMailData, _) | Self::Timeout(Step::EndOfMailData))
+    }
+
+    /// Whether the session had ended before anything of the message was sent.
+    pub(crate) fn is_stale_session(&self) -> bool {
+        matches!(self, Self::Network(Step::Mail, _))
+            || matches!(self, Self::Refused(Step::Mail, reply) if reply.is_closing())
     }
 
     /// The enhanced status code that says it best (RFC 3463).

@@ -1,33 +1,64 @@
 //! The delivery worker: takes messages from the spool to their next hop, or back to their sender.
+//!
+//! | file | what it is about |
+//! |---|---|
+//! | `run.rs` | the worker's loop: does what the queue says |
+//! | `session.rs` | a session with a destination: one message after the other |
+//! | `attempt.rs` | one message in a session, and the record of what came of it |
+//! | `messages.rs` | the states of the messages that are under way |
+//! | `host_health.rs` | the servers that could not be reached |
+//! | `client.rs`, `reply.rs`, `content.rs`, `tls.rs`, `error.rs` | the client's side of SMTP |
 
 mod attempt;
 mod client;
 mod content;
 mod error;
+mod host_health;
+mod messages;
 mod reply;
+mod run;
+mod session;
 mod start_error;
 mod tls;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::Instant;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::{Notify, watch};
 
-use self::attempt::Deliverer;
 pub(crate) use self::content::read_header_section;
+use self::host_health::HostHealth;
+use self::messages::Messages;
+use self::run::{Remover, Run};
 pub use self::start_error::StartError;
 use self::tls::ClientTls;
 use crate::envelope::QueueId;
-use crate::reports;
-use crate::routes::{MailExchangers, Route};
+use crate::queue::{Limits, Queue};
+use crate::routes::{Destination, Route, Router};
 use crate::schedule::Schedule;
-use crate::spool::{Spool, Timestamp};
+use crate::spool::{Answer, Spool};
+
+/// How a [`Worker`] delivers.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Delivery {
+    /// Where messages are taken.
+    pub route: Route,
+    /// What this server calls itself: in EHLO and in reports.
+    pub hostname: String,
+    /// When a message is tried again. Also for how long a destination that cannot be reached is left alone, an hour at
+    /// most.
+    pub schedule: Schedule,
+    /// A PEM file of certificates to trust in addition to the system's.
+    pub ca: Option<PathBuf>,
+    /// Sessions at once with one destination: with all relays together, or with the exchangers of a domain.
+    pub sessions_per_destination: NonZeroUsize,
+}
 
 /// The thread that delivers. Dropped without [`Worker::stop`], it stops at once; the spool remembers the rest.
 #[derive(Debug)]
@@ -37,27 +68,71 @@ pub struct Worker {
     thread: Option<JoinHandle<()>>,
 }
 
+/// What every session needs.
+#[derive(Debug)]
+struct Deliverer {
+    spool: Arc<Spool>,
+    router: Router,
+    tls: ClientTls,
+    hostname: String,
+    schedule: Schedule,
+    queue: Mutex<Queue<QueueId, Arc<str>, Destination>>,
+    messages: Messages,
+    hosts: HostHealth,
+    /// Why destinations could not be reached.
+    failures: Mutex<HashMap<Destination, Answer>>,
+    /// Tells the worker's loop that the queue may have something to do.
+    wake: Notify,
+    /// Where the queue's clock starts.
+    started: Instant,
+}
+
+impl Delivery {
+    /// Delivery along a route with the usual schedule, three sessions at once with relays, and ten with the exchangers
+    /// of a domain.
+    pub fn new(route: Route, hostname: impl Into<String>) -> Self {
+        let sessions_per_destination = match route {
+            // What Office 365 and others allow an account.
+            Route::Relays(_) => const { NonZeroUsize::new(3).unwrap() },
+            Route::Mx { .. } => const { NonZeroUsize::new(10).unwrap() },
+        };
+        Self { route, hostname: hostname.into(), schedule: Schedule::default(), ca: None, sessions_per_destination }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            sessions: MAX_SESSIONS,
+            sessions_per_destination: self.sessions_per_destination.get(),
+            first_sessions: match self.route {
+                // If the password is wrong, it is shown once.
+                Route::Relays(_) => 1,
+                Route::Mx { .. } => 2,
+            },
+            messages_per_session: MESSAGES_PER_SESSION,
+            session_age: SESSION_AGE,
+            session_idle: SESSION_IDLE,
+            fresh: FRESH,
+            schedule: self.schedule,
+            longest_back_off: LONGEST_BACK_OFF,
+        }
+    }
+}
+
 impl Worker {
     /// Starts to deliver what is in the spool, and what arrives there.
     ///
-    /// `ca` is trusted in addition to the system's certificates; `hostname` is what we call ourselves.
-    ///
     /// # Errors
     /// Where the spool, the certificates or the resolver's configuration cannot be read, or no thread started.
-    pub fn start(
-        spool: Arc<Spool>,
-        route: Route,
-        schedule: Schedule,
-        ca: Option<&Path>,
-        hostname: &str,
-    ) -> Result<Self, StartError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
-        let exchangers = match &route {
-            Route::Relays(_) => None,
-            Route::Mx { resolver, .. } => {
-                let _runtime = runtime.enter();
-                Some(MailExchangers::new(*resolver, hostname)?)
-            }
+    pub fn start(spool: Arc<Spool>, delivery: Delivery) -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .build()
+            .map_err(StartError::Thread)?;
+        let limits = delivery.limits();
+        let router = {
+            let _runtime = runtime.enter();
+            Router::new(delivery.route, &delivery.hostname)?
         };
         // Subscribed before the spool is read: what arrives in between is then known twice rather than never.
         let (sender, arrivals) = unbounded_channel();
@@ -65,25 +140,30 @@ impl Worker {
             // A worker that has ended leaves the message for the next start.
             let _ = sender.send(id);
         });
-        let waiting = spool.messages().map_err(StartError::Spool)?;
-        recover_reports(&spool, &waiting, hostname);
+        let waiting = spool.states().map_err(StartError::Spool)?;
         if !waiting.is_empty() {
             tracing::info!(messages = waiting.len(), "messages wait in the spool");
         }
-        let deliverer =
-            Deliverer { spool, route, exchangers, schedule, tls: ClientTls::new(ca)?, hostname: hostname.to_owned() };
+        let deliverer = Arc::new(Deliverer {
+            spool,
+            router,
+            tls: ClientTls::new(delivery.ca.as_deref())?,
+            hostname: delivery.hostname,
+            schedule: delivery.schedule,
+            queue: Mutex::new(Queue::new(limits)),
+            messages: Messages::default(),
+            hosts: HostHealth::new(delivery.schedule, LONGEST_BACK_OFF),
+            failures: Mutex::default(),
+            wake: Notify::new(),
+            started: Instant::now(),
+        });
+        deliverer.admit_all(waiting);
+        let removals = Remover::start(Arc::clone(&deliverer.spool)).map_err(StartError::Thread)?;
         let (stop, stopped) = watch::channel(None);
-        let queue = Queue {
-            deliverer: Arc::new(deliverer),
-            known: waiting.iter().map(|(id, _)| id.clone()).collect(),
-            due: waiting.into_iter().map(|(id, at)| (at, id)).collect(),
-            running: JoinSet::new(),
-            names: HashMap::new(),
-        };
         let thread = std::thread::Builder::new()
             .name("delivery".to_owned())
             .spawn(move || {
-                runtime.block_on(queue.run(arrivals, stopped));
+                runtime.block_on(Run::new(deliverer, removals).run(arrivals, stopped));
                 // A host name that is still being looked up must not hold up the end.
                 runtime.shutdown_background();
             })
@@ -91,8 +171,8 @@ impl Worker {
         Ok(Self { stop, thread: Some(thread) })
     }
 
-    /// Lets the deliveries that are under way finish, for `grace` at most, and starts no others. What is cut off
-    /// is tried again at the next start.
+    /// Lets the messages that are being sent come to their ends, for `grace` at most, and starts no others. What is
+    /// cut off is tried again at the next start.
     pub fn stop(mut self, grace: Duration) {
         self.stop.send_replace(Some(grace));
         self.join();
@@ -107,17 +187,6 @@ impl Worker {
     }
 }
 
-/// Finishes what a crash has left undone about reports, however far ahead the next attempt for the message is.
-fn recover_reports(spool: &Arc<Spool>, waiting: &[(QueueId, Timestamp)], hostname: &str) {
-    for (id, _) in waiting {
-        let recovered = spool.load(id).and_then(|mut state| reports::report_failures(spool, &mut state, hostname));
-        if let Err(error) = recovered {
-            // As with a full disk. The next attempt begins with it.
-            tracing::error!(%id, %error, "cannot report a failure now");
-        }
-    }
-}
-
 impl Drop for Worker {
     fn drop(&mut self) {
         self.stop.send_replace(Some(Duration::ZERO));
@@ -125,100 +194,46 @@ impl Drop for Worker {
     }
 }
 
-/// What the worker has to do, and when.
-struct Queue {
-    deliverer: Arc<Deliverer>,
-    /// Every message that is not under way, by the time of its next attempt.
-    due: BTreeSet<(Timestamp, QueueId)>,
-    /// Every message that is due or under way.
-    known: HashSet<QueueId>,
-    running: JoinSet<Option<Timestamp>>,
-    /// Which message each running task delivers, so that a panic in one does not lose it.
-    names: HashMap<tokio::task::Id, QueueId>,
-}
+impl Deliverer {
+    /// The time on the queue's clock.
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
 
-impl Queue {
-    async fn run(mut self, mut arrivals: UnboundedReceiver<QueueId>, mut stop: watch::Receiver<Option<Duration>>) {
-        let grace = loop {
-            self.start_due();
-            let pause = self.pause();
-            tokio::select! {
-                changed = stop.wait_for(Option::is_some) => {
-                    break changed.map_or(Duration::ZERO, |grace| grace.unwrap_or_default());
-                }
-                Some(id) = arrivals.recv() => self.add(Timestamp::now(), id),
-                Some(ended) = self.running.join_next_with_id() => self.finish(ended),
-                () = tokio::time::sleep(pause) => {}
-            }
-        };
-        if !self.running.is_empty() {
-            tracing::info!(deliveries = self.running.len(), "waiting for deliveries to end");
-        }
-        let deadline = Instant::now() + grace.min(LONGEST_GRACE);
-        while !self.running.is_empty() {
-            match tokio::time::timeout_at(deadline, self.running.join_next_with_id()).await {
-                Ok(Some(ended)) => self.finish(ended),
-                Ok(None) => break,
-                Err(_) => {
-                    tracing::warn!(deliveries = self.running.len(), "cut off; they are tried again at the next start");
-                    self.running.abort_all();
-                    break;
-                }
-            }
+    /// Why a destination could not be reached.
+    fn failure(&self, destination: &Destination) -> Answer {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.get(destination).cloned().unwrap_or_else(|| Answer::own_words("4.4.1", "no attempt was possible"))
+    }
+
+    /// Remembers why a destination could not be reached, or that it was.
+    fn note(&self, destination: &Destination, failure: Option<Answer>) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            Some(answer) if failures.len() < MAX_FAILURES => _ = failures.insert(destination.clone(), answer),
+            Some(_) => {}
+            None => _ = failures.remove(destination),
         }
     }
 
-    fn start_due(&mut self) {
-        let now = Timestamp::now();
-        while self.running.len() < MAX_RUNNING
-            && self.due.first().is_some_and(|(at, _)| *at <= now)
-            && let Some((_, id)) = self.due.pop_first()
-        {
-            let deliverer = Arc::clone(&self.deliverer);
-            let message = id.clone();
-            let task = self.running.spawn(async move { deliverer.attempt(&message).await });
-            self.names.insert(task.id(), id);
-        }
-    }
-
-    /// The time until the next attempt is due. Short at most: the wall clock, which it is told by, may be set.
-    fn pause(&self) -> Duration {
-        match self.due.first() {
-            // Then the end of a delivery is what to wait for.
-            Some(_) if self.running.len() >= MAX_RUNNING => LONGEST_PAUSE,
-            Some((at, _)) => at.since(Timestamp::now()).min(LONGEST_PAUSE),
-            None => LONGEST_PAUSE,
-        }
-    }
-
-    fn add(&mut self, at: Timestamp, id: QueueId) {
-        if self.known.insert(id.clone()) {
-            self.due.insert((at, id));
-        }
-    }
-
-    fn finish(&mut self, ended: Result<(tokio::task::Id, Option<Timestamp>), JoinError>) {
-        let (task, next) = match ended {
-            Ok((task, next)) => (task, next),
-            Err(error) => {
-                tracing::error!(%error, "a delivery has ended abnormally");
-                let later = Timestamp::now().after(self.deliverer.schedule.longest);
-                (error.id(), Some(later))
-            }
-        };
-        match (self.names.remove(&task), next) {
-            (Some(id), Some(next)) => _ = self.due.insert((next, id)),
-            (Some(id), None) => _ = self.known.remove(&id),
-            (None, _) => {}
-        }
+    fn queue(&self) -> MutexGuard<'_, Queue<QueueId, Arc<str>, Destination>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Enough that a few slow hosts do not hold up the rest; few enough to be no burden to a relay.
-const MAX_RUNNING: usize = 16;
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Longer than the longest timeout of a session.
-const LONGEST_GRACE: Duration = Duration::from_secs(60 * 60);
+/// As many files as a process may have open is usually 1,024, and the clients need some.
+const MAX_SESSIONS: usize = 400;
+const MESSAGES_PER_SESSION: u32 = 100;
+const SESSION_AGE: Duration = Duration::from_secs(5 * 60);
+/// Long enough for the next message of a burst; a server that counts sessions has it back soon.
+const SESSION_IDLE: Duration = Duration::from_secs(2);
+/// For so long a message counts as new.
+const FRESH: Duration = Duration::from_secs(60);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(60 * 60);
+/// Destinations of which it is remembered why they could not be reached.
+const MAX_FAILURES: usize = 10_000;
+/// Threads that wait for the disk.
+const BLOCKING_THREADS: usize = 16;
 
 #[cfg(test)]
 mod crash_tests;

@@ -49,6 +49,16 @@ impl Reply {
         self.code >= 500
     }
 
+    /// Whether the server ends the session with it (RFC 5321, section 3.8).
+    pub(crate) fn is_closing(&self) -> bool {
+        self.code == 421
+    }
+
+    /// Whether it refuses for now, for a reason of policy: too much mail, or a sender that it does not know yet.
+    pub(crate) fn is_about_policy(&self) -> bool {
+        self.code == 450 && self.enhanced_status().is_some_and(|status| status.starts_with("4.7."))
+    }
+
     /// The enhanced status code (RFC 2034), if there is one that agrees with the reply code.
     pub(crate) fn enhanced_status(&self) -> Option<&str> {
         let word = self.lines.first()?.split(' ').next()?;

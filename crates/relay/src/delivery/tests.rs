@@ -1,5 +1,6 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use hickory_resolver::proto::rr::rdata::{A, MX};
@@ -44,15 +45,15 @@ impl Fixture {
     }
 
     pub(super) fn start(mut self, route: Route, schedule: Schedule, ca: Option<&Path>) -> Self {
-        let spool = Arc::clone(&self.spool);
-        self.worker = Some(Worker::start(spool, route, schedule, ca, "relay.example").unwrap());
+        let delivery = Delivery { schedule, ca: ca.map(Path::to_owned), ..Delivery::new(route, "relay.example") };
+        self.worker = Some(Worker::start(Arc::clone(&self.spool), delivery).unwrap());
         self
     }
 
     /// Waits until nothing is left to deliver.
     pub(super) fn drain(&self) {
-        let start = std::time::Instant::now();
-        while !self.spool.messages().unwrap().is_empty() {
+        let start = Instant::now();
+        while !self.spool.states().unwrap().is_empty() {
             assert!(start.elapsed() < PATIENCE, "still in the spool: {:?}", self.states());
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -60,7 +61,7 @@ impl Fixture {
 
     /// Waits until a message's state is as described.
     fn wait(&self, id: &QueueId, condition: impl Fn(&crate::spool::State) -> bool) -> crate::spool::State {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         loop {
             let state = self.spool.load(id).unwrap();
             if condition(&state) {
@@ -72,7 +73,7 @@ impl Fixture {
     }
 
     pub(super) fn states(&self) -> Vec<crate::spool::State> {
-        self.spool.messages().unwrap().iter().filter_map(|(id, _)| self.spool.load(id).ok()).collect()
+        self.spool.states().unwrap()
     }
 }
 
@@ -123,19 +124,20 @@ fn content_arrives_octet_for_octet() {
     fixture.add(Envelope { eight_bit: true, ..envelope("tim@sender.example", &["a@b.example"]) }, content);
     let fixture = fixture.relay(&[hop.url("smtp", "")]);
     fixture.drain();
-    let seen = hop.seen();
+    let seen = hop.wait(|seen| seen.has("QUIT"));
     let expected = b"Received: by relay.example\r\nBcc: c@b.example\r\n\r\n..\r\n...\r\n\xff\xfe \r\n\r\n.\r\n";
     assert_eq!(seen.messages, [expected]);
     let size = 28 + content.len();
     assert!(seen.has(&format!("MAIL FROM:<tim@sender.example> SIZE={size} BODY=8BITMIME")), "{seen:#?}");
-    assert!(seen.has("EHLO relay.example") && seen.has("QUIT"));
+    assert!(seen.has("EHLO relay.example"));
 }
 
 #[test]
 fn every_recipient_has_its_own_fate() {
-    let hop = NextHop::start(|session, command| match command {
+    let tried = AtomicBool::new(false);
+    let hop = NextHop::start(move |_, command| match command {
         "RCPT TO:<bad@b.example>" => "550-5.1.1 no such user\r\n550 5.1.1 here\r\n".to_owned(),
-        "RCPT TO:<later@b.example>" if session == 0 => "450 4.2.1 try again\r\n".to_owned(),
+        "RCPT TO:<later@b.example>" if !tried.swap(true, Ordering::SeqCst) => "450 4.2.1 try again\r\n".to_owned(),
         command => accept(command, &[]),
     });
     let fixture = Fixture::new()
@@ -177,7 +179,7 @@ fn what_cannot_be_delivered_in_time_goes_back() {
     });
     let route = || Route::Relays(vec![hop.url("smtp", "").parse().unwrap()]);
     let mut fixture = Fixture::new().with(&["a@b.example"], CONTENT).start(route(), QUICK, None);
-    let id = fixture.spool.messages().unwrap()[0].0.clone();
+    let id = fixture.spool.states().unwrap()[0].id.clone();
     fixture.wait(&id, |state| state.attempts > 1);
     fixture.worker.take().unwrap().stop(PATIENCE);
     let schedule = Schedule { give_up_after: Duration::ZERO, ..QUICK };
@@ -257,7 +259,7 @@ fn logins_go_through_tls_with_a_valid_certificate_only() {
     let route = || Route::Relays(vec![hop.url("smtp+starttls", "tim:s%20cret@").parse().unwrap()]);
 
     let stranger = Fixture::new().with(&["a@b.example"], CONTENT).start(route(), ONCE, None);
-    let id = stranger.spool.messages().unwrap()[0].0.clone();
+    let id = stranger.spool.states().unwrap()[0].id.clone();
     let state = stranger.wait(&id, |state| state.attempts == 1);
     assert!(state.recipients[0].last.as_ref().unwrap().text.contains("TLS handshake"), "{state:?}");
     assert!(!hop.seen().commands().iter().any(|command| command.contains("AUTH")));
@@ -274,7 +276,7 @@ fn a_relay_without_the_tls_that_was_asked_for_gets_nothing() {
     let hop = NextHop::start(|_, command| accept(command, &["AUTH PLAIN"]));
     let route = Route::Relays(vec![hop.url("smtp+starttls", "tim:secret@").parse().unwrap()]);
     let fixture = Fixture::new().with(&["a@b.example"], CONTENT).start(route, ONCE, None);
-    let id = fixture.spool.messages().unwrap()[0].0.clone();
+    let id = fixture.spool.states().unwrap()[0].id.clone();
     let state = fixture.wait(&id, |state| state.attempts == 1);
     let last = state.recipients[0].last.as_ref().unwrap();
     assert_eq!(last.status, "4.7.5");
@@ -292,11 +294,130 @@ fn a_refused_login_keeps_the_mail() {
     });
     let route = Route::Relays(vec![hop.url("smtp", "tim:secret@").parse().unwrap()]);
     let fixture = Fixture::new().with(&["a@b.example"], CONTENT).start(route, ONCE, None);
-    let id = fixture.spool.messages().unwrap()[0].0.clone();
+    let id = fixture.spool.states().unwrap()[0].id.clone();
     let state = fixture.wait(&id, |state| state.attempts == 1);
     assert_eq!(state.recipients[0].status, Status::Pending);
     assert_eq!(state.recipients[0].last.as_ref().unwrap().text, "535 5.7.8 no");
     assert!(!hop.seen().has("MAIL FROM:<tim@sender.example>"));
+}
+
+#[test]
+fn many_messages_go_in_few_sessions() {
+    let hop = NextHop::start(|_, command| accept(command, &[]));
+    let mut fixture = Fixture::new();
+    for number in 0..30 {
+        fixture.add(envelope("tim@sender.example", &[&format!("a{number}@b.example")]), CONTENT);
+    }
+    let fixture = fixture.relay(&[hop.url("smtp", "")]);
+    fixture.drain();
+    let seen = hop.seen();
+    assert_eq!(seen.messages.len(), 30);
+    assert!(seen.sessions.len() <= 3, "{}", seen.sessions.len());
+}
+
+#[test]
+fn a_wrong_password_is_shown_once() {
+    let hop = NextHop::start(|_, command| match command.split(' ').next() {
+        Some("AUTH") => "535 5.7.8 no\r\n".to_owned(),
+        _ => accept(command, &["AUTH PLAIN"]),
+    });
+    let mut fixture = Fixture::new();
+    for number in 0..20 {
+        fixture.add(envelope("tim@sender.example", &[&format!("a{number}@b.example")]), CONTENT);
+    }
+    let route = Route::Relays(vec![hop.url("smtp", "tim:secret@").parse().unwrap()]);
+    let mut fixture = fixture.start(route, ONCE, None);
+    let start = Instant::now();
+    while fixture.states().iter().all(|state| state.attempts == 0) {
+        assert!(start.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // One that arrives now waits with the others.
+    fixture.add(envelope("tim@sender.example", &["late@b.example"]), CONTENT);
+    fixture.worker.take().unwrap().stop(PATIENCE);
+    let seen = hop.seen();
+    assert_eq!(seen.commands().iter().filter(|command| command.starts_with("AUTH")).count(), 1);
+    assert_eq!(fixture.states().len(), 21);
+}
+
+#[test]
+fn mail_for_others_does_not_wait_for_a_silent_destination() {
+    let hop = NextHop::start(|_, command| accept(command, &[]));
+    let port = hop.address.port();
+    // It takes connections, and says nothing.
+    let _silent = std::net::TcpListener::bind(("127.0.0.2", port)).unwrap();
+    let mut fixture = Fixture::new();
+    for number in 0..40 {
+        fixture.add(envelope("tim@sender.example", &[&format!("a{number}@[127.0.0.2]")]), CONTENT);
+    }
+    fixture.add(envelope("tim@sender.example", &["b@[127.0.0.1]", "a@[127.0.0.2]"]), CONTENT);
+    let _fixture = fixture.start(Route::Mx { port, resolver: Some(name_server(vec![])) }, QUICK, None);
+    let seen = hop.wait(|seen| seen.messages.len() == 1);
+    assert!(seen.has("RCPT TO:<b@[127.0.0.1]>"));
+}
+
+/// The server has closed a session that was kept for the next message.
+#[test]
+fn a_session_that_has_ended_meanwhile_is_opened_anew() {
+    for goodbye in ["", "421 4.4.2 idle for too long\r\n"] {
+        let hop = NextHop::start(move |session, command| match command {
+            "MAIL FROM:<second@sender.example>" if session == 0 => goodbye.to_owned(),
+            command => accept(command, &[]),
+        });
+        let mut fixture = Fixture::new();
+        fixture.add(envelope("first@sender.example", &["a@b.example"]), CONTENT);
+        let route = Route::Relays(vec![hop.url("smtp", "").parse().unwrap()]);
+        let mut fixture = fixture.start(route, ONCE, None);
+        hop.wait(|seen| seen.messages.len() == 1);
+        fixture.add(envelope("second@sender.example", &["a@b.example"]), CONTENT);
+        hop.wait(|seen| seen.messages.len() == 2);
+        fixture.drain();
+    }
+}
+
+#[test]
+fn a_message_that_is_in_doubt_goes_to_the_same_server_again() {
+    let first = NextHop::start(|session, command| match command {
+        // It has the message, and hangs up.
+        "." if session == 0 => String::new(),
+        command => accept(command, &[]),
+    });
+    let second = NextHop::start(|_, command| accept(command, &[]));
+    let fixture =
+        Fixture::new().with(&["a@b.example"], CONTENT).relay(&[first.url("smtp", ""), second.url("smtp", "")]);
+    fixture.drain();
+    assert_eq!((first.seen().messages.len(), second.seen().sessions.len()), (1, 0));
+}
+
+#[test]
+fn a_relay_that_does_not_offer_working_tls_gets_mail_that_may_go_without() {
+    for answer in ["454 4.7.0 not now\r\n", "502 5.5.1 what\r\n", "554 5.7.3 no\r\n", "421 4.3.2 bye\r\n", ""] {
+        let hop = NextHop::start(move |_, command| match command {
+            "STARTTLS" => answer.to_owned(),
+            command => accept(command, &["STARTTLS"]),
+        });
+        let fixture = Fixture::new().with(&["a@b.example"], CONTENT).relay(&[hop.url("smtp", "")]);
+        fixture.drain();
+        let seen = hop.seen();
+        assert_eq!((seen.messages.len(), seen.sessions.len()), (1, 2), "{answer:?}: {seen:#?}");
+
+        let route = Route::Relays(vec![hop.url("smtp+starttls", "").parse().unwrap()]);
+        let fixture = Fixture::new().with(&["a@b.example"], CONTENT).start(route, ONCE, None);
+        let id = fixture.states()[0].id.clone();
+        fixture.wait(&id, |state| state.attempts == 1);
+        assert_eq!(hop.seen().messages.len(), 1, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_recipient_that_is_named_twice_is_sent_once() {
+    let hop = NextHop::start(|_, command| accept(command, &[]));
+    let recipients = ["a@b.example", "A@b.example", "a@B.example", "a@b.example"];
+    let fixture = Fixture::new().with(&recipients, CONTENT).relay(&[hop.url("smtp", "")]);
+    fixture.drain();
+    let seen = hop.seen();
+    let rcpts: Vec<_> = seen.commands().into_iter().filter(|command| command.starts_with("RCPT")).collect();
+    assert_eq!(rcpts, ["RCPT TO:<a@b.example>", "RCPT TO:<A@b.example>"]);
 }
 
 #[test]
@@ -321,7 +442,7 @@ fn text_that_follows_starttls_in_the_clear_is_an_attack() {
     });
     let route = Route::Relays(vec![hop.url("smtp+starttls", "tim:secret@").parse().unwrap()]);
     let fixture = Fixture::new().with(&["a@b.example"], CONTENT).start(route, ONCE, None);
-    let id = fixture.spool.messages().unwrap()[0].0.clone();
+    let id = fixture.spool.states().unwrap()[0].id.clone();
     let state = fixture.wait(&id, |state| state.attempts == 1);
     assert!(state.recipients[0].last.as_ref().unwrap().text.contains("in the clear after STARTTLS"), "{state:?}");
 }
@@ -378,7 +499,7 @@ fn after_a_crash_nobody_is_told_twice() {
     while fixture.spool.contains(&id).unwrap() {
         std::thread::sleep(Duration::from_millis(2));
     }
-    assert_eq!(fixture.spool.messages().unwrap().len(), 1);
+    assert_eq!(fixture.spool.states().unwrap().len(), 1);
 }
 
 #[test]

@@ -3,12 +3,14 @@
 mod mx;
 mod next_hop;
 mod relay_url;
+mod router;
 
 use std::net::SocketAddr;
 
-pub(crate) use self::mx::MailExchangers;
+use self::mx::MailExchangers;
 pub use self::next_hop::{Credentials, NextHop, Password, Security};
 pub use self::relay_url::RelayUrlError;
+pub(crate) use self::router::{Destination, Host, Router};
 
 /// Where messages are taken.
 #[derive(Clone, Debug)]

@@ -120,24 +120,29 @@ impl Spool {
         }
     }
 
-    /// The messages in the spool, oldest first, with the time of their next attempt.
+    /// The states of the messages in the spool, oldest first.
     ///
     /// # Errors
-    /// Where the directory cannot be read. A state that cannot be read is moved aside rather than an error: one bad
-    /// file must not stop the mail.
-    pub(crate) fn messages(&self) -> io::Result<Vec<(QueueId, Timestamp)>> {
-        let mut messages = Vec::new();
+    /// Where the directory or a state cannot be read, as for want of a permission. A state that makes no sense is moved
+    /// aside instead: one bad file must not stop the mail.
+    pub(crate) fn states(&self) -> io::Result<Vec<State>> {
+        let mut states = Vec::new();
         for (id, extension) in self.queue()? {
             if extension != "json" {
                 continue;
             }
             match self.load(&id) {
-                Ok(state) => messages.push((id, state.next_attempt)),
-                Err(error) => self.set_aside(&id, &error)?,
+                Ok(state) => states.push(state),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => self.set_aside(&id, &error)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let path = self.queued(&id, "json");
+                    return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())));
+                }
             }
         }
-        messages.sort();
-        Ok(messages)
+        states.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(states)
     }
 
     /// Reads a message's state.
@@ -146,7 +151,8 @@ impl Spool {
     /// [`io::ErrorKind::NotFound`] where the message is gone, [`io::ErrorKind::InvalidData`] where the state makes
     /// no sense.
     pub(crate) fn load(&self, id: &QueueId) -> io::Result<State> {
-        let state: State = serde_json::from_slice(&std::fs::read(self.queued(id, "json"))?)?;
+        let state: State = serde_json::from_slice(&std::fs::read(self.queued(id, "json"))?)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         if state.id != *id || state.recipients.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the state is of another message, or of none"));
         }
@@ -176,18 +182,30 @@ impl Spool {
         durable::sync_directory(&self.directory.join("queue"))
     }
 
-    /// Forgets a message with which nothing is left to do.
-    ///
-    /// # Errors
-    /// Where the file system refuses.
-    pub(crate) fn remove(&self, id: &QueueId) -> io::Result<()> {
-        std::fs::remove_file(self.queued(id, "json"))?;
+    /// Forgets messages with which nothing is left to do, and returns those for which that failed. However many they
+    /// are, the disk is waited for once.
+    pub(crate) fn remove(&self, ids: Vec<QueueId>) -> Vec<(QueueId, io::Error)> {
+        let mut failed = Vec::new();
+        let mut removed = Vec::new();
+        for id in ids {
+            match std::fs::remove_file(self.queued(&id, "json")) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => failed.push((id, error)),
+                Ok(()) | Err(_) => removed.push(id),
+            }
+        }
+        self.changed();
         // Else the two could reach the disk in the other order, and leave a state without its content.
-        durable::sync_directory(&self.directory.join("queue"))?;
-        self.changed();
-        std::fs::remove_file(self.queued(id, "eml"))?;
-        self.changed();
-        Ok(())
+        if let Err(error) = durable::sync_directory(&self.directory.join("queue")) {
+            let kind = error.kind();
+            failed.extend(removed.into_iter().map(|id| (id, io::Error::new(kind, error.to_string()))));
+            return failed;
+        }
+        for id in removed {
+            // What cannot be removed now is removed at the next start.
+            let _ = std::fs::remove_file(self.queued(&id, "eml"));
+            self.changed();
+        }
+        failed
     }
 
     #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What the spool knows of a message besides its content.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -41,6 +42,10 @@ pub(crate) struct Recipient {
     pub(crate) status: Status,
     /// What the last attempt came to, for the report and for whoever looks into the spool.
     pub(crate) last: Option<Answer>,
+    /// The server with which the connection was lost when it had all of the message and had not replied yet. It may
+    /// have taken it, and then knows the message when it comes again (RFC 1047).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) in_doubt_at: Option<String>,
 }
 
 /// How far the delivery to one recipient has come.
@@ -79,7 +84,8 @@ impl State {
     /// The state of a message that has just arrived.
     pub(crate) fn new(envelope: Envelope) -> Self {
         let now = Timestamp::now();
-        let recipient = |forward_path| Recipient { forward_path, status: Status::Pending, last: None };
+        let recipient =
+            |forward_path| Recipient { forward_path, status: Status::Pending, last: None, in_doubt_at: None };
         Self {
             id: envelope.id,
             reverse_path: envelope.reverse_path,
@@ -88,7 +94,7 @@ impl State {
             arrived: now,
             attempts: 0,
             next_attempt: now,
-            recipients: envelope.recipients.into_iter().map(recipient).collect(),
+            recipients: distinct(envelope.recipients).map(recipient).collect(),
             report_on: None,
         }
     }
@@ -118,9 +124,50 @@ impl State {
         changed
     }
 
+    /// Notes that recipients at these places have failed, as a report says. Says whether there are some of which the
+    /// sender may not have been told.
+    pub(crate) fn has_failed_at(&mut self, places: &[usize]) -> bool {
+        let mut unreported = false;
+        for &place in places {
+            if let Some(recipient) = self.recipients.get_mut(place)
+                && matches!(recipient.status, Status::Pending | Status::Failed)
+            {
+                recipient.status = Status::Failed;
+                unreported = true;
+            }
+        }
+        unreported
+    }
+
     /// Whether nothing is left to do.
     pub(crate) fn is_finished(&self) -> bool {
         !self.has(Status::Pending) && !self.has(Status::Failed)
+    }
+}
+
+/// The paths without those that were there before. Domains are the same in any case, local-parts are not (RFC 5321,
+/// section 2.4).
+fn distinct(paths: Vec<String>) -> impl Iterator<Item = String> {
+    let mut seen = HashSet::new();
+    paths.into_iter().filter(move |path| {
+        let (local, domain) = path.rsplit_once('@').unwrap_or((path, ""));
+        seen.insert(format!("{local}@{}", domain.to_lowercase()))
+    })
+}
+
+impl Recipient {
+    /// Notes what an attempt came to that did not deliver.
+    pub(crate) fn settle(&mut self, is_permanent: bool, answer: Answer) {
+        self.last = Some(answer);
+        if is_permanent {
+            self.status = Status::Failed;
+        }
+    }
+
+    /// Fails because the time is over: for the reason that there was last, or else for this one.
+    pub(crate) fn give_up(&mut self, otherwise: Answer) {
+        let last = self.last.take().unwrap_or(otherwise);
+        self.settle(true, Answer { status: "4.4.7".to_owned(), ..last });
     }
 }
 
@@ -141,6 +188,19 @@ impl Timestamp {
 
     pub(crate) fn as_secs(self) -> i64 {
         i64::try_from(self.0 / 1000).unwrap_or(i64::MAX)
+    }
+}
+
+impl Answer {
+    /// What is known here without a reply.
+    pub(crate) fn own_words(status: &str, text: &str) -> Self {
+        Self {
+            status: status.to_owned(),
+            remote_mta: None,
+            text: text.to_owned(),
+            is_reply: false,
+            at: Timestamp::now(),
+        }
     }
 }
 

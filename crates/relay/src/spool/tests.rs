@@ -47,7 +47,7 @@ fn a_committed_message_outlives_the_process() {
     let id = deliver(&spool);
     drop(spool);
     let spool = open(directory.path());
-    assert!(spool.messages().unwrap().iter().map(|(known, _)| known).eq([&id]));
+    assert!(spool.states().unwrap().iter().map(|state| &state.id).eq([&id]));
     let state = spool.load(&id).unwrap();
     assert_eq!(state.reverse_path, "tim@example.org");
     assert!(state.recipients.iter().all(|recipient| recipient.status == Status::Pending));
@@ -65,7 +65,7 @@ fn a_crash_while_receiving_leaves_nothing() {
     let copy = crash(&spool);
     assert_eq!(names(copy.path().join("incoming")).len(), 1);
     let after = open(copy.path());
-    assert!(after.messages().unwrap().is_empty());
+    assert!(after.states().unwrap().is_empty());
     assert!(names(copy.path().join("incoming")).is_empty());
     drop(incoming);
     assert!(names(directory.path().join("incoming")).is_empty());
@@ -103,7 +103,7 @@ fn a_crash_while_committing_leaves_all_or_nothing() {
             std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         }
         let after = open(copy.path());
-        assert_eq!(after.messages().unwrap().len(), usize::from(survives), "{incoming:?} {queue:?}");
+        assert_eq!(after.states().unwrap().len(), usize::from(survives), "{incoming:?} {queue:?}");
         assert!(names(copy.path().join("incoming")).is_empty());
         if survives {
             assert_eq!(after.load(&id).unwrap(), spool.load(&id).unwrap());
@@ -121,9 +121,9 @@ fn a_crash_while_removing_leaves_nothing_to_deliver() {
     let id = deliver(&spool);
     let copy = crash(&spool);
     std::fs::remove_file(copy.path().join("queue").join(format!("{id}.json"))).unwrap();
-    assert!(open(copy.path()).messages().unwrap().is_empty());
+    assert!(open(copy.path()).states().unwrap().is_empty());
     assert!(names(copy.path().join("queue")).is_empty());
-    spool.remove(&id).unwrap();
+    assert!(spool.remove(vec![id]).is_empty());
     assert!(names(directory.path().join("queue")).is_empty());
 }
 
@@ -154,7 +154,7 @@ fn a_damaged_state_is_set_aside_and_the_rest_goes_on() {
     let (bad, good, lost) = (deliver(&spool), deliver(&spool), deliver(&spool));
     std::fs::write(spool.queued(&bad, "json"), b"{").unwrap();
     std::fs::remove_file(spool.queued(&lost, "eml")).unwrap();
-    let messages: Vec<_> = spool.messages().unwrap().into_iter().map(|(id, _)| id).collect();
+    let messages: Vec<_> = spool.states().unwrap().into_iter().map(|state| state.id).collect();
     assert_eq!(messages, [good]);
     let mut expected = vec![format!("{bad}.eml"), format!("{bad}.json"), format!("{lost}.json")];
     expected.sort();

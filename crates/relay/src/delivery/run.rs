@@ -1,0 +1,320 @@
+//! The worker's loop: does what the queue says.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+
+use super::Deliverer;
+use crate::envelope::QueueId;
+use crate::queue::{Action, Health, Job, Outcome, SessionId};
+use crate::reports;
+use crate::routes::Destination;
+use crate::spool::{Spool, State, Status, Timestamp};
+
+/// What the worker's thread runs.
+pub(super) struct Run {
+    deliverer: Arc<Deliverer>,
+    removals: Remover,
+    sessions: JoinSet<SessionId>,
+    /// Where sessions that are idle hear of the next message.
+    mailboxes: HashMap<SessionId, UnboundedSender<(QueueId, Arc<str>)>>,
+    /// Which session each task is, so that a panic in one does not lose its message.
+    names: HashMap<tokio::task::Id, SessionId>,
+    is_stopping: bool,
+}
+
+impl Run {
+    pub(super) fn new(deliverer: Arc<Deliverer>, removals: Remover) -> Self {
+        Self {
+            deliverer,
+            removals,
+            sessions: JoinSet::new(),
+            mailboxes: HashMap::new(),
+            names: HashMap::new(),
+            is_stopping: false,
+        }
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut arrivals: UnboundedReceiver<QueueId>,
+        mut stop: watch::Receiver<Option<Duration>>,
+    ) {
+        let grace = loop {
+            let pause = self.act();
+            let deliverer = Arc::clone(&self.deliverer);
+            tokio::select! {
+                changed = stop.wait_for(Option::is_some) => {
+                    break changed.map_or(Duration::ZERO, |grace| grace.unwrap_or_default());
+                }
+                Some(id) = arrivals.recv() => self.deliverer.arrive(id),
+                Some(ended) = self.sessions.join_next_with_id() => self.ended(ended),
+                () = deliverer.wake.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        };
+        self.is_stopping = true;
+        // Sessions that are idle end.
+        self.mailboxes.clear();
+        let running = self.deliverer.queue().running();
+        if running > 0 {
+            tracing::info!(deliveries = running, "waiting for deliveries to end");
+        }
+        let deadline = Instant::now() + grace.min(LONGEST_GRACE);
+        while !self.sessions.is_empty() {
+            self.act();
+            match tokio::time::timeout_at(deadline, self.sessions.join_next_with_id()).await {
+                Ok(Some(ended)) => self.ended(ended),
+                Ok(None) => break,
+                Err(_) => {
+                    let running = self.deliverer.queue().running();
+                    if running > 0 {
+                        tracing::warn!(deliveries = running, "cut off; they are tried again at the next start");
+                    }
+                    self.sessions.abort_all();
+                    break;
+                }
+            }
+        }
+        self.act();
+        self.removals.finish();
+    }
+
+    /// Does all that the queue says, and returns for how long there is nothing else to do.
+    fn act(&mut self) -> Duration {
+        loop {
+            let (now, action) = {
+                let now = self.deliverer.now();
+                (now, self.deliverer.queue().poll(now))
+            };
+            match action {
+                // The process ends with what is under way; the spool has the rest.
+                Action::Open { .. } | Action::Send { .. } if self.is_stopping => {}
+                Action::Open { session, destination, job } => self.open(session, destination, job),
+                Action::Send { session, job } => {
+                    if let Some(mailbox) = self.mailboxes.get(&session) {
+                        // A session that has ended abnormally is told of by its task.
+                        let _ = mailbox.send(job);
+                    }
+                }
+                Action::Close { session } => _ = self.mailboxes.remove(&session),
+                Action::Expire { job, destination } => self.deliverer.expire(&job, &destination),
+                Action::Report { message } => self.report(message),
+                Action::Finish { message } => {
+                    self.deliverer.messages.remove(&message);
+                    self.removals.remove(message);
+                }
+                Action::Wait { until } => {
+                    return until.map_or(LONGEST_PAUSE, |until| until.saturating_sub(now).min(LONGEST_PAUSE));
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, session: SessionId, destination: Destination, job: (QueueId, Arc<str>)) {
+        let (sender, mailbox) = unbounded_channel();
+        self.mailboxes.insert(session, sender);
+        let deliverer = Arc::clone(&self.deliverer);
+        let task = self.sessions.spawn(async move {
+            deliverer.session(session, destination, job, mailbox).await;
+            session
+        });
+        self.names.insert(task.id(), session);
+    }
+
+    fn ended(&mut self, ended: Result<(tokio::task::Id, SessionId), JoinError>) {
+        let task = match &ended {
+            Ok((task, _)) => *task,
+            Err(error) => error.id(),
+        };
+        let Some(session) = self.names.remove(&task) else { return };
+        self.mailboxes.remove(&session);
+        let (now, mut queue) = (self.deliverer.now(), self.deliverer.queue());
+        if let Err(error) = ended {
+            tracing::error!(%error, "a session has ended abnormally");
+            queue.finished(now, session, Outcome::Later, false, Health::Unknown, false);
+        }
+        queue.closed(session);
+    }
+
+    fn report(&self, message: QueueId) {
+        let deliverer = Arc::clone(&self.deliverer);
+        tokio::task::spawn_blocking(move || {
+            let written = deliverer.messages.open(&deliverer.spool, &message).and_then(|entry| {
+                let report = |state: &mut State| reports::report_failures(&deliverer.spool, state, &deliverer.hostname);
+                let written = entry.write(report);
+                deliverer.messages.close(&message, entry);
+                written
+            });
+            match written {
+                Ok(()) => deliverer.queue().reported(&message),
+                Err(error) => {
+                    // As with a full disk.
+                    tracing::error!(id = %message, %error, "cannot report a failure now");
+                    deliverer.queue().report_later(deliverer.now(), message);
+                }
+            }
+            deliverer.wake.notify_one();
+        });
+    }
+}
+
+impl Deliverer {
+    /// Takes in what was in the spool at the start.
+    pub(super) fn admit_all(&self, mut states: Vec<State>) {
+        // A crash may have come between a report and the record of it. What the report tells is true, and it leaves when
+        // that is recorded.
+        let reports: Vec<_> =
+            states.iter().filter_map(|state| Some((state.id.clone(), state.report_on.clone()?))).collect();
+        let mut held = HashSet::new();
+        for (report, report_on) in reports {
+            let original = states.iter_mut().find(|state| state.id == report_on.id);
+            if let Some(original) = original
+                && original.has_failed_at(&report_on.recipients)
+            {
+                held.insert(report);
+                self.messages.adopt(original.clone());
+            }
+        }
+        for state in states.iter().filter(|state| !held.contains(&state.id)) {
+            self.admit(state);
+        }
+    }
+
+    /// Takes in a message that has just arrived.
+    fn arrive(self: &Arc<Self>, id: QueueId) {
+        match self.spool.load(&id) {
+            Ok(state) => self.admit(&state),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::error!(%id, %error, "cannot read a message that has arrived; trying again");
+                let deliverer = Arc::clone(self);
+                tokio::spawn(async move {
+                    tokio::time::sleep(LONGEST_PAUSE).await;
+                    deliverer.spool.announce(id);
+                });
+            }
+        }
+    }
+
+    fn admit(&self, state: &State) {
+        let (now, clock) = (self.now(), Timestamp::now());
+        let mut parts: Vec<Arc<str>> = Vec::new();
+        for recipient in state.recipients.iter().filter(|recipient| recipient.status == Status::Pending) {
+            let part = self.router.part(&recipient.forward_path);
+            if !parts.iter().any(|known| **known == *part) {
+                parts.push(part.into());
+            }
+        }
+        let mut pause = state.next_attempt.since(clock);
+        if pause > self.schedule.longest {
+            tracing::warn!(id = %state.id, ?pause, "the next attempt lies too far ahead, as if the clock had been wrong; made now");
+            pause = Duration::ZERO;
+        }
+        let give_up_after = self.schedule.give_up_after;
+        let left = state.arrived.after(give_up_after).since(clock).min(give_up_after);
+        let job = |part: Arc<str>| Job {
+            message: state.id.clone(),
+            destination: self.router.destination(&part),
+            part,
+            attempts: state.attempts,
+            due: now.saturating_add(pause),
+            expires: now.saturating_add(left),
+        };
+        self.queue().add(state.id.clone(), parts.into_iter().map(job).collect(), state.has(Status::Failed));
+    }
+
+    /// Gives up a part of a message whose destination could not be reached in time.
+    fn expire(&self, (id, part): &(QueueId, Arc<str>), destination: &Destination) {
+        match self.messages.open(&self.spool, id) {
+            Ok(message) => {
+                let unreachable = self.failure(destination);
+                message.change(|state| {
+                    for recipient in state.recipients.iter_mut() {
+                        if recipient.status == Status::Pending && self.router.part(&recipient.forward_path) == **part {
+                            recipient.give_up(unreachable.clone());
+                        }
+                    }
+                });
+                // It is written with the report.
+                self.messages.close(id, message);
+            }
+            Err(error) => tracing::error!(%id, %error, "cannot give up a message now; at the next start"),
+        }
+    }
+}
+
+/// The thread that removes from the spool what is done with: as many messages as there are for one wait for the disk.
+pub(super) struct Remover {
+    done: Sender<QueueId>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Remover {
+    /// # Errors
+    /// Where there is no thread to be had.
+    pub(super) fn start(spool: Arc<Spool>) -> io::Result<Self> {
+        let (done, messages) = channel();
+        let remove = move || remove_all(&spool, &messages);
+        let thread = std::thread::Builder::new().name("removal".to_owned()).spawn(remove)?;
+        Ok(Self { done, thread })
+    }
+
+    fn remove(&self, message: QueueId) {
+        let _ = self.done.send(message);
+    }
+
+    /// Waits until all is removed.
+    fn finish(self) {
+        let Self { done, thread } = self;
+        drop(done);
+        if thread.join().is_err() {
+            tracing::error!("the removal of messages has panicked; what is left is sent again at the next start");
+        }
+    }
+}
+
+fn remove_all(spool: &Spool, messages: &Receiver<QueueId>) {
+    let mut left = Vec::new();
+    loop {
+        // What could not be removed is tried again.
+        let is_over = match messages.recv_timeout(LONGEST_PAUSE) {
+            Ok(message) => {
+                left.push(message);
+                false
+            }
+            Err(RecvTimeoutError::Timeout) => false,
+            Err(RecvTimeoutError::Disconnected) => true,
+        };
+        left.extend(messages.try_iter());
+        if !left.is_empty() {
+            left = remove(spool, left);
+        }
+        if is_over {
+            return;
+        }
+    }
+}
+
+/// Removes messages, and returns those for which that failed.
+fn remove(spool: &Spool, ids: Vec<QueueId>) -> Vec<QueueId> {
+    let failed = spool.remove(ids.clone());
+    for id in ids.iter().filter(|id| !failed.iter().any(|(failed, _)| failed == *id)) {
+        tracing::info!(%id, "done");
+    }
+    for (id, error) in &failed {
+        tracing::error!(%id, %error, "cannot remove a message that is done with; trying again");
+    }
+    failed.into_iter().map(|(id, _)| id).collect()
+}
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Longer than the longest timeout of a session.
+const LONGEST_GRACE: Duration = Duration::from_secs(60 * 60);
