@@ -254,8 +254,7 @@ pub enum AbortReason {
 pub enum AuthFailure {
     /// The authenticator refused.
     Refused(Refusal),
-    /// The user name or the password was empty, or the password one that SASLprep prohibits; the
-    /// authenticator was not asked.
+    /// The user name or the password was empty; the authenticator was not asked.
     EmptyCredentials,
     /// The [`AttemptLog`](crate::auth::AttemptLog) does not admit the attempt; the authenticator was not
     /// asked.
@@ -295,6 +294,7 @@ impl fmt::Display for AuthFailure {
             Self::Refused(Refusal::BadCredentials) => "bad-credentials",
             Self::Refused(Refusal::UnknownUser) => "unknown-user",
             Self::Refused(Refusal::Disabled) => "disabled",
+            Self::Refused(Refusal::NoKeys) => "no-keys",
             Self::Refused(Refusal::MechanismTooWeak) => "mechanism-too-weak",
             Self::Refused(Refusal::PasswordTransitionNeeded) => "password-transition-needed",
             Self::Refused(Refusal::EncryptionRequired) => "encryption-required",

@@ -1,8 +1,8 @@
-//! An unknown user, a wrong password and a disabled account cannot be told apart: by the octets of the
-//! replies, by what the engine allocates, and by how long each of its steps takes.
+//! An unknown user, a wrong password, a disabled account and one without keys cannot be told apart: by the
+//! octets of the replies, by what the engine allocates, and by how long each of its steps takes.
 //!
 //! The time is the part that could flake, so it is measured in a way that does not look at how fast the
-//! machine is: the three clients take turns, so that whatever else the machine does falls on all of them;
+//! machine is: the clients take turns, so that whatever else the machine does falls on all of them;
 //! of thousands of runs only the lower quartile counts, which interruptions do not reach; and those are
 //! compared by their ratio, with several times the room that noise has been seen to take. Should it miss
 //! nevertheless, it is measured again, ten times before that is believed: noise goes away, and a
@@ -34,9 +34,11 @@ enum Account {
     WrongPassword,
     Unknown,
     Disabled,
+    /// Nothing is in store that the mechanism needs.
+    Keyless,
 }
 
-const ACCOUNTS: [Account; 3] = [Account::WrongPassword, Account::Unknown, Account::Disabled];
+const ACCOUNTS: [Account; 4] = [Account::WrongPassword, Account::Unknown, Account::Disabled, Account::Keyless];
 
 /// What an authenticator that has looked into its store says.
 fn answer(account: Account, request: &AuthRequest) -> AuthResult {
@@ -45,6 +47,7 @@ fn answer(account: Account, request: &AuthRequest) -> AuthResult {
         (Account::WrongPassword, Some(keys)) => AuthResult::scram_keys(keys),
         (Account::WrongPassword, None) => AuthResult::refuse(),
         (Account::Unknown, _) => AuthResult::refuse_because(Refusal::UnknownUser),
+        (Account::Keyless, _) => AuthResult::refuse_because(Refusal::NoKeys),
         (Account::Disabled, Some(keys)) => AuthResult::refuse_because(Refusal::Disabled).with_scram_keys(keys),
         (Account::Disabled, None) => AuthResult::refuse_because(Refusal::Disabled),
     }
@@ -163,9 +166,12 @@ fn replies_are_the_same_to_the_octet() {
         let texts = |account: usize| said[account].iter().map(|(text, _)| text).collect::<Vec<_>>();
         assert_eq!(texts(0), texts(1), "{mechanism}");
         assert_eq!(texts(0), texts(2), "{mechanism}");
+        assert_eq!(texts(0), texts(3), "{mechanism}");
         // An account that is disabled keeps its salt; an unknown user has one, as long, that stays.
         let salts = |account: usize| said[account].iter().filter_map(|(_, salt)| salt.clone()).collect::<Vec<_>>();
         assert_eq!(salts(0), salts(2), "{mechanism}");
+        // One without keys has what an unknown user of that name would have.
+        assert_eq!(salts(1), salts(3), "{mechanism}");
         assert_eq!(salts(0).len(), salts(1).len(), "{mechanism}");
         for (own, other) in salts(0).iter().zip(salts(1)) {
             assert!(own.len() == other.len() && *own != other, "{mechanism}: {own} {other}");
@@ -214,14 +220,14 @@ const TICKS: f64 = 40.0;
 const TRIES: usize = 10;
 
 /// The lower quartile of each account's time for each step, in nanoseconds, over interleaved runs.
-fn quartiles(config: &Arc<Config>, mechanism: &str) -> Vec<[f64; 3]> {
+fn quartiles(config: &Arc<Config>, mechanism: &str) -> Vec<[f64; 4]> {
     let lines = Exchange::new(mechanism).lines;
     let mut servers = ACCOUNTS.map(|_| Server::new(config));
-    let mut samples = vec![[const { Vec::new() }; 3]; lines.len()];
+    let mut samples = vec![[const { Vec::new() }; 4]; lines.len()];
     for run in 0..SAMPLES {
-        for turn in 0..3 {
+        for turn in 0..4 {
             // Each comes first as often as the others.
-            let which = (turn + run) % 3;
+            let which = (turn + run) % 4;
             for (line, samples) in lines.iter().zip(&mut samples) {
                 let mut spent = Duration::ZERO;
                 servers[which].step(ACCOUNTS[which], line, &mut spent);
@@ -236,7 +242,7 @@ fn quartiles(config: &Arc<Config>, mechanism: &str) -> Vec<[f64; 3]> {
     samples.into_iter().map(|mut step| step.each_mut().map(quartile)).collect()
 }
 
-fn is_close(times: &[f64; 3]) -> bool {
+fn is_close(times: &[f64; 4]) -> bool {
     let (least, most) =
         times.iter().fold((f64::MAX, 0.0_f64), |(least, most), time| (least.min(*time), most.max(*time)));
     most <= least.mul_add(RATIO, TICKS)

@@ -15,7 +15,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sansmtp::auth::mechanism::{CramMd5, CramMd5Key, OAuthBearer, Scram, XOAuth2};
-use sansmtp::auth::{AuthQuestion, KnownPassword, ScramHash, ScramKeys};
+use sansmtp::auth::{AuthQuestion, KnownPassword, ScramHash, ScramKeys, prepare_password};
 use sansmtp::{
     Action, Answer, Auth, AuthRequest, AuthResult, Config, Connection, Peer, Refusal, SecretRef, TlsInfo, TlsVersion,
 };
@@ -105,7 +105,7 @@ fn scram_keys_leave_nothing_behind() {
         let mut shown = String::new();
         let left = left_behind(patterns, || {
             let keys = Box::new(ScramKeys::derive(hash, PASSWORD.as_bytes(), SALT, 3).expect("good parameters"));
-            assert!(keys.verify(PASSWORD.as_bytes()) && !keys.verify(b"another"));
+            assert!(keys.verify_octets(PASSWORD.as_bytes()) && !keys.verify_octets(b"another"));
             let text = keys.to_text();
             let read: ScramKeys = text.parse().expect("its own text");
             // A store moves them when it grows.
@@ -189,13 +189,20 @@ fn passwords_in_any_script_leave_nothing_behind() {
         let (patterns, prohibited) = (patterns(&secrets), format!("{password}\u{e000}"));
         let left = left_behind(patterns, || {
             let keys = ScramKeys::derive(ScramHash::Sha256, password.as_bytes(), SALT, 1).expect("good parameters");
-            assert!(keys.verify(prepared.as_bytes()), "{password}");
-            let _key = CramMd5Key::derive(SecretRef::new(password.as_bytes()));
+            assert!(keys.verify_octets(prepared.as_bytes()), "{password}");
+            let key = CramMd5Key::derive(SecretRef::new(password.as_bytes()));
+            assert!(key.verify_octets(password.as_bytes()) && key.verify_octets(prepared.as_bytes()), "{password}");
             let mut credentials = sansmtp::auth::Credentials::default();
             credentials.set_password(password.as_bytes()).expect("a good password");
-            assert!(credentials.password().is_some_and(|held| held.ct_eq(prepared.as_bytes())), "{password}");
-            // What is prohibited is not kept either.
-            credentials.set_password(prohibited.as_bytes()).expect("it is held as empty");
+            let held = credentials.password().expect("it was set");
+            assert!(held.ct_eq(prepared.as_bytes()) && held.ct_eq(password.as_bytes()), "{password}");
+            assert!(keys.verify(held), "{password}");
+            drop(credentials.clone());
+            // What is prohibited has one form.
+            credentials.set_password(prohibited.as_bytes()).expect("it is held as it was sent");
+            assert!(credentials.password().is_some_and(|held| held.prepared().is_none()), "{password}");
+            assert!(prepare_password(prohibited.as_bytes()).is_err(), "{password}");
+            drop(prepare_password(password.as_bytes()).expect("it is allowed"));
         });
         assert_eq!(left, None, "{password}");
     }

@@ -27,6 +27,28 @@
 //! Each waits for a limited time only, and what it cannot find out by then is
 //! [`AuthResult::cannot_tell`](sansmtp::AuthResult::cannot_tell), `454 4.7.0`, never a refusal.
 //!
+//! # Which form of a password
+//!
+//! SASLprep (RFC 4013), by which RFC 4616 and RFC 5802 prepare passwords, makes `m2` of `m²`, `é` of `e` with an accent
+//! behind it, a space of a no-break space, and prohibits Hebrew before digits. Clients send PLAIN and LOGIN what was typed,
+//! or prepare it; hashes are made of the one or the other. So an authenticator is given
+//! [both](sansmtp::auth::Password), and a password is right if one of them is:
+//!
+//! | what is stored | made of | compared with |
+//! |---|---|---|
+//! | by `Accounts` and `user add`, in memory, SQLite or PostgreSQL: Argon2id, SCRAM keys | the prepared password; one that SASLprep prohibits is not taken, with the reason | both forms (SCRAM's clients prepare) |
+//! | by `Accounts` likewise: CRAM-MD5 keys | both forms, as RFC 2195 prepares nothing and only some clients do | the client's digest with both; PLAIN and LOGIN with both forms |
+//! | elsewhere: `htpasswd`, `doveadm pw`, `mkpasswd`, `/etc/shadow`, in a file of users or imported | what was typed, mostly | both forms |
+//! | by PostgreSQL: SCRAM keys | the prepared password; what PostgreSQL's SASLprep prohibits (all that Unicode 3.2 did not know, too), as it was typed | both forms |
+//! | in an LDAP directory | what was typed, mostly | both forms: a second bind if the first is refused |
+//! | in Dovecot | what was typed | both forms, the second if the first is refused; what is passed through, as it was sent |
+//! | in a [`Cache`], for a short while | what was sent | what is sent |
+//!
+//! In a store, two forms are two hashes, for a user and for a name without one, whichever is right. In LDAP and Dovecot
+//! the second form is left out when the first was right, as those count failures; both refuse in two steps whomever they
+//! refuse. What follows the first 72 octets of a password makes no difference to bcrypt: a longer one is not refused, since
+//! its hash was made all the same.
+//!
 //! # Features
 //!
 //! None is on unless asked for. [`Chain`], which puts one behind the other, needs none.

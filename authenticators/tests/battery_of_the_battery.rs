@@ -17,7 +17,7 @@ impl Authenticator for Map {
         let found = USERS.iter().find(|(user, _)| *user == request.credentials().authcid());
         match (request.question(), found) {
             (_, None) => AuthResult::refuse_because(Refusal::UnknownUser),
-            (AuthQuestion::Password(given), Some((_, password))) if given.expose_secret() == password.as_bytes() => {
+            (AuthQuestion::Password(given), Some((_, password))) if given.ct_eq(password.as_bytes()) => {
                 AuthResult::accept()
             }
             _ => AuthResult::refuse(),

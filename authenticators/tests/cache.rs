@@ -50,6 +50,18 @@ fn plain(authzid: &str, user: &str, password: &str) -> String {
     format!("PLAIN {}", BASE64_STANDARD.encode(format!("{authzid}\0{user}\0{password}")))
 }
 
+/// SASLprep makes the same of both, but only who is asked knows which of them is right.
+#[test]
+fn what_was_said_of_one_form_of_a_password_is_not_said_of_another() {
+    let (cache, _) = cache(Users::new(&[("tim", "m²")], looked_up), LIMITS);
+    for (password, code, asked) in
+        [("m²", 235, 1), ("m2", 535, 1), ("m²", 235, 0), ("m2", 535, 0), ("m\u{2072}", 535, 1), ("m²", 235, 0)]
+    {
+        assert_eq!(cache.log_in("tim", password), code, "{password}");
+        assert_eq!(cache.inner().take_asked(), asked, "{password}");
+    }
+}
+
 /// An authenticator may name the user by it.
 #[test]
 fn what_was_said_to_one_certificate_is_not_said_to_another() {

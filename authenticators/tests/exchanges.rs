@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
 use rcgen::{CertificateParams, DnType, KeyPair};
-use sansmtp::auth::ScramHash;
 use sansmtp::auth::mechanism::{CramMd5, External, OAuthBearer, Scram, XOAuth2};
+use sansmtp::auth::{MalformedCredentials, ScramHash};
 use sansmtp::{Action, Auth, AuthFailure, Config, Connection, Event, Peer, Refusal, TlsInfo, TlsVersion};
 use sansmtp_authenticators::memory::Memory;
 use sansmtp_authenticators::sqlite::Sqlite;
@@ -385,11 +385,13 @@ fn mistakes_have_their_own_errors(start: Start) {
     let refused = |password: &[u8]| users.add("tam", password, Keep::Scram).unwrap_err();
     assert!(matches!(refused(b""), AccountError::EmptyPassword));
     assert!(matches!(refused(b"a\0b"), AccountError::NulInPassword));
-    assert!(matches!(refused(b"a\tb"), AccountError::ProhibitedPassword));
-    assert!(matches!(refused(b"\xFF"), AccountError::ProhibitedPassword));
+    assert!(matches!(refused(b"a\tb"), AccountError::Password(MalformedCredentials::Prohibited(_))));
+    assert!(matches!(refused(b"\xFF"), AccountError::Password(MalformedCredentials::NotUtf8)));
+    let told = refused("שלום123".as_bytes()).to_string();
+    assert!(told.contains("right-to-left") && !told.contains("שלום") && !told.contains("control"), "{told}");
     assert!(matches!(refused(&[b'x'; 1025]), AccountError::LongPassword));
     for name in ["", "a\0b", "a\nb", "a\u{7f}", &"x".repeat(256)] {
-        assert!(matches!(users.add(name, b"x", Keep::Scram), Err(AccountError::Name)), "{name:?}");
+        assert!(matches!(users.add(name, b"x", Keep::Scram), Err(AccountError::Name(_))), "{name:?}");
     }
     users.add(&"x".repeat(255), &[b'x'; 1024], Keep::Nothing).unwrap();
     let names: Vec<_> = users.list().unwrap().into_iter().map(|user| user.name).collect();

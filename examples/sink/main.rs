@@ -132,7 +132,7 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let mut salt = [0; 16];
     getrandom::fill(&mut salt)?;
     let user = User {
-        name: prepare_name(&options.user).ok_or("no login can bring the name of --user")?,
+        name: prepare_name(&options.user).map_err(|why| format!("no login can bring the name of --user: {why}"))?,
         password: KnownPassword::new(&Zeroizing::new(options.password.into_bytes()), &salt)?,
         token: options.token.map(|token| Secret::new(token.into_bytes())),
     };

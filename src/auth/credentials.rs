@@ -2,21 +2,24 @@
 
 use core::fmt;
 
-use super::prepare::{is_prepared, prepare};
-use crate::secret::{Secret, SecretRef};
+use super::password::{Password, prepared_form};
+use super::prepare::{Prohibited, is_prepared, prepare};
+use crate::secret::Secret;
 
 /// What a mechanism has learnt: the authcid (who proves), the authzid (whom to act as), the password.
 ///
-/// Identities are UTF-8 of at most 255 octets without control characters; passwords are UTF-8 without
-/// NUL, bounded by the line limit of 12,288 octets. All of them are prepared by SASLprep (RFC 4013) when
-/// they are set. `Debug` shows the identities, never the password.
+/// Identities are UTF-8 of at most 255 octets without control characters, prepared by SASLprep (RFC 4013).
+/// Passwords are UTF-8 without NUL, bounded by the line limit of 12,288 octets, and kept both as they were
+/// sent and prepared. `Debug` shows the identities, never the password.
 #[derive(Default)]
 pub struct Credentials {
-    /// All three, in the order in which they came.
+    /// All of it, in the order in which it came.
     octets: Secret,
     authzid: Span,
     authcid: Span,
     password: Span,
+    /// The password as SASLprep has it: the same place where that is the same, none where it is prohibited.
+    prepared: Span,
 }
 
 /// Where a part lies; one that was not set lies nowhere.
@@ -32,17 +35,43 @@ impl Default for Span {
     }
 }
 
-/// An identity or a password is not what RFC 4616, section 2 and RFC 4013 allow; nothing was changed.
+/// Why an identity or a password cannot be held (RFC 4616, section 2 and RFC 4013); nothing was changed. Tells nothing
+/// of what was given but this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MalformedCredentials;
+#[non_exhaustive]
+pub enum MalformedCredentials {
+    /// There is nothing, where something has to be.
+    Empty,
+    /// It is not UTF-8.
+    NotUtf8,
+    /// It has a NUL, which ends each part of a PLAIN message.
+    Nul,
+    /// It is longer than 255 octets, for an identity, or than a line can bring.
+    TooLong,
+    /// SASLprep prohibits it.
+    Prohibited(Prohibited),
+}
 
 impl fmt::Display for MalformedCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an identity or a password is not UTF-8, too long, or holds a prohibited character")
+        match self {
+            Self::Empty => f.write_str("it is empty"),
+            Self::NotUtf8 => f.write_str("it is not UTF-8"),
+            Self::Nul => f.write_str("it has a NUL"),
+            Self::TooLong => f.write_str("it is too long"),
+            Self::Prohibited(prohibited) => prohibited.fmt(f),
+        }
     }
 }
 
-impl core::error::Error for MalformedCredentials {}
+impl core::error::Error for MalformedCredentials {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Prohibited(prohibited) => Some(prohibited),
+            Self::Empty | Self::NotUtf8 | Self::Nul | Self::TooLong => None,
+        }
+    }
+}
 
 impl Credentials {
     pub(crate) fn with_capacity(octets: usize) -> Self {
@@ -64,8 +93,8 @@ impl Credentials {
 
     /// The password, if the mechanism carries one.
     #[must_use]
-    pub fn password(&self) -> Option<SecretRef<'_>> {
-        self.octets(self.password).map(SecretRef::new)
+    pub fn password(&self) -> Option<Password<'_>> {
+        Some(Password::new(self.octets(self.password)?, self.octets(self.prepared)))
     }
 
     /// Sets who proves their identity.
@@ -89,20 +118,25 @@ impl Credentials {
         Ok(())
     }
 
-    /// Sets the password. One that SASLprep prohibits is nobody's (RFC 4616, section 2), and is held as
-    /// the empty one, which is refused without asking the authenticator.
+    /// Sets the password. One that SASLprep prohibits is held as it is, without a prepared form: what is stored of it
+    /// may have been made by a program that prepares nothing.
     ///
     /// # Errors
     ///
     /// [`MalformedCredentials`] if it is not UTF-8 or holds a NUL.
     pub fn set_password(&mut self, password: &[u8]) -> Result<(), MalformedCredentials> {
-        if is_prepared(password) {
-            self.password = self.store(password)?;
-            return Ok(());
-        }
-        let text = core::str::from_utf8(password).ok().filter(|text| !text.contains('\0'));
-        let prepared = prepare(text.ok_or(MalformedCredentials)?).unwrap_or_default();
-        self.password = self.store(prepared.expose_secret())?;
+        let prepared = match prepared_form(password) {
+            Ok(prepared) => Ok(prepared),
+            Err(MalformedCredentials::Prohibited(_)) => Err(Span::default()),
+            Err(malformed) => return Err(malformed),
+        };
+        let span = self.store(password)?;
+        self.prepared = match prepared {
+            Ok(Some(prepared)) => self.store(prepared.expose_secret())?,
+            Ok(None) => span,
+            Err(none) => none,
+        };
+        self.password = span;
         Ok(())
     }
 
@@ -119,35 +153,37 @@ impl Credentials {
 
     /// Overwrites the password and keeps the identities.
     pub(crate) fn forget_password(&mut self) {
-        self.octets.overwrite(usize::from(self.password.start), usize::from(self.password.end));
-        self.password = Span::default();
+        for form in [self.password, self.prepared] {
+            self.octets.overwrite(usize::from(form.start), usize::from(form.end));
+        }
+        (self.password, self.prepared) = Default::default();
     }
 
     /// Overwrites everything, and keeps an allocation of the usual size.
     pub(crate) fn clear(&mut self) {
         self.octets.clear_and_shrink(KEPT_OCTETS);
-        (self.authzid, self.authcid, self.password) = Default::default();
+        (self.authzid, self.authcid, self.password, self.prepared) = Default::default();
     }
 
     fn store_identity(&mut self, identity: &[u8]) -> Result<Span, MalformedCredentials> {
         if identity.len() > MAX_IDENTITY_OCTETS {
-            return Err(MalformedCredentials);
+            return Err(MalformedCredentials::TooLong);
         }
         if is_prepared(identity) {
             return self.store(identity);
         }
-        let text = core::str::from_utf8(identity).map_err(|_| MalformedCredentials)?;
-        let prepared = prepare(text).map_err(|_| MalformedCredentials)?;
+        let text = core::str::from_utf8(identity).map_err(|_| MalformedCredentials::NotUtf8)?;
         // An identity of which nothing is left is not the same as none.
-        if !(1..=MAX_IDENTITY_OCTETS).contains(&prepared.len()) {
-            return Err(MalformedCredentials);
+        let prepared = prepare(text).map_err(MalformedCredentials::Prohibited)?;
+        if prepared.len() > MAX_IDENTITY_OCTETS {
+            return Err(MalformedCredentials::TooLong);
         }
         self.store(prepared.expose_secret())
     }
 
     fn store(&mut self, octets: &[u8]) -> Result<Span, MalformedCredentials> {
-        let start = u16::try_from(self.octets.len()).map_err(|_| MalformedCredentials)?;
-        let end = u16::try_from(self.octets.len() + octets.len()).map_err(|_| MalformedCredentials)?;
+        let start = u16::try_from(self.octets.len()).map_err(|_| MalformedCredentials::TooLong)?;
+        let end = u16::try_from(self.octets.len() + octets.len()).map_err(|_| MalformedCredentials::TooLong)?;
         self.octets.extend(octets);
         Ok(Span { start, end })
     }
@@ -165,8 +201,8 @@ impl Credentials {
 /// Only the identities: a password is not multiplied.
 impl Clone for Credentials {
     fn clone(&self) -> Self {
-        let (authzid, authcid, password) = (self.authzid, self.authcid, self.password);
-        let mut clone = Self { octets: self.octets.expose_secret().into(), authzid, authcid, password };
+        let Self { authzid, authcid, password, prepared, .. } = *self;
+        let mut clone = Self { octets: self.octets.expose_secret().into(), authzid, authcid, password, prepared };
         clone.forget_password();
         clone
     }
@@ -177,7 +213,7 @@ impl fmt::Debug for Credentials {
         f.debug_struct("Credentials")
             .field("authcid", &self.authcid())
             .field("authzid", &self.authzid())
-            .field("password", &self.password())
+            .field("password", &self.password().map(Password::as_sent))
             .finish()
     }
 }
@@ -203,14 +239,36 @@ mod tests {
     #[test]
     fn what_could_break_a_log_line_or_a_query_is_refused() {
         let mut credentials = Credentials::default();
-        for bad in [&b"a\nb"[..], b"a\0b", b"\xff", b"\x7f", "\u{85}".as_bytes(), &[b'a'; 256]] {
-            assert_eq!(credentials.set_authcid(bad), Err(MalformedCredentials));
-            assert_eq!(credentials.set_authzid(bad), Err(MalformedCredentials));
+        use MalformedCredentials::{NotUtf8, Nul, Prohibited, TooLong};
+        let control = Prohibited(super::Prohibited::ControlCharacter);
+        for (bad, why) in [
+            (&b"a\nb"[..], control),
+            (b"a\0b", control),
+            (b"\xff", NotUtf8),
+            (b"\x7f", control),
+            ("\u{85}".as_bytes(), control),
+            (&[b'a'; 256], TooLong),
+        ] {
+            assert_eq!(credentials.set_authcid(bad), Err(why));
+            assert_eq!(credentials.set_authzid(bad), Err(why));
         }
-        assert_eq!(credentials.set_password(b"a\0b"), Err(MalformedCredentials));
-        assert_eq!(credentials.set_password(b"\xff"), Err(MalformedCredentials));
+        assert_eq!(credentials.set_password(b"a\0b"), Err(Nul));
+        assert_eq!(credentials.set_password(b"\xff"), Err(NotUtf8));
         assert_eq!(credentials.authcid(), "");
         assert!(credentials.password().is_none());
+    }
+
+    #[test]
+    fn both_forms_of_a_password_are_overwritten() {
+        let mut credentials = Credentials::default();
+        credentials.set_authcid(b"tim").unwrap();
+        credentials.set_password("m²".as_bytes()).unwrap();
+        let clone = credentials.clone();
+        credentials.forget_password();
+        for forgotten in [&credentials, &clone] {
+            assert!(forgotten.password().is_none());
+            assert_eq!(forgotten.octets.expose_secret(), b"tim\0\0\0\0\0");
+        }
     }
 
     #[test]

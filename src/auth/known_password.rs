@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::mechanism::CramMd5Key;
+use super::password::prepared_form;
 use super::{AuthQuestion, AuthRequest, AuthResult, InvalidScramKeys, ScramHash, ScramKeys};
 use crate::secret::{Secret, SecretRef};
 
@@ -22,6 +23,8 @@ use crate::secret::{Secret, SecretRef};
 /// ```
 pub struct KnownPassword {
     password: Secret,
+    /// Where SASLprep makes another one of it.
+    prepared: Option<Secret>,
     keys: [ScramKeys; 3],
     cram_md5: CramMd5Key,
 }
@@ -36,7 +39,8 @@ impl KnownPassword {
     pub fn new(password: &[u8], salt: &[u8]) -> Result<Self, InvalidScramKeys> {
         let derive = |hash| ScramKeys::derive(hash, password, salt, ITERATIONS);
         Ok(Self {
-            password: super::scram_keys::prepare_password(password).unwrap_or_else(|| password.into()),
+            password: password.into(),
+            prepared: prepared_form(password).ok().flatten(),
             keys: [derive(ScramHash::Sha1)?, derive(ScramHash::Sha256)?, derive(ScramHash::Sha512)?],
             cram_md5: CramMd5Key::derive(SecretRef::new(password)),
         })
@@ -46,7 +50,10 @@ impl KnownPassword {
     /// otherwise. Whether the request's authcid is that user, the caller knows.
     pub fn answer(&self, request: &AuthRequest) -> AuthResult {
         let right = match request.question() {
-            AuthQuestion::Password(password) => password.ct_eq(self.password.expose_secret()),
+            AuthQuestion::Password(password) => {
+                let prepared = self.prepared.as_ref().unwrap_or(&self.password);
+                password.ct_eq(self.password.expose_secret()) | password.ct_eq(prepared.expose_secret())
+            }
             AuthQuestion::ScramKeys(wanted) => {
                 return match self.keys.iter().find(|keys| keys.hash() == wanted) {
                     Some(keys) => AuthResult::scram_keys(keys.clone()),

@@ -14,6 +14,7 @@ pub mod mechanism;
 mod name;
 #[cfg(feature = "std")]
 mod normalize;
+mod password;
 mod policy;
 mod prepare;
 pub(crate) mod request;
@@ -28,7 +29,9 @@ pub use credentials::{Credentials, MalformedCredentials};
 pub use known_password::KnownPassword;
 pub use mechanism::{Exchange, First, Mechanism, Start, Step};
 pub use name::MechanismName;
+pub use password::{Password, prepare_password};
 pub use policy::{Hidden, Needs, Policy};
+pub use prepare::Prohibited;
 pub use request::{AuthQuestion, AuthRequest};
 pub use result::{AuthResult, InvalidMessage, Refusal};
 pub use scram_keys::{InvalidScramKeys, ScramHash, ScramKeys};

@@ -7,9 +7,8 @@ use core::any::Any;
 use core::fmt;
 
 use super::mechanism::{BearerToken, ClientCertificate, CramMd5Response, ScramLookup, Trace};
-use super::{AuthResult, Credentials, MechanismName, ScramHash};
+use super::{AuthResult, Credentials, MechanismName, Password, ScramHash};
 use crate::question::{Answer, AnswerKind, Ticket};
-use crate::secret::SecretRef;
 use crate::session::{Peer, TlsInfo};
 
 /// What a mechanism wants to know of the authenticator.
@@ -17,25 +16,29 @@ use crate::session::{Peer, TlsInfo};
 /// ```
 /// use sansmtp::auth::{AuthQuestion, AuthRequest, AuthResult, Refusal, ScramKeys};
 ///
-/// fn authenticate(request: &AuthRequest, stored: &str) -> AuthResult {
-///     if request.credentials().authcid() != "tim" {
-///         return AuthResult::refuse_because(Refusal::UnknownUser);
-///     }
-///     let Ok(keys) = stored.parse::<ScramKeys>() else { return AuthResult::cannot_tell() };
-///     match request.question() {
-///         AuthQuestion::Password(password) if keys.verify(password.expose_secret()) => AuthResult::accept(),
-///         AuthQuestion::ScramKeys(hash) if keys.hash() == hash => AuthResult::scram_keys(keys),
-///         // The user must log in by a mechanism for which there is something in store.
-///         AuthQuestion::ScramKeys(_) => AuthResult::refuse_because(Refusal::PasswordTransitionNeeded),
-///         _ => AuthResult::refuse(),
+/// /// What is stored of tim's password; keys of a random one are in `nobody`, so that other names take as long.
+/// fn authenticate(request: &AuthRequest, stored: &ScramKeys, nobody: &ScramKeys) -> AuthResult {
+///     let known = request.credentials().authcid() == "tim";
+///     let keys = if known { stored } else { nobody };
+///     let right = match request.question() {
+///         AuthQuestion::Password(password) => keys.verify(password),
+///         AuthQuestion::ScramKeys(hash) if known && keys.hash() == hash => return AuthResult::scram_keys(keys.clone()),
+///         // Nothing is in store for the mechanism, which must not tell that there is such a user.
+///         AuthQuestion::ScramKeys(_) if known => return AuthResult::refuse_because(Refusal::NoKeys),
+///         _ => false,
+///     };
+///     match known {
+///         true if right => AuthResult::accept(),
+///         true => AuthResult::refuse(),
+///         false => AuthResult::refuse_because(Refusal::UnknownUser),
 ///     }
 /// }
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum AuthQuestion<'r> {
-    /// Is this the authcid's password? PLAIN and LOGIN.
-    Password(SecretRef<'r>),
+    /// Is this the authcid's password? PLAIN and LOGIN. It comes as it was sent and prepared: see [`Password`].
+    Password(Password<'r>),
     /// Which keys does the authcid have? SCRAM, in the middle of the exchange:
     /// [`AuthResult::scram_keys`]. An unknown user is
     /// [`Refusal::UnknownUser`](super::Refusal::UnknownUser), and does not learn it.

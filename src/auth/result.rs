@@ -60,8 +60,11 @@ pub(crate) enum Outcome {
     Handled,
 }
 
-/// Why credentials are refused: for the embedder's events and counters. Where the first three look
-/// the same to the peer, nobody can find out which users exist.
+/// Why credentials are refused: for the embedder's events and counters.
+///
+/// Where an unknown user, a wrong password, a disabled account and one without keys look the same to the peer, nobody can
+/// find out which users exist. A refusal with a reply of its own (432, 534, 538) tells that there is such a user, unless
+/// it is given for unknown names as well, or after the right password only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -71,10 +74,14 @@ pub enum Refusal {
     UnknownUser,
     /// The user may not log in: `535 5.7.8`, as if the password were wrong.
     Disabled,
+    /// There is nothing in store for the user that the mechanism needs: `535 5.7.8`, as if the password were wrong.
+    /// SCRAM challenges as if there were keys.
+    NoKeys,
     /// The user may use stronger mechanisms only: `534 5.7.9`.
     MechanismTooWeak,
     /// The user must log in with PLAIN once, so that the server learns what a stronger mechanism needs:
-    /// `432 4.7.12`.
+    /// `432 4.7.12`. Before the password was seen to be right, it tells that there is such a user: [`NoKeys`](Self::NoKeys)
+    /// does not.
     PasswordTransitionNeeded,
     /// The user may log in under encryption only: `538 5.7.11`.
     EncryptionRequired,
@@ -280,6 +287,7 @@ impl Refusal {
             Self::BadCredentials
             | Self::UnknownUser
             | Self::Disabled
+            | Self::NoKeys
             | Self::AuthzidNotGranted
             | Self::ChannelBinding
             | Self::NonceChanged => canned::BAD_CREDENTIALS,

@@ -12,7 +12,7 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
 use zeroize::Zeroizing;
 
-use super::prepare;
+use super::password::{Password, prepared_form};
 use crate::secret::{Secret, SecretRef};
 
 /// The hash function of a SCRAM mechanism.
@@ -156,12 +156,21 @@ impl ScramKeys {
     ///
     /// [`InvalidScramKeys`] if there are no iterations, or the salt is empty or over 1,024 octets.
     pub fn derive(hash: ScramHash, password: &[u8], salt: &[u8], iterations: u32) -> Result<Self, InvalidScramKeys> {
+        let prepared = prepared_form(password).ok().flatten();
+        let password = prepared.as_ref().map_or(password, |prepared| prepared.expose_secret());
+        Self::derive_unprepared(hash, password, salt, iterations)
+    }
+
+    fn derive_unprepared(
+        hash: ScramHash,
+        password: &[u8],
+        salt: &[u8],
+        iterations: u32,
+    ) -> Result<Self, InvalidScramKeys> {
         if iterations == 0 {
             return Err(InvalidScramKeys::Iterations);
         }
         check_salt(salt)?;
-        let prepared = prepare_password(password);
-        let password = prepared.as_ref().map_or(password, |prepared| prepared.expose_secret());
         let salted = hash.salted_password(password, salt, iterations);
         let client_key = hash.hmac(salted.as_ref(), &[b"Client Key"]);
         let (stored_key, server_key) = (hash.digest(client_key.as_ref()), hash.hmac(salted.as_ref(), &[b"Server Key"]));
@@ -202,11 +211,18 @@ impl ScramKeys {
         &self.salt
     }
 
-    /// Whether `password` is the one that these keys were derived from. Takes as long as
-    /// [`derive`](Self::derive); the comparison is in constant time.
+    /// Whether `password` is the one that these keys were derived from. Takes as long as [`derive`](Self::derive), or
+    /// twice as long for a password that SASLprep changes: PostgreSQL's preparation prohibits more than ours, and takes
+    /// what it prohibits as it is. The comparisons are in constant time.
     #[must_use]
-    pub fn verify(&self, password: &[u8]) -> bool {
-        Self::derive(self.hash, password, &self.salt, self.iterations)
+    pub fn verify(&self, password: Password<'_>) -> bool {
+        password.check(|form| self.verify_octets(form.expose_secret()))
+    }
+
+    /// As [`verify`](Self::verify), for exactly these octets: one form of a password.
+    #[must_use]
+    pub fn verify_octets(&self, password: &[u8]) -> bool {
+        Self::derive_unprepared(self.hash, password, &self.salt, self.iterations)
             .is_ok_and(|derived| SecretRef::new(derived.stored_key()).ct_eq(self.stored_key()))
     }
 
@@ -325,14 +341,6 @@ impl AsRef<[u8]> for Digest {
     }
 }
 
-/// The password as SASLprep has it, where that differs and is not prohibited.
-pub(crate) fn prepare_password(password: &[u8]) -> Option<Secret> {
-    if prepare::is_prepared(password) {
-        return None;
-    }
-    prepare::prepare(core::str::from_utf8(password).ok()?).ok().filter(|prepared| prepared.len() > 0)
-}
-
 fn check_salt(salt: &[u8]) -> Result<(), InvalidScramKeys> {
     if (1..=MAX_SALT_OCTETS).contains(&salt.len()) { Ok(()) } else { Err(InvalidScramKeys::Salt) }
 }
@@ -359,7 +367,10 @@ mod tests {
             let keys = ScramKeys::derive(hash, "pässword".as_bytes(), b"0123456789abcdef", 17).unwrap();
             let read: ScramKeys = keys.to_text().parse().unwrap();
             assert_eq!(read.to_text(), keys.to_text());
-            assert!(read.verify("pa\u{308}ssword".as_bytes()) && !read.verify(b"password"));
+            assert!(read.verify_octets("pässword".as_bytes()) && !read.verify_octets(b"password"));
+            let mut credentials = crate::auth::Credentials::default();
+            credentials.set_password("pa\u{308}ssword".as_bytes()).unwrap();
+            assert!(read.verify(credentials.password().unwrap()));
         }
     }
 
@@ -369,7 +380,7 @@ mod tests {
         let text = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\
                     WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
         let keys: ScramKeys = text.parse().unwrap();
-        assert!(keys.verify(b"pencil"));
+        assert!(keys.verify_octets(b"pencil"));
         assert_eq!(keys.to_text().as_str(), text);
     }
 

@@ -65,8 +65,10 @@
 //!
 //! Questions are `connect [from PEER]`, `helo NAME`, `ehlo NAME`, `lhlo NAME`, `mail <PATH>`, `rcpt <PATH>`, `data`,
 //! `message OCTETS`, `rset`, `noop`, `vrfy ARGUMENT`, `expn ARGUMENT`, `unknown`, `quit`,
-//! `authenticate MECHANISM authcid=NAME [authzid=NAME] [password=WORD]` (or `token=`, `trace=`), and for the
-//! AUTH handler hook `auth MECHANISM [response=WORD]`. A secret may be left out of a question.
+//! `authenticate MECHANISM authcid=NAME [authzid=NAME] [password=WORD] [sent=WORD]` (or `token=`, `trace=`), and for
+//! the AUTH handler hook `auth MECHANISM [response=WORD]`. Secrets, and what stands behind them, may be left out of a
+//! question. A password is the prepared one; `sent=` is there where the client sent another, and alone where SASLprep
+//! prohibits it.
 //!
 //! Answers are a bare reply, `drop` (the question is forgotten), `late` (it is answered after its deadline),
 //! for the AUTH handler hook `challenge TEXT` and `malformed`, for LMTP's `message` `each VERDICT; VERDICT; …`
@@ -77,7 +79,7 @@
 //! | --- | --- |
 //! | `accept`, `accept as LOGIN` | yes |
 //! | `grant`, `grant as LOGIN` | yes, and the authzid is granted |
-//! | `refuse`, `refuse because REASON` | no; `wrong`, `unknown-user`, `disabled`, `too-weak`, `transition`, `encryption` |
+//! | `refuse`, `refuse because REASON` | no; `wrong`, `unknown-user`, `disabled`, `no-keys`, `too-weak`, `transition`, `encryption` |
 //! | `cannot-tell` | neither |
 //! | `password WORD` | what somebody says who knows the password, by whatever mechanism it is asked for |
 //! | `keys [HASH] ITERATIONS SALT PASSWORD` | SCRAM keys derived so, of the mechanism's hash unless one is named; the salt in base64 |

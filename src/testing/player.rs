@@ -11,7 +11,7 @@ use core::time::Duration;
 use super::transcript::{Item, What, parse};
 use super::words::{
     abort_word, answer_request, answer_turn, describe_event, describe_hook, describe_request, describe_turn,
-    parse_verdict,
+    is_question, parse_verdict,
 };
 use crate::action::{Action, Hook};
 use crate::auth::{AuthRequest, AuthTurn};
@@ -230,7 +230,7 @@ impl<H: Handler> Player<'_, H> {
                 self.run(false);
                 self.skip_unmentioned();
                 return match self.found.pop_front() {
-                    Some(Found::Question { short, full, asked }) if *question == short || *question == full => {
+                    Some(Found::Question { short, full, asked }) if is_question(question, &short, &full) => {
                         self.blocked = false;
                         self.answer(line, asked, answer)
                     }

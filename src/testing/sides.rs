@@ -10,7 +10,7 @@ use super::player::Mismatch;
 use super::transcript::{Item, What, parse};
 use super::words::{
     abort_word, answer_request, answer_turn, describe_event, describe_hook, describe_request, describe_turn,
-    parse_verdict,
+    is_question, parse_verdict,
 };
 use crate::action::{AbortReason, Aborted, AuthFailure, HookCall};
 use crate::auth::{AuthRequest, AuthResult, AuthTurn};
@@ -153,9 +153,7 @@ impl Embedder {
     fn ask(&mut self, short: &str, full: &str) -> (usize, String) {
         self.compare_content(true);
         match self.lines.front() {
-            Some(Item { number, what: What::Question { question, answer } })
-                if question == short || question == full =>
-            {
+            Some(Item { number, what: What::Question { question, answer } }) if is_question(question, short, full) => {
                 let words = (*number, answer.clone());
                 self.lines.pop_front();
                 assert!(words.1 != "drop", "the transcript forgets to answer {short}");

@@ -72,6 +72,12 @@ pub(super) fn answer_turn(turn: AuthTurn, words: &str) -> Result<Answer, AuthTur
     }
 }
 
+/// Whether a transcript's words are the question's: all of them, or those up to a secret.
+pub(super) fn is_question(words: &str, short: &str, full: &str) -> bool {
+    let rest = full.strip_prefix(words).filter(|_| words.starts_with(short));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+}
+
 /// A hook's verdict by its words.
 pub(super) fn parse_verdict(words: &str) -> Result<Verdict, InvalidReply> {
     match words.strip_prefix("each ") {
@@ -94,6 +100,7 @@ fn parse_refusal(word: &str) -> Option<Refusal> {
         "wrong" => Refusal::BadCredentials,
         "unknown-user" => Refusal::UnknownUser,
         "disabled" => Refusal::Disabled,
+        "no-keys" => Refusal::NoKeys,
         "too-weak" => Refusal::MechanismTooWeak,
         "transition" => Refusal::PasswordTransitionNeeded,
         "encryption" => Refusal::EncryptionRequired,
@@ -146,7 +153,12 @@ pub(super) fn describe_request(request: &AuthRequest) -> (String, String) {
         short = format!("{short} authzid={}", escape(authzid.as_bytes()));
     }
     let full = match request.question() {
-        AuthQuestion::Password(password) => format!("{short} password={}", escape(password.expose_secret())),
+        AuthQuestion::Password(password) => {
+            let prepared = password.prepared().map(|form| format!(" password={}", escape(form.expose_secret())));
+            let sent = Some(password.as_sent()).filter(|sent| Some(*sent) != password.prepared());
+            let sent = sent.map(|sent| format!(" sent={}", escape(sent.expose_secret())));
+            [short.as_str(), &prepared.unwrap_or_default(), &sent.unwrap_or_default()].concat()
+        }
         AuthQuestion::BearerToken(token) => format!("{short} token={}", escape(token.token().expose_secret())),
         AuthQuestion::Anonymous(trace) => format!("{short} trace={}", escape(trace.as_str().as_bytes())),
         AuthQuestion::ScramKeys(_)

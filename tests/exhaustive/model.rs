@@ -268,10 +268,8 @@ impl State {
                 self.reads = Reads::LoginPassword;
                 reply(334)
             }
-            // RFC 4013, section 2.3: a password with a control character is nobody's.
-            Reads::LoginPassword if decoded.is_empty() || is_password(&decoded) && has_control(&decoded) => {
-                self.refuse(policy, false)
-            }
+            Reads::LoginPassword if decoded.is_empty() => self.refuse(policy, false),
+            // One that SASLprep prohibits (RFC 4013, section 2.3) is asked about as well.
             Reads::LoginPassword if is_password(&decoded) => self.ask(policy, answer),
             _ => failed(501),
         }
@@ -319,10 +317,6 @@ fn is_identity(octets: &[u8]) -> bool {
 
 fn is_password(octets: &[u8]) -> bool {
     std::str::from_utf8(octets).is_ok() && !octets.contains(&0)
-}
-
-fn has_control(octets: &[u8]) -> bool {
-    octets.iter().any(u8::is_ascii_control)
 }
 
 /// RFC 4648, section 4, strictly.

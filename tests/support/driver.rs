@@ -369,7 +369,10 @@ fn reply(text: &str) -> Reply {
 
 fn describe_request(request: &AuthRequest) -> String {
     let credentials = request.credentials();
-    let password = credentials.password().map(|password| password.expose_secret().to_vec());
+    let forms = |password: sansmtp::auth::Password<'_>| {
+        password.forms().map(|form| form.expose_secret().to_vec()).collect::<Vec<_>>()
+    };
+    let password = credentials.password().map(forms);
     format!("{request:?} {password:?}")
 }
 

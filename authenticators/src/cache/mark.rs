@@ -31,11 +31,12 @@ impl Marker {
         Ok(Self { key })
     }
 
-    /// `None` for a question that is about neither a password nor a token.
+    /// `None` for a question that is about neither a password nor a token. A password is what the client sent: two that
+    /// SASLprep makes the same one of are two.
     pub(super) fn mark(&self, request: &AuthRequest) -> Option<Mark> {
         let credentials = request.credentials();
         let (kind, secret, host, port) = match request.question() {
-            AuthQuestion::Password(password) => (&b"password"[..], password, None, None),
+            AuthQuestion::Password(password) => (&b"password"[..], password.as_sent(), None, None),
             AuthQuestion::BearerToken(token) => (&b"token"[..], token.token(), token.host(), token.port()),
             AuthQuestion::ScramKeys(_)
             | AuthQuestion::CramMd5(_)

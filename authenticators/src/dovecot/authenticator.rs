@@ -1,7 +1,7 @@
 //! Dovecot behind mechanisms that the engine runs itself.
 
-use sansmtp::auth::MechanismName;
 use sansmtp::auth::mechanism::BearerToken;
+use sansmtp::auth::{MechanismName, Password, Refusal};
 use sansmtp::{AuthQuestion, AuthRequest, AuthResult, SecretRef};
 use zeroize::Zeroizing;
 
@@ -17,6 +17,9 @@ use crate::{Answers, Authenticator, Knows};
 
 /// Asks Dovecot about passwords by PLAIN, and about tokens by OAUTHBEARER or XOAUTH2, whichever it offers.
 ///
+/// A password is asked about as the client sent it, and where SASLprep makes another one of it, and Dovecot refuses the
+/// first, prepared. (What is passed [through](Dovecot::exchange) reaches Dovecot as it was sent.)
+///
 /// What else mechanisms ask for, the keys of SCRAM or a proof of CRAM-MD5, Dovecot does not give away: to offer them,
 /// pass them [through](Dovecot::exchange), or [exclude](sansmtp::Auth::exclude) them.
 ///
@@ -25,35 +28,18 @@ use crate::{Answers, Authenticator, Knows};
 /// to be the last. Otherwise the users of another database could log in by names that belong to users of Dovecot.
 impl Authenticator for Dovecot {
     fn authenticate(&self, request: &AuthRequest) -> AuthResult {
-        let (mechanism, response) = match request.question() {
-            AuthQuestion::Password(password) => match plain(request, password) {
-                Some(response) => ("PLAIN".into(), response),
-                None => return AuthResult::refuse(),
-            },
+        match request.question() {
+            AuthQuestion::Password(password) => self.check_password(request, password),
             AuthQuestion::BearerToken(token) => match self.bearer(request, token) {
-                Ok(question) => question,
-                Err(unanswered) => return of_unanswered(&unanswered, request.mechanism()),
+                Ok((mechanism, response)) => self.ask(request, mechanism, &response),
+                Err(unanswered) => of_unanswered(&unanswered, request.mechanism()),
             },
             AuthQuestion::ScramKeys(_)
             | AuthQuestion::CramMd5(_)
             | AuthQuestion::ClientCertificate(_)
             | AuthQuestion::Anonymous(_)
             | AuthQuestion::Other
-            | _ => return of_unanswered(&Unanswered::NotOffered, request.mechanism()),
-        };
-        let client = Client { peer: request.peer(), tls: request.tls(), local: None, session_id: None };
-        match client
-            .begin(&self.server, mechanism, Some(&response))
-            .and_then(|begun| self.after_error(mechanism, begun))
-        {
-            Ok(Reply::Accepted(fields)) => match of_accepted(fields, mechanism) {
-                // Dovecot was asked with the authzid, and has let this user act as that one.
-                Accepted::Result(result) => result.granting_authzid(),
-                Accepted::Challenge(..) => out_of_step(mechanism),
-            },
-            Ok(Reply::Refused(fields)) => of_refused(&fields, mechanism),
-            Ok(Reply::Challenge(_)) => out_of_step(mechanism),
-            Err(unanswered) => of_unanswered(&unanswered, mechanism),
+            | _ => of_unanswered(&Unanswered::NotOffered, request.mechanism()),
         }
     }
 
@@ -77,6 +63,37 @@ impl Authenticator for Dovecot {
 }
 
 impl Dovecot {
+    /// Asks about each form of a password until one is right: after that, Dovecot would count the other as a failed login.
+    fn check_password(&self, request: &AuthRequest, password: Password<'_>) -> AuthResult {
+        let mut refused = AuthResult::refuse();
+        for form in password.forms() {
+            let Some(response) = plain(request, form) else { return AuthResult::refuse() };
+            let result = self.ask(request, "PLAIN".into(), &response);
+            match result.refusal() {
+                // What only one of the two is told, that the user may not log in for example, is the reason.
+                Some(Refusal::BadCredentials) => {}
+                Some(_) => refused = result,
+                None => return result,
+            }
+        }
+        refused
+    }
+
+    fn ask(&self, request: &AuthRequest, mechanism: MechanismName, response: &[u8]) -> AuthResult {
+        let client = Client { peer: request.peer(), tls: request.tls(), local: None, session_id: None };
+        match client.begin(&self.server, mechanism, Some(response)).and_then(|begun| self.after_error(mechanism, begun))
+        {
+            Ok(Reply::Accepted(fields)) => match of_accepted(fields, mechanism) {
+                // Dovecot was asked with the authzid, and has let this user act as that one.
+                Accepted::Result(result) => result.granting_authzid(),
+                Accepted::Challenge(..) => out_of_step(mechanism),
+            },
+            Ok(Reply::Refused(fields)) => of_refused(&fields, mechanism),
+            Ok(Reply::Challenge(_)) => out_of_step(mechanism),
+            Err(unanswered) => of_unanswered(&unanswered, mechanism),
+        }
+    }
+
     /// The mechanism and its message, of those that Dovecot offers.
     fn bearer(
         &self,

@@ -40,20 +40,17 @@ pub(super) enum Verdict {
 }
 
 impl Directory {
-    /// Checks a password.
-    pub(super) async fn check(&self, user: &str, password: Secret, until: Instant) -> Result<Verdict, Failure> {
+    /// Checks a password, of which there are one or two forms.
+    pub(super) async fn check(&self, user: &str, forms: Vec<Secret>, until: Instant) -> Result<Verdict, Failure> {
         // RFC 4513, section 5.1.2: such a bind succeeds, as nobody, on servers that allow it.
-        if password.expose_secret().is_empty() {
+        if forms.iter().any(|form| form.expose_secret().is_empty()) {
             return Ok(Verdict::Refuse(Refusal::BadCredentials));
         }
         let nobody = match &self.lookup {
             Lookup::Template(template) => {
-                let bind = Bind { dn: template.fill(user), password };
-                let result = self.binds.perform(&bind, until).await?;
-                return Ok(match result.verdict(is_plain(user))? {
-                    Some(refusal) => Verdict::Refuse(refusal),
-                    None => Verdict::Accept { login: None },
-                });
+                let whose = Whose { dn_fits: is_plain(user), known: true };
+                let refusal = self.bind(template.fill(user), forms, whose, until).await?;
+                return Ok(refusal.map_or(Verdict::Accept { login: None }, Verdict::Refuse));
             }
             Lookup::Search { nobody, .. } => nobody,
         };
@@ -66,15 +63,36 @@ impl Directory {
             }
         };
         let dn = entry.as_ref().map_or(nobody, |entry| &entry.dn);
-        let bind = Bind { dn: dn.clone(), password };
-        let result = self.binds.perform(&bind, until).await?;
-        if let Some(refusal) = refusal {
-            return Ok(Verdict::Refuse(refusal));
-        }
-        if let Some(refusal) = result.verdict(true)? {
+        let whose = Whose { dn_fits: true, known: entry.is_some() };
+        let bound = self.bind(dn.clone(), forms, whose, until).await?;
+        if let Some(refusal) = refusal.or(bound) {
             return Ok(Verdict::Refuse(refusal));
         }
         Ok(Verdict::Accept { login: entry.map(|entry| entry.login).transpose()?.flatten() })
+    }
+
+    /// Binds with each form of a password until one is right: after that, the server would count the other as a failed
+    /// login. Why the user is refused, if they are.
+    async fn bind(
+        &self,
+        dn: String,
+        forms: Vec<Secret>,
+        whose: Whose,
+        until: Instant,
+    ) -> Result<Option<Refusal>, Failure> {
+        let mut refused = Refusal::BadCredentials;
+        for password in forms {
+            let bind = Bind { dn: dn.clone(), password };
+            match self.binds.perform(&bind, until).await?.verdict(whose.dn_fits) {
+                Ok(None) => return Ok(None),
+                // What only one of the two is told, that the account is disabled for example, is the reason.
+                Ok(Some(Refusal::BadCredentials)) => {}
+                Ok(Some(refusal)) => refused = refusal,
+                Err(fault) if whose.known => return Err(fault.into()),
+                Err(_) => {}
+            }
+        }
+        Ok(Some(refused))
     }
 
     /// Whether there is such a user. `None` where only a bind could tell.
@@ -92,6 +110,15 @@ impl Directory {
         let search = Search { base, scope: *scope, filter: filter.fill(user), attribute: login_attribute.as_deref() };
         self.searches.perform(&search, until).await
     }
+}
+
+/// Whose entry is bound as.
+#[derive(Clone, Copy)]
+struct Whose {
+    /// See [`Bound::verdict`].
+    dn_fits: bool,
+    /// It is the user's, and not the one that stands for nobody, of which the server may say what it likes.
+    known: bool,
 }
 
 /// Whom a search finds.
@@ -377,7 +404,7 @@ mod tests {
             binds: pool(),
         };
         let check = async |password: &str| {
-            directory.check("tim", Secret::from(password.as_bytes()), Instant::now() + second).await
+            directory.check("tim", vec![Secret::from(password.as_bytes())], Instant::now() + second).await
         };
         assert_eq!(check("").await.unwrap(), Verdict::Refuse(Refusal::BadCredentials));
         assert!(matches!(check("x").await.unwrap_err().fault, Fault::Connect(_)));

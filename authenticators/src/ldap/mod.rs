@@ -59,6 +59,12 @@
 //!
 //! An empty password is refused without asking: servers take it for anonymous, and say yes (RFC 4513, section 5.1.2).
 //!
+//! # Which password
+//!
+//! A directory compares what is sent, and most compare it with what was typed. So the password is tried as the client
+//! sent it, and where SASLprep makes another one of it, and the first was refused, prepared: two binds at the most, as
+//! many for an unknown user as for a wrong password. A server that locks accounts counts both.
+//!
 //! # Time
 //!
 //! Where a search finds nobody, the password is tried on the entry of [`LdapBuilder::nobody`], so that an unknown user
@@ -170,8 +176,8 @@ impl Authenticator for Ldap {
         if user.is_empty() {
             return AuthResult::refuse_because(Refusal::UnknownUser);
         }
-        let password = Secret::from(password.expose_secret());
-        match self.ask(|directory, until| async move { directory.check(&user, password, until).await }) {
+        let forms = password.forms().map(|form| Secret::from(form.expose_secret())).collect();
+        match self.ask(|directory, until| async move { directory.check(&user, forms, until).await }) {
             Some(Verdict::Accept { login: Some(login) }) => AuthResult::accept().with_login(login),
             Some(Verdict::Accept { login: None }) => AuthResult::accept(),
             Some(Verdict::Refuse(refusal)) => AuthResult::refuse_because(refusal),

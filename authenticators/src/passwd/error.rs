@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use sansmtp::auth::MalformedCredentials;
+
 use crate::stored::InvalidHash;
 
 /// Why a file of users cannot be used.
@@ -32,8 +34,8 @@ pub enum WrongLine {
     Utf8,
     /// There is no colon in it.
     NoColon,
-    /// No login can bring the name: 1 to 255 octets, without control characters.
-    Name,
+    /// No login can bring the name, and why.
+    Name(MalformedCredentials),
     /// The user has a line already.
     Duplicate {
         /// The number of that line.
@@ -61,7 +63,7 @@ impl fmt::Display for WrongLine {
         match self {
             Self::Utf8 => f.write_str("not UTF-8"),
             Self::NoColon => f.write_str("no colon between a name and a hash"),
-            Self::Name => f.write_str("a user's name has 1 to 255 octets and no control characters"),
+            Self::Name(malformed) => write!(f, "no login can bring the user's name: {malformed}"),
             Self::Duplicate { first } => write!(f, "the user of line {first} again"),
             Self::NoHash => f.write_str("no hash behind the name"),
             Self::Hash(error) => error.fmt(f),
@@ -83,7 +85,8 @@ impl std::error::Error for WrongLine {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Hash(error) => std::error::Error::source(error),
-            Self::Utf8 | Self::NoColon | Self::Name | Self::Duplicate { .. } | Self::NoHash => None,
+            Self::Name(malformed) => std::error::Error::source(malformed),
+            Self::Utf8 | Self::NoColon | Self::Duplicate { .. } | Self::NoHash => None,
         }
     }
 }

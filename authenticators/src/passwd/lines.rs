@@ -48,7 +48,7 @@ impl Users {
         }
         let line = std::str::from_utf8(line).map_err(|_| WrongLine::Utf8)?;
         let (name, rest) = line.split_once(':').ok_or(WrongLine::NoColon)?;
-        let name = prepare_name(name).ok_or(WrongLine::Name)?;
+        let name = prepare_name(name).map_err(WrongLine::Name)?;
         if let Some(User { line: first, .. }) = self.by_name.get(&name) {
             return Err(WrongLine::Duplicate { first: *first });
         }

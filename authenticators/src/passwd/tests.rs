@@ -1,3 +1,5 @@
+use sansmtp::auth::{MalformedCredentials, Prohibited};
+
 use super::*;
 
 const HASH: &str = "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
@@ -48,8 +50,8 @@ fn what_is_wrong_is_told_with_the_line_s_number() {
     for (line, wrong) in [
         (&b"tim"[..], WrongLine::NoColon),
         (b"   ", WrongLine::NoColon),
-        (b":hash", WrongLine::Name),
-        (b"a\tb:hash", WrongLine::Name),
+        (b":hash", WrongLine::Name(MalformedCredentials::Empty)),
+        (b"a\tb:hash", WrongLine::Name(MalformedCredentials::Prohibited(Prohibited::ControlCharacter))),
         (&[b'x'; 300], WrongLine::NoColon),
         (b"caf\xe9:hash", WrongLine::Utf8),
         (b"tim:", WrongLine::NoHash),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use sansmtp::Secret;
-use sansmtp::auth::InvalidScramKeys;
+use sansmtp::auth::{InvalidScramKeys, MalformedCredentials};
 use zeroize::Zeroizing;
 
 use super::{InvalidHash, Keep, NewPassword, Store, StoreError, TokenHash, User, keys, prepare_name};
@@ -64,7 +64,7 @@ pub trait WritableStore: Store {
 
 /// The users of a [`WritableStore`], to be changed by whoever runs the server.
 ///
-/// Names and passwords are prepared as those of logins are (RFC 4013). Passwords are hashed by the calling thread,
+/// Names and passwords are prepared by SASLprep (RFC 4013). Passwords are hashed by the calling thread,
 /// outside of any lock or transaction.
 #[derive(Debug)]
 pub struct Accounts<S> {
@@ -79,15 +79,16 @@ pub enum AccountError {
     Exists(String),
     /// There is no user of that name.
     Unknown(String),
-    /// No login can bring the name: 1 to 255 octets, without control characters.
-    Name,
+    /// No login can bring the name, and why: it has 1 to 255 octets that SASLprep does not prohibit.
+    Name(MalformedCredentials),
     /// The password is empty.
     EmptyPassword,
     /// NUL ends the password in PLAIN.
     NulInPassword,
-    /// SASLprep prohibits the password, so no login can bring it.
-    ProhibitedPassword,
-    /// The password has over 1,024 octets.
+    /// The password is not UTF-8, or SASLprep (RFC 4013) prohibits it, and why. Clients that prepare passwords, as RFC 4616
+    /// and RFC 5802 want, could never send it.
+    Password(MalformedCredentials),
+    /// The password has over 1,024 octets when it is prepared.
     LongPassword,
     /// The password cannot be hashed.
     Hash(password_hash::Error),
@@ -124,7 +125,7 @@ impl<S: WritableStore> Accounts<S> {
     /// # Errors
     /// [`AccountError::Exists`], and where no login can bring the name or the password.
     pub fn add(&self, name: &str, password: &[u8], keep: Keep) -> Result<(), AccountError> {
-        let name = prepare_name(name).ok_or(AccountError::Name)?;
+        let name = prepare_name(name).map_err(AccountError::Name)?;
         let password = NewPassword::new(password, keep)?;
         if self.store.insert(&name, &password)? { Ok(()) } else { Err(AccountError::Exists(name)) }
     }
@@ -134,7 +135,7 @@ impl<S: WritableStore> Accounts<S> {
     /// # Errors
     /// [`AccountError::Exists`], where no login can bring the name, and [`AccountError::Unreadable`].
     pub fn add_hash(&self, name: &str, hash: &str) -> Result<(), AccountError> {
-        let name = prepare_name(name).ok_or(AccountError::Name)?;
+        let name = prepare_name(name).map_err(AccountError::Name)?;
         let password = NewPassword::from_hash(hash).map_err(AccountError::Unreadable)?;
         if self.store.insert(&name, &password)? { Ok(()) } else { Err(AccountError::Exists(name)) }
     }
@@ -180,7 +181,7 @@ impl<S: WritableStore> Accounts<S> {
     /// # Errors
     /// [`AccountError::Unknown`].
     pub fn known(&self, name: &str) -> Result<String, AccountError> {
-        let prepared = prepare_name(name);
+        let prepared = prepare_name(name).ok();
         for name in [Some(name), prepared.as_deref()].into_iter().flatten() {
             if let Some(found) = self.store.find(name)? {
                 return Ok(found.into_user().name);
@@ -241,12 +242,10 @@ impl fmt::Display for AccountError {
         match self {
             Self::Exists(name) => write!(f, "the user {name:?} exists already"),
             Self::Unknown(name) => write!(f, "there is no user {name:?}"),
-            Self::Name => write!(f, "a user's name has 1 to {MAX_NAME_OCTETS} octets and no control characters"),
+            Self::Name(malformed) => write!(f, "no login can bring the user's name: {malformed}"),
             Self::EmptyPassword => f.write_str("the password is empty"),
             Self::NulInPassword => f.write_str("a password with NUL in it cannot be sent in a login"),
-            Self::ProhibitedPassword => {
-                f.write_str("the password has characters that no login can bring, such as control characters")
-            }
+            Self::Password(malformed) => write!(f, "SASLprep (RFC 4013) does not take the password: {malformed}"),
             Self::LongPassword => write!(f, "the password has over {} octets", keys::MAX_PASSWORD_OCTETS),
             Self::Hash(error) => write!(f, "cannot hash the password: {error}"),
             Self::Unreadable(error) => error.fmt(f),
@@ -260,24 +259,16 @@ impl fmt::Display for AccountError {
 impl std::error::Error for AccountError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Self::Name(malformed) | Self::Password(malformed) => malformed.source(),
             Self::Hash(error) => Some(error),
             Self::Unreadable(error) => Some(error),
             Self::ScramKeys(error) => Some(error),
             Self::Random(error) => Some(error),
             Self::Store(error) => std::error::Error::source(error),
-            Self::Exists(_)
-            | Self::Unknown(_)
-            | Self::Name
-            | Self::EmptyPassword
-            | Self::NulInPassword
-            | Self::ProhibitedPassword
-            | Self::LongPassword => None,
+            Self::Exists(_) | Self::Unknown(_) | Self::EmptyPassword | Self::NulInPassword | Self::LongPassword => None,
         }
     }
 }
-
-/// As many as a login can bring.
-const MAX_NAME_OCTETS: usize = 255;
 
 macro_rules! passed_on {
     ($($owner:ty),*) => {$(

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sansmtp::auth::Password;
 use sansmtp::auth::mechanism::{CramMd5Key, CramMd5Response};
 use sansmtp::{AuthQuestion, AuthRequest, AuthResult, Refusal, SecretRef};
 
@@ -18,8 +19,9 @@ use crate::{Answers, Authenticator, Knows};
 /// as many look-ups, and a hash that costs what the hashes of the store usually cost. Where those differ, names without
 /// a user share the costs out among them as the users do, each name always at the same.
 ///
-/// A password is compared with its hash, or else with SCRAM keys, or else with a CRAM-MD5 key. Passwords of more than
-/// 1,024 octets are refused. Whoever logs in with a password leaves behind the keys that are to be
+/// A password is compared with its hash, or else with SCRAM keys, or else with a CRAM-MD5 key: as the client sent it
+/// and, where SASLprep makes another one of it, prepared, which takes twice as long for everybody. A form of more than
+/// 1,024 octets is not compared. Whoever logs in with a password leaves behind the keys that are to be
 /// [kept](Self::keep), in a store that can be changed.
 ///
 /// A certificate that the TLS layer has verified names the user by an email address, or else by the common name.
@@ -68,16 +70,26 @@ impl<S: Store> Stored<S> {
         &self.store
     }
 
-    fn check_password(&self, name: &str, password: &[u8]) -> Result<AuthResult, StoreError> {
-        if password.is_empty() || password.len() > MAX_PASSWORD_OCTETS {
+    fn check_password(&self, name: &str, password: Password<'_>) -> Result<AuthResult, StoreError> {
+        let is_taken = |form: SecretRef<'_>| (1..=MAX_PASSWORD_OCTETS).contains(&form.expose_secret().len());
+        if !password.forms().any(is_taken) {
             return Ok(AuthResult::refuse());
         }
         let decoy = self.decoys.choose(name, &self.store)?;
         let found = self.store.find(name)?;
         let stored = found.as_ref().map(StoredUser::password_hash).transpose()?.flatten();
         let Some(mut permit) = self.hashing.permit() else { return Ok(AuthResult::cannot_tell()) };
-        let right = stored.as_ref().unwrap_or(&decoy).verify_in(permit.memory(), password);
-        let right = right.ok_or_else(|| StoreError::new(argon2::Error::OutOfMemory))?;
+        let hash = stored.as_ref().unwrap_or(&decoy);
+        let mut has_memory = true;
+        let right = password.check(|form| {
+            let right =
+                if is_taken(form) { hash.verify_in(permit.memory(), form.expose_secret()) } else { Some(false) };
+            has_memory &= right.is_some();
+            right.unwrap_or(false)
+        });
+        if !has_memory {
+            return Err(StoreError::new(argon2::Error::OutOfMemory));
+        }
         let Some(found) = found else { return Ok(AuthResult::refuse_because(Refusal::UnknownUser)) };
         match (right && stored.is_some(), found.disabled) {
             (false, _) => return Ok(AuthResult::refuse()),
@@ -88,7 +100,7 @@ impl<S: Store> Stored<S> {
             && found.lacks(self.keep)
             && let Some(hash) = found.password_text()
         {
-            let keys = Keys::derive(password, self.keep);
+            let keys = Keys::derive(password.as_sent().expose_secret(), self.keep);
             drop(permit);
             // The password is right all the same; the next login tries again.
             match keys.map(|keys| self.store.keep_keys(name, hash, &keys)) {
@@ -164,7 +176,7 @@ impl<S: Store> Authenticator for Stored<S> {
     fn authenticate(&self, request: &AuthRequest) -> AuthResult {
         let name = request.credentials().authcid();
         let result = match request.question() {
-            AuthQuestion::Password(password) => self.check_password(name, password.expose_secret()),
+            AuthQuestion::Password(password) => self.check_password(name, password),
             AuthQuestion::ScramKeys(hash) => self.scram(name, hash),
             AuthQuestion::CramMd5(response) => self.check_cram_md5(name, response),
             AuthQuestion::BearerToken(token) => self.check_token(name, token.token().expose_secret()),

@@ -5,9 +5,9 @@ use std::fmt;
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine;
 use phc::{Output, ParamsString, PasswordHash as Phc, Salt};
-use sansmtp::SecretRef;
 use sansmtp::auth::mechanism::CramMd5Key;
-use sansmtp::auth::{Credentials, ScramHash, ScramKeys};
+use sansmtp::auth::{MalformedCredentials, ScramHash, ScramKeys, prepare_password};
+use sansmtp::{Secret, SecretRef};
 use zeroize::Zeroizing;
 
 use super::{AccountError, Hashing, InvalidHash, PasswordHash};
@@ -38,8 +38,8 @@ pub struct NewPassword {
 }
 
 impl Keys {
-    /// Derives them, which takes about half as long as a hash, most of it for SHA-512. The password is one that a
-    /// login has brought, or could.
+    /// Derives them, which takes about half as long as a hash, most of it for SHA-512. The password is as it was sent, or
+    /// typed: SCRAM's keys are of the prepared one, as that mechanism's clients prepare it, and CRAM-MD5's of both.
     pub(super) fn derive(password: &[u8], keep: Keep) -> Result<Self, AccountError> {
         let scram = |hash| -> Result<Zeroizing<String>, AccountError> {
             // A salt for each hash, as unknown users have: one for all would tell which users exist.
@@ -87,15 +87,15 @@ impl fmt::Debug for Keys {
 }
 
 impl NewPassword {
-    /// Prepares a password as a login's is (RFC 4013), hashes it with Argon2id and derives the keys to be kept, which
-    /// together takes some tens of milliseconds. Of many calls at once, as many hash as the machine has cores.
+    /// Prepares a password (RFC 4013), hashes it with Argon2id and derives the keys to be kept, which together takes some
+    /// tens of milliseconds. A login is right with the password as it was given here, and prepared. Of many calls at
+    /// once, as many hash as the machine has cores.
     ///
     /// # Errors
-    /// Where no login can bring the password, and where there is no entropy.
+    /// Where the password is none that is taken, and where there is no entropy.
     pub fn new(password: &[u8], keep: Keep) -> Result<Self, AccountError> {
-        let credentials = prepare(password)?;
-        let password = credentials.password().map_or(&[][..], SecretRef::expose_secret);
-        Ok(Self { hash: hash(password)?, keys: Keys::derive(password, keep)? })
+        let prepared = prepare(password)?;
+        Ok(Self { hash: hash(prepared.expose_secret())?, keys: Keys::derive(password, keep)? })
     }
 
     /// Takes a hash that has been made already, or SCRAM keys, or a CRAM-MD5 key: the text of a [`PasswordHash`]. Keys
@@ -127,21 +127,18 @@ impl fmt::Debug for NewPassword {
     }
 }
 
-fn prepare(password: &[u8]) -> Result<Credentials, AccountError> {
-    if password.is_empty() {
-        return Err(AccountError::EmptyPassword);
+fn prepare(password: &[u8]) -> Result<Secret, AccountError> {
+    let prepared = prepare_password(password).map_err(|malformed| match malformed {
+        MalformedCredentials::Empty => AccountError::EmptyPassword,
+        // NUL ends the password in PLAIN (RFC 4616, section 2).
+        MalformedCredentials::Nul => AccountError::NulInPassword,
+        MalformedCredentials::TooLong => AccountError::LongPassword,
+        MalformedCredentials::NotUtf8 | MalformedCredentials::Prohibited(_) | _ => AccountError::Password(malformed),
+    })?;
+    if prepared.expose_secret().len() > MAX_PASSWORD_OCTETS {
+        return Err(AccountError::LongPassword);
     }
-    // NUL ends the password in PLAIN (RFC 4616, section 2).
-    if password.contains(&0) {
-        return Err(AccountError::NulInPassword);
-    }
-    let mut credentials = Credentials::default();
-    credentials.set_password(password).map_err(|_| AccountError::ProhibitedPassword)?;
-    match credentials.password().map_or(0, |password| password.expose_secret().len()) {
-        0 => Err(AccountError::ProhibitedPassword),
-        1..=MAX_PASSWORD_OCTETS => Ok(credentials),
-        _ => Err(AccountError::LongPassword),
-    }
+    Ok(prepared)
 }
 
 /// Hashes a password, as a PHC string.

@@ -1,17 +1,19 @@
 //! Users' names: as logins bring them, and in certificates.
 
-use sansmtp::auth::Credentials;
+use sansmtp::auth::{Credentials, MalformedCredentials};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 /// A user's name as SASLprep has it (RFC 4013), if it is one that a login can bring.
-#[must_use]
-pub fn prepare_name(name: &str) -> Option<String> {
+///
+/// # Errors
+/// Why no login can bring it.
+pub fn prepare_name(name: &str) -> Result<String, MalformedCredentials> {
     let mut credentials = Credentials::default();
-    credentials.set_authcid(name.as_bytes()).ok()?;
-    Some(credentials.authcid().to_owned()).filter(|name| !name.is_empty())
+    credentials.set_authcid(name.as_bytes())?;
+    Some(credentials.authcid().to_owned()).filter(|name| !name.is_empty()).ok_or(MalformedCredentials::Empty)
 }
 
 /// The user names in a client's certificate chain, whose first is the client's own: its email addresses (rfc822Name
@@ -39,7 +41,7 @@ pub fn names_in_certificate(chain: &[Vec<u8>]) -> Vec<String> {
     {
         names.push(common_name.into());
     }
-    names.iter().filter_map(|name| prepare_name(name)).collect()
+    names.iter().filter_map(|name| prepare_name(name).ok()).collect()
 }
 
 #[cfg(test)]

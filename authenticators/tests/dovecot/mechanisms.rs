@@ -13,6 +13,8 @@ use sha2::Sha256;
 
 use crate::dialogue::{Dialogue, challenge, code};
 use crate::server::{CERTIFIED, DISABLED, MASTER, Server, TOKEN_KEY};
+use crate::support::login::Door as _;
+use crate::support::typed;
 
 const USER: &str = "tim";
 const PASSWORD: &str = "tanstaaftanstaaf";
@@ -33,6 +35,22 @@ fn right_and_wrong(log_in: impl Fn(Dialogue, &str, &str) -> Outcome) {
         assert_eq!(said, "535 5.7.8 Authentication credentials invalid");
         assert_eq!(dialogue.failures, [AuthFailure::Refused(Refusal::BadCredentials)]);
         assert_eq!(dialogue.session().login(), None);
+    }
+}
+
+/// Dovecot's own hashes are of what was typed. What is asked by the authenticator may come prepared, too.
+#[test]
+fn a_password_is_right_as_it_was_typed() {
+    let lines: String = typed::users().map(|(name, password)| format!("{name}:{{PLAIN}}{password}\n")).collect();
+    let Some(server) = Server::start_with_users("auth_failure_delay = 0\n", &(lines + "composed:{PLAIN}café\n"))
+    else {
+        return;
+    };
+    let dovecot = Dovecot::connect(server.socket()).unwrap();
+    let right = typed::users().chain([("composed".to_owned(), "cafe\u{301}")]);
+    for (name, password) in right {
+        assert_eq!(dovecot.log_in(&name, password), 235, "{}", password.escape_unicode());
+        assert_eq!(dovecot.log_in(&name, "wrong²"), 535, "{name}");
     }
 }
 

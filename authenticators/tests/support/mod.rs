@@ -15,6 +15,7 @@ pub(crate) mod signer;
 pub(crate) mod stalled;
 #[cfg(feature = "stored")]
 pub(crate) mod stores;
+pub(crate) mod typed;
 #[cfg(feature = "valkey")]
 pub(crate) mod valkey;
 pub(crate) mod wait;

@@ -18,7 +18,7 @@ use md5::digest::{FixedOutput as _, Update as _};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{Exchange, First, Mechanism, Start, Step};
-use crate::auth::scram_keys::prepare_password;
+use crate::auth::password::prepared_form;
 use crate::auth::{AuthResult, Credentials, Needs};
 use crate::secret::{Secret, SecretRef};
 
@@ -95,8 +95,7 @@ pub struct CramMd5Response {
 }
 
 impl CramMd5Response {
-    /// Whether it was made with this password, prepared by SASLprep as the clients' libraries do.
-    /// Compares in constant time.
+    /// Whether it was made with this password, as it is or prepared by SASLprep. Compares in constant time.
     #[must_use]
     pub fn verify(&self, password: SecretRef<'_>) -> bool {
         self.verify_key(&CramMd5Key::derive(password))
@@ -105,7 +104,10 @@ impl CramMd5Response {
     /// Whether it was made with the password from which `key` was derived. Compares in constant time.
     #[must_use]
     pub fn verify_key(&self, key: &CramMd5Key) -> bool {
-        SecretRef::new(&*key.hmac(&self.challenge)).ct_eq(&*self.digest)
+        // As many digests for every key, so that no time tells whether a password has one form or two.
+        key.each()
+            .iter()
+            .fold(false, |right, states| SecretRef::new(&*hmac(states, &self.challenge)).ct_eq(&*self.digest) | right)
     }
 }
 
@@ -119,18 +121,40 @@ impl fmt::Debug for CramMd5Response {
 /// in. It opens nothing but CRAM-MD5; for that it is as good as the password, which it also lets whoever
 /// steals it look for at the speed of MD5.
 ///
-/// The text form, 64 hexadecimal digits in lower case, is that of Dovecot's `{CRAM-MD5}` scheme.
+/// RFC 2195 prepares no password, and most clients send a digest of the password as it was typed; others (GNU SASL)
+/// prepare it by SASLprep, as RFC 4422 wants. So a password that SASLprep changes has two states of each kind.
+///
+/// The text form, 64 hexadecimal digits in lower case, is that of Dovecot's `{CRAM-MD5}` scheme. Behind a comma there may
+/// be 64 more, of the prepared password.
 pub struct CramMd5Key {
-    /// The states after the outer padding and after the inner. On the heap, as SCRAM's keys are.
+    /// The states after the outer padding and after the inner, for the password as it was given and, where that differs,
+    /// as SASLprep has it. On the heap, as SCRAM's keys are.
     states: Secret,
 }
 
 impl CramMd5Key {
-    /// Derives the key from a password, prepared by SASLprep, or as it is where that prohibits it.
+    /// Derives the key from a password as it was typed.
     #[must_use]
     pub fn derive(password: SecretRef<'_>) -> Self {
-        let prepared = prepare_password(password.expose_secret());
-        let password = prepared.as_ref().map_or(password.expose_secret(), |prepared| prepared.expose_secret());
+        let password = password.expose_secret();
+        let prepared = prepared_form(password).ok().flatten();
+        let mut states = Secret::with_capacity(KEY_OCTETS * 2);
+        for form in core::iter::once(password).chain(prepared.as_ref().map(Secret::expose_secret)) {
+            Self::extend(&mut states, form);
+        }
+        Self { states }
+    }
+
+    /// Whether the key was derived from a password of which exactly these octets are a form. Compares in constant time.
+    #[must_use]
+    pub fn verify_octets(&self, password: &[u8]) -> bool {
+        let mut states = Secret::with_capacity(KEY_OCTETS);
+        Self::extend(&mut states, password);
+        self.each().iter().fold(false, |right, own| states.ct_eq(own) | right)
+    }
+
+    /// Adds the states of one form of a password.
+    fn extend(states: &mut Secret, password: &[u8]) {
         let mut block = Zeroizing::new([0; BLOCK_OCTETS]);
         // RFC 2104, section 2: a longer key is hashed first.
         if password.len() > BLOCK_OCTETS {
@@ -151,31 +175,29 @@ impl CramMd5Key {
             state.iter_mut().zip(&serialized).for_each(|(octet, from)| *octet = *from);
             state
         };
-        Self::new(&*state(0x5C), &*state(0x36))
+        states.extend(&*state(0x5C));
+        states.extend(&*state(0x36));
     }
 
-    fn new(outer: &[u8], inner: &[u8]) -> Self {
-        let mut states = Secret::with_capacity(KEY_OCTETS);
-        states.extend(outer);
-        states.extend(inner);
-        Self { states }
+    /// What belongs to each form of the password; twice the same where there is one.
+    fn each(&self) -> [&[u8]; 2] {
+        let (first, second) = self.states.expose_secret().split_at_checked(KEY_OCTETS).unwrap_or_default();
+        [first, if second.is_empty() { first } else { second }]
     }
 
     /// The text form, to be stored.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::with_capacity(64));
-        for octet in self.states.expose_secret() {
+        let mut text = Zeroizing::new(String::with_capacity(KEY_OCTETS * 4 + 1));
+        for (place, octet) in self.states.expose_secret().iter().enumerate() {
+            if place == KEY_OCTETS {
+                text.push(',');
+            }
             for digit in [octet >> 4, octet & 15] {
                 text.push(char::from_digit(digit.into(), 16).unwrap_or_default());
             }
         }
         text
-    }
-
-    fn hmac(&self, message: &[u8]) -> Zeroizing<[u8; 16]> {
-        let (outer, inner) = self.states.expose_secret().split_at_checked(KEY_OCTETS / 2).unwrap_or_default();
-        finish(outer, &*finish(inner, message))
     }
 }
 
@@ -183,6 +205,12 @@ impl Clone for CramMd5Key {
     fn clone(&self) -> Self {
         Self { states: self.states.expose_secret().into() }
     }
+}
+
+/// HMAC-MD5 of the message, by the states of a key.
+fn hmac(states: &[u8], message: &[u8]) -> Zeroizing<[u8; 16]> {
+    let (outer, inner) = states.split_at_checked(KEY_OCTETS / 2).unwrap_or_default();
+    finish(outer, &*finish(inner, message))
 }
 
 /// MD5 of a block that led to `state`, and `message` behind it.
@@ -203,8 +231,12 @@ impl FromStr for CramMd5Key {
     type Err = InvalidCramMd5Key;
 
     fn from_str(text: &str) -> Result<Self, InvalidCramMd5Key> {
-        let octets = read_hex::<KEY_OCTETS>(text.as_bytes()).ok_or(InvalidCramMd5Key)?;
-        Ok(Self::new(&*octets, &[]))
+        let (first, second) = text.split_once(',').map_or((text, None), |(first, second)| (first, Some(second)));
+        let mut states = Secret::with_capacity(KEY_OCTETS * 2);
+        for digits in core::iter::once(first).chain(second) {
+            states.extend(&*read_hex::<KEY_OCTETS>(digits.as_bytes()).ok_or(InvalidCramMd5Key)?);
+        }
+        Ok(Self { states })
     }
 }
 
@@ -214,13 +246,13 @@ impl fmt::Debug for CramMd5Key {
     }
 }
 
-/// The text is not 64 hexadecimal digits.
+/// The text is not 64 hexadecimal digits, nor twice as many with a comma between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidCramMd5Key;
 
 impl fmt::Display for InvalidCramMd5Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a CRAM-MD5 key is 64 hexadecimal digits")
+        f.write_str("a CRAM-MD5 key is 64 hexadecimal digits, or twice as many with a comma between")
     }
 }
 
@@ -252,6 +284,8 @@ const KEY_OCTETS: usize = 32;
 
 #[cfg(test)]
 mod tests {
+    use alloc::borrow::ToOwned as _;
+
     use super::*;
 
     fn response(challenge: &[u8], digest: &str) -> CramMd5Response {
@@ -275,6 +309,25 @@ mod tests {
         assert!(response(b"x", "2917e317832330baa72b773a7941a286").verify(SecretRef::new(&[b'k'; 100])));
     }
 
+    /// The digests by Python's `hmac`.
+    #[test]
+    #[cfg(feature = "std")]
+    fn a_client_prepares_the_password_or_does_not() {
+        let key = CramMd5Key::derive(SecretRef::new("m²".as_bytes()));
+        let read: CramMd5Key = key.to_text().parse().unwrap();
+        for (digest, right) in [
+            ("a5f41bba805a72ef58e50f360a43ac89", true),
+            ("8bf610ba0698cc1e7c334597fe3050a9", true),
+            ("00000000000000000000000000000000", false),
+        ] {
+            let response = response(b"x", digest);
+            assert_eq!(response.verify(SecretRef::new("m²".as_bytes())), right);
+            assert_eq!(response.verify_key(&read), right);
+        }
+        assert!(read.verify_octets("m²".as_bytes()) && read.verify_octets(b"m2") && !read.verify_octets(b"m"));
+        assert_eq!(read.to_text().len(), 129);
+    }
+
     #[test]
     fn the_text_form_is_dovecot_s() {
         let key = CramMd5Key::derive(SecretRef::new(b"test"));
@@ -282,7 +335,10 @@ mod tests {
         assert_eq!(key.to_text().as_str(), text);
         let read: CramMd5Key = text.parse().unwrap();
         assert_eq!(read.to_text(), key.to_text());
-        assert!("e02d".parse::<CramMd5Key>().is_err());
+        assert!(key.verify_octets(b"test") && !key.verify_octets(b"tes"));
+        for wrong in ["e02d".to_owned(), format!("{text},"), format!("{text},e02d"), format!("{text},{text},{text}")] {
+            assert!(wrong.parse::<CramMd5Key>().is_err(), "{wrong}");
+        }
         assert_eq!(alloc::format!("{key:?}"), "CramMd5Key([redacted])");
     }
 }

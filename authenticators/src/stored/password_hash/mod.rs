@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use sansmtp::Secret;
 use sansmtp::auth::mechanism::{CramMd5Key, InvalidCramMd5Key};
 use sansmtp::auth::{InvalidScramKeys, ScramHash, ScramKeys};
-use sansmtp::{Secret, SecretRef};
 
 mod crypt;
 mod dovecot;
@@ -83,7 +83,10 @@ pub enum InvalidHash {
 }
 
 impl PasswordHash {
-    /// Whether it was made of this password. Takes as long as it was made to; compares in constant time.
+    /// Whether it was made of exactly these octets. Takes as long as it was made to; compares in constant time.
+    ///
+    /// A login's password may have two forms, of which either may be right:
+    /// `password.check(|form| hash.verify(form.expose_secret()))`.
     ///
     /// Where the text holds what cannot be computed with after all, or there is no memory for it, no password fits.
     ///
@@ -103,11 +106,8 @@ impl PasswordHash {
             Form::Bcrypt(hash) => Some(hash.verify(password)),
             Form::ShaCrypt(hash) => Some(hash.verify(password)),
             Form::Yescrypt(hash) => hash.verify(password, memory),
-            Form::Scram(keys) => Some(keys.verify(password)),
-            Form::CramMd5(key) => {
-                let derived = CramMd5Key::derive(SecretRef::new(password)).to_text();
-                Some(SecretRef::new(derived.as_bytes()).ct_eq(key.to_text().as_bytes()))
-            }
+            Form::Scram(keys) => Some(keys.verify_octets(password)),
+            Form::CramMd5(key) => Some(key.verify_octets(password)),
         }
     }
 
