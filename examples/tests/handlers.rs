@@ -7,6 +7,49 @@ use std::net::{SocketAddr, TcpListener};
 use support::{Awkward, Client, NextHop, Program, maildir};
 use tempfile::TempDir;
 
+/// A message is the work of one sender: nothing of another's gets into it, which was refused before on the same connection.
+#[test]
+fn what_was_refused_gets_into_no_other_message() {
+    let hop = NextHop::start();
+    let hop_address = hop.address.to_string();
+    for arguments in [&["debugging"][..], &["message"], &["mailbox", "mail"], &["proxy", &hop_address]] {
+        let server = Server::start(arguments);
+        let mut client = server.greet();
+        for _ in 0..2 {
+            client.send_voids(Awkward::REVERSE_PATH, Awkward::RECIPIENT).expect("the server talks");
+        }
+        let reply = client.send(Awkward::REVERSE_PATH, Awkward::RECIPIENT, &Awkward::content());
+        assert!(reply.expect("the server talks").starts_with("250 "));
+        let printed = |end: &str| {
+            server.program.stdout.wait(|text| text.ends_with(end));
+            server.program.stdout.so_far()
+        };
+        match arguments.first().copied().unwrap_or_default() {
+            "debugging" => {
+                let printed = printed("END MESSAGE ------------\n");
+                assert!(printed.matches("MESSAGE FOLLOWS").count() == 1 && !printed.contains("void"), "{printed}");
+            }
+            "message" => {
+                let printed = printed("\n\n");
+                assert!(printed.matches("X-MailFrom").count() == 1 && !printed.contains("void"), "{printed}");
+            }
+            "mailbox" => {
+                let mails = maildir(&server.directory.path().join("mail"));
+                let [mail] = &mails[..] else { panic!("{mails:?}") };
+                let fields = mail.strip_suffix(&Awkward::content()[..]).expect("it is the message, octet for octet");
+                assert!(fields.starts_with(b"X-Peer: ") && fields.split(|octet| *octet == b'\n').count() == 4);
+                let unfinished = std::fs::read_dir(server.directory.path().join("mail/tmp")).expect("it is there");
+                assert_eq!(unfinished.count(), 0);
+            }
+            _ => {
+                let mails = hop.wait(|mails| !mails.is_empty());
+                let [mail] = &mails[..] else { panic!("{mails:?}") };
+                assert_eq!(mail.content, Awkward::content());
+            }
+        }
+    }
+}
+
 #[test]
 fn debugging_prints_the_message() {
     let server = Server::start(&["debugging"]);

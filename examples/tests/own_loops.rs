@@ -34,6 +34,7 @@ macro_rules! for_each_loop {
 
 for_each_loop!(
     a_submission_by_each_mechanism,
+    a_message_that_is_refused_gets_into_no_other,
     a_session_in_one_write,
     a_session_octet_by_octet,
     after_half_a_close_all_replies_arrive,
@@ -64,6 +65,29 @@ fn a_submission_by_each_mechanism(program: &str) {
     let (_, stdout, stderr) = program.wait();
     assert_absent(PASSWORD, &stdout);
     assert_absent(PASSWORD, &stderr);
+}
+
+/// Which the loops tell by the size: cut at each octet of what was refused, and whole.
+fn a_message_that_is_refused_gets_into_no_other(program: &str) {
+    let server = Server::start(program);
+    let mut client = Client::log_in(server.address(), "tim", PASSWORD).expect("the right password is taken");
+    client.send_voids("tim@example.org", "friend@example.org").expect("the server talks");
+    let reply = client.send("tim@example.org", "friend@example.org", CONTENT).expect("the server talks");
+    assert_eq!(reply, format!("250 2.0.0 {} octets by tim", CONTENT.len()));
+
+    let void = b"void\r\nvo\nid\r\n.\r\n";
+    for cut in 1..void.len() {
+        client.begin("tim@example.org", &["friend@example.org"]).expect("the server talks");
+        let (beginning, rest) = void.split_at(cut);
+        for part in [beginning, rest] {
+            client.write(part).expect("the server listens");
+        }
+        assert!(client.reply().expect("the server talks").starts_with("554 5.6.11 "));
+        client.begin("tim@example.org", &["friend@example.org"]).expect("the server talks");
+        assert_eq!(client.command("hello\r\n.").expect("the server talks"), "250 2.0.0 7 octets by tim");
+    }
+    client.begin("tim@example.org", &["friend@example.org"]).expect("the server talks");
+    assert_eq!(client.command(".").expect("the server talks"), "250 2.0.0 0 octets by tim");
 }
 
 fn a_session_in_one_write(program: &str) {

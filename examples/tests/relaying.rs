@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hickory_resolver::proto::rr::rdata::{A, MX};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use mail_parser::{MessageParser, MimeHeaders};
-use support::{Awkward, Client, NextHop, Program, add_user, number_of, numbered, spooled};
+use support::{Awkward, Client, NextHop, Program, add_user, maildir, number_of, numbered, spooled};
 use tempfile::TempDir;
 
 #[test]
@@ -62,6 +62,38 @@ fn a_message_arrives_at_the_next_hop_octet_for_octet() {
     assert_eq!(trace.lines().filter(|line| !line.starts_with('\t')).count(), 1, "{trace}");
     relayer.program.stop();
     assert_eq!(spooled(&relayer.directory.path().join("spool")), 0);
+}
+
+/// On whatever runtime, into the spool and into a Maildir.
+#[test]
+fn what_was_refused_gets_into_no_other_message() {
+    for runtime in ["smol", "tokio", "threads"] {
+        let hop = NextHop::start();
+        let into_spool = relayer(&["--runtime", runtime, "--relay", &hop.url()]);
+        let into_maildir = relayer(&["--runtime", runtime, "--maildir", "mail"]);
+        for relayer in [&into_spool, &into_maildir] {
+            let mut client = Client::log_in(relayer.program.address(0), USER, PASSWORD).expect("the server talks");
+            for number in 1..=2 {
+                client.send_voids("other@example.org", "other@example.org").expect("the server talks");
+                let reply = client.send(SENDER, "friend@example.org", &numbered(number)).expect("the server talks");
+                assert!(reply.starts_with("250 2.0.0 "), "{reply}");
+            }
+        }
+        let relayed = hop.wait(|mails| mails.len() == 2).into_iter().map(|mail| mail.content).collect();
+        for mails in [relayed, maildir(&into_maildir.directory.path().join("mail"))] {
+            let mut numbers: Vec<_> = mails.iter().map(|mail| number_of(mail)).collect();
+            numbers.sort_unstable();
+            assert_eq!(numbers, [1, 2]);
+            // `number_of` looks at what is below the trace.
+            assert!(mails.iter().all(|mail| !mail.windows(5).any(|octets| octets == b"other")));
+        }
+        let directory = into_spool.directory.path();
+        into_spool.program.stop();
+        assert_eq!(spooled(&directory.join("spool")), 0);
+        for left in [directory.join("spool/incoming"), into_maildir.directory.path().join("mail/tmp")] {
+            assert_eq!(std::fs::read_dir(left).expect("it is there").count(), 0);
+        }
+    }
 }
 
 #[test]

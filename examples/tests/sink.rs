@@ -20,6 +20,8 @@ fn saves_octet_for_octet(runtime: &str) {
     let sink = sink(directory.path(), &["--save", "saved", "--runtime", runtime]);
     let mut client = Client::log_in(sink.address(0), USER, PASSWORD).expect("the server talks");
     for number in 1..=2 {
+        // Nothing of what is refused gets into what is not.
+        client.send_voids(Awkward::REVERSE_PATH, Awkward::RECIPIENT).expect("the server talks");
         let reply =
             client.send(Awkward::REVERSE_PATH, Awkward::RECIPIENT, &Awkward::content()).expect("the server talks");
         assert!(reply.starts_with("250 "), "{reply}");

@@ -143,6 +143,7 @@ pub(crate) fn deliver(config: &Arc<Config>, content: &[u8], cut: usize) -> Deliv
             match connection.poll(Duration::ZERO, &mut input) {
                 Action::Content(piece) => {
                     assert!(!piece.is_empty());
+                    assert_eq!(usize::try_from(piece.offset()), Ok(delivered.content.len()));
                     delivered.content.extend_from_slice(&piece);
                 }
                 Action::Aborted(aborted) => {

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::PATIENCE;
+use super::{PATIENCE, voids};
 
 /// One session. An error means that the server has gone.
 pub(crate) struct Client {
@@ -86,6 +86,18 @@ impl Client {
         }
         self.write(&stuffed(content))?;
         self.command(".")
+    }
+
+    /// Sends messages that are void, and sees each of them refused.
+    ///
+    /// # Panics
+    /// Where one is not.
+    pub(crate) fn send_voids(&mut self, reverse_path: &str, recipient: &str) -> io::Result<()> {
+        for (content, code) in voids() {
+            let reply = self.send(reverse_path, recipient, &content)?;
+            assert!(reply.starts_with(code), "{reply}: {}", content.escape_ascii());
+        }
+        Ok(())
     }
 
     /// Begins a message, and returns the reply to DATA, or the one that refused it before.

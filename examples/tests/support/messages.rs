@@ -52,6 +52,17 @@ impl Awkward {
     }
 }
 
+/// Messages that no server accepts, each for a reason of its own, with the reply's code. All of them say `void`.
+pub(crate) fn voids() -> Vec<(Vec<u8>, &'static str)> {
+    vec![
+        (b"Subject: void\r\n\r\nvo\nid\r\n".to_vec(), "554 5.6.11 "),
+        (b"\nvoid\r\n".to_vec(), "554 5.6.11 "),
+        (b"Subject: void\r\n\r\nvo\rid\r\n".to_vec(), "554 5.6.11 "),
+        (b"Subject: void\r\n\r\nvoid\0\r\n".to_vec(), "554 5.6.11 "),
+        ([b"Subject: void\r\n\r\n", &b"void".repeat(20_000)[..], b"\r\n"].concat(), "554 5.6.0 "),
+    ]
+}
+
 /// A message that tells its number, different in content and length from every other.
 pub(crate) fn numbered(number: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(number as u64);
