@@ -4,14 +4,16 @@ mod support {
     pub(crate) mod voids;
 }
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use sansmtp::testing::Play;
 use sansmtp::{
-    AbortReason, Action, Config, Connection, Envelope, Handler, Hook, Hooks, Incoming, MailData, Peer, Piece, Session,
-    Verdict,
+    AbortReason, Action, AsyncMailData, Config, Connection, Envelope, Handler, Hook, Hooks, Incoming, MailData, Peer,
+    Piece, Session, Verdict,
 };
 
 use support::voids::{VOID, bounded};
@@ -147,6 +149,93 @@ fn a_message_that_has_lost_a_piece_is_not_given_out() {
         incoming.append(Piece::new(0, b"whole"));
         assert_eq!(incoming.take(5).map(|message| message.0), Some(b"whole".to_vec()));
         assert_eq!(incoming.take(0).map(|message| message.0), Some(Vec::new()));
+    }
+}
+
+/// Waits for ever over a piece with `!` in it.
+#[derive(Debug, Default, PartialEq)]
+struct Slow(Vec<u8>);
+
+impl AsyncMailData for Slow {
+    async fn append(&mut self, piece: &[u8]) {
+        if piece.contains(&b'!') {
+            std::future::pending::<()>().await;
+        }
+        self.0.extend_from_slice(piece);
+    }
+}
+
+#[test]
+fn a_message_whose_piece_was_given_up_is_not_given_out() {
+    let mut incoming = Incoming::<Slow>::new();
+    let mut is_appended = |piece| {
+        let appending = pin!(incoming.append_async(piece));
+        appending.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    };
+    assert!(is_appended(Piece::new(0, b"one")));
+    assert!(!is_appended(Piece::new(3, b"!")));
+    assert!(is_appended(Piece::new(4, b"three")));
+    assert_eq!(incoming.take(9), None);
+    assert!(!pin!(incoming.append_async(Piece::new(0, b"!"))).poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    assert_eq!(incoming.take(1), None);
+}
+
+/// Knows how many of its messages there are.
+struct Watches(Arc<()>);
+
+struct Watched(Arc<()>);
+
+impl MailData for Watched {
+    fn append(&mut self, _: &[u8]) {
+        assert_eq!(Arc::strong_count(&self.0), 2, "there is another one");
+    }
+}
+
+impl Watches {
+    fn assert_alone(&self) {
+        assert_eq!(Arc::strong_count(&self.0), 1, "a message is still there");
+    }
+}
+
+impl Handler for Watches {
+    type Message = Option<Watched>;
+
+    fn mail(&mut self, _: &Session, _: &Envelope) -> Verdict {
+        self.assert_alone();
+        Verdict::Accept
+    }
+
+    fn data(&mut self, _: &Session, envelope: &Envelope, message: &mut Option<Watched>) -> Verdict {
+        self.assert_alone();
+        *message = Some(Watched(Arc::clone(&self.0)));
+        let refused = envelope.reverse_path().is_some_and(|path| path.local_part() == "refused");
+        if refused { Verdict::TryLater } else { Verdict::Accept }
+    }
+
+    fn message(&mut self, _: &Session, _: &Envelope, message: Option<Watched>) -> Verdict {
+        if message.is_some() { Verdict::Accept } else { Verdict::TryLater }
+    }
+
+    fn aborted(&mut self, _: sansmtp::Aborted) {
+        self.assert_alone();
+    }
+}
+
+#[test]
+fn a_message_that_is_void_is_dropped_at_once() {
+    for void in VOID {
+        let mut watches = Watches(Arc::new(()));
+        Play::new(config()).transcript_with(&mut watches, &void.transcript("hello\\r\\n")).unwrap();
+        watches.assert_alone();
+    }
+    for end in ["C: DATA\nS*: 354\nC: void", "C: BDAT 6\nC: void\nS*: 250", "C: RSET\nS*: 250"] {
+        let mut watches = Watches(Arc::new(()));
+        let transcript = format!(
+            "S*: 220\nC: EHLO c\nS*: 250\nC: MAIL FROM:<refused@b>\nS*: 250\nC: RCPT TO:<c@d>\nS*: 250\nC: DATA\nS*: 451
+            C: RSET\nS*: 250\nC: MAIL FROM:<a@b>\nS*: 250\nC: RCPT TO:<c@d>\nS*: 250\n{end}"
+        );
+        Play::new(config()).transcript_with(&mut watches, &transcript).unwrap();
+        watches.assert_alone();
     }
 }
 

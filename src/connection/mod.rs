@@ -416,6 +416,11 @@ impl Connection {
                     let begun_until = *begun_until;
                     self.upgrade(now, input, begun_until)
                 }
+                Stage::Closing if self.chunks.is_some() => {
+                    // By QUIT, or by a 421: whatever ends the session ends its message.
+                    self.abort_chunks(AbortReason::Reset);
+                    None
+                }
                 Stage::Closing if self.unflushed => Some(self.flush(now)),
                 Stage::Closing => Some(self.next_closing(now)),
             };
