@@ -166,7 +166,9 @@ pub enum Hook<'c> {
     /// It connected. A refusal is sent in place of the greeting; after 4xx and 5xx other than 421 only
     /// QUIT is answered, as RFC 5321, section 3.1 describes.
     Connect,
-    /// HELO or EHLO, with the name. A refusal leaves everything as it was.
+    /// HELO, EHLO or LHLO, with the name, which can be nearly anything
+    /// ([`Session::client_name`]). A refusal leaves everything as it was. The text of a positive reply
+    /// is used for HELO only: EHLO's and LHLO's is the list of extensions.
     Hello(Greeting, &'c str),
     /// MAIL: the envelope has its reverse-path and parameters.
     Mail,
@@ -188,7 +190,10 @@ pub enum Hook<'c> {
     Verify(&'c str),
     /// EXPN, with its argument.
     Expand(&'c str),
-    /// A line that is no command. It may be a password out of step.
+    /// HELP, with its argument.
+    Help(&'c str),
+    /// A line that is no command of the engine's, white space in a row made one space. It may be a password
+    /// out of step.
     Unknown(SecretRef<'c>),
     /// QUIT.
     Quit,
@@ -211,6 +216,7 @@ impl Hook<'_> {
             Self::Noop(_) => "NOOP",
             Self::Verify(_) => "VRFY",
             Self::Expand(_) => "EXPN",
+            Self::Help(_) => "HELP",
             Self::Unknown(_) => "unknown",
             Self::Quit => "QUIT",
         }

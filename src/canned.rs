@@ -25,7 +25,6 @@ canned! {
     CHUNK_OK = "250 2.0.0 Chunk accepted";
     MESSAGE_OK = "250 2.0.0 Message accepted";
     VRFY = "252 2.5.0 Cannot verify the user, but will accept the message and attempt delivery";
-    HELP = "214 2.0.0 Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT STARTTLS AUTH; see RFC 5321";
     START_TLS = "220 2.0.0 Ready to start TLS";
     AUTHENTICATED = "235 2.7.0 Authentication successful";
     EMPTY_CHALLENGE = "334 ";

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::command::parameters::{HoldParameter, MailParameters, RcptParameters};
-use crate::command::path::PathSpan;
+use crate::command::path::{self, PathSpan, Rules, is_postmaster};
 use crate::command::xtext;
 
 /// The envelope of the mail transaction in progress: reverse-path, MAIL's parameters, forward-paths.
@@ -365,6 +365,45 @@ impl<'e> Path<'e> {
         self.mailbox.get(self.at? + 1..)
     }
 
+    /// Whether the mailbox is in `domain`, in any case (RFC 5321, section 2.4). `<Postmaster>` is in every
+    /// domain: without one it is the server's own, whatever that is called (section 4.5.1).
+    ///
+    /// Internationalised domains are compared as they are written: neither turned into A-labels, nor in any case
+    /// beyond ASCII.
+    #[must_use]
+    pub fn is_in_domain(self, domain: &str) -> bool {
+        match self.domain() {
+            Some(own) => own.eq_ignore_ascii_case(domain),
+            None => is_postmaster(self.mailbox.as_bytes()),
+        }
+    }
+
+    /// Whether this is the `mailbox`, which is written with or without angle brackets. As RFC 5321, section 2.4
+    /// says, domains are compared in any case, local-parts to the letter, but for `postmaster`; a local-part
+    /// with quotes that it does not need is the one without them (section 4.1.2).
+    ///
+    /// `<Postmaster>` is postmaster's mailbox in every domain (section 4.5.1). What is no mailbox matches nothing.
+    #[must_use]
+    pub fn matches(self, mailbox: &str) -> bool {
+        let rules =
+            Rules { brackets_optional: true, utf8: true, dots_anywhere: true, underscores: true, unqualified: true };
+        let read = path::parse(mailbox.as_bytes(), path::Kind::Reverse, rules);
+        let Some((span, _)) = read.filter(|(_, used)| *used == mailbox.len()) else { return false };
+        let other = Path {
+            mailbox: mailbox.get(span.start as usize..span.end as usize).unwrap_or_default(),
+            at: span.at.map(|at| (at - span.start) as usize),
+            requests: None,
+        };
+        let both_postmaster = [self, other].iter().all(|path| is_postmaster(path.local_part().as_bytes()));
+        let same_local_part = both_postmaster || unquoted(self.local_part()).eq(unquoted(other.local_part()));
+        let same_domain = match (self.domain(), other.domain()) {
+            (Some(own), Some(other)) => own.eq_ignore_ascii_case(other),
+            (None, Some(_)) => both_postmaster,
+            (own, other) => own == other,
+        };
+        same_local_part && same_domain
+    }
+
     /// When a notification about this recipient is wanted (DSN, RFC 3461); `None` where the client does
     /// not say, and for a reverse-path.
     #[must_use]
@@ -392,5 +431,71 @@ impl fmt::Debug for Path<'_> {
     }
 }
 
+/// The characters of a local-part without the quoting that they are written with.
+fn unquoted(local_part: &str) -> impl Iterator<Item = char> + '_ {
+    let content = local_part.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let (content, quoted) = content.map_or((local_part, false), |content| (content, true));
+    let mut escaped = false;
+    content.chars().filter(move |&character| {
+        escaped = quoted && !escaped && character == '\\';
+        !escaped
+    })
+}
+
 const KEPT_TEXT_OCTETS: usize = 256;
 const KEPT_FORWARD_PATHS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(mailbox: &str) -> Path<'_> {
+        Path { mailbox, at: mailbox.rfind('@'), requests: None }
+    }
+
+    #[test]
+    fn domains_are_compared_in_any_case_and_postmaster_is_in_each() {
+        for mailbox in ["a@example.org", "a@EXAMPLE.Org", "Postmaster", "POSTMASTER", "postmaster@example.org"] {
+            assert!(
+                path(mailbox).is_in_domain("example.org") && path(mailbox).is_in_domain("Example.ORG"),
+                "{mailbox}"
+            );
+        }
+        for mailbox in ["", "a@example.org.evil", "a@notexample.org", "a@sub.example.org", "root", "postmaster@evil"] {
+            assert!(!path(mailbox).is_in_domain("example.org"), "{mailbox}");
+        }
+        assert!(path("a@[IPv6:::1]").is_in_domain("[ipv6:::1]"));
+    }
+
+    #[test]
+    fn mailboxes_are_compared_as_rfc_5321_says() {
+        for (mailbox, other) in [
+            ("Tim@example.org", "Tim@EXAMPLE.org"),
+            ("Tim@example.org", "<Tim@example.org>"),
+            ("\"Tim\"@example.org", "Tim@example.org"),
+            ("Tim@example.org", "\"T\\im\"@example.org"),
+            ("\"a b\"@example.org", "\"a\\ b\"@example.org"),
+            ("\"a\\\\b\"@example.org", "\"\\a\\\\b\"@example.org"),
+            ("POSTMASTER@example.org", "postmaster@example.org"),
+            ("Postmaster", "postmaster"),
+            ("Postmaster", "postmaster@example.org"),
+            ("root", "root"),
+            ("", "<>"),
+        ] {
+            assert!(path(mailbox).matches(other), "{mailbox} {other}");
+        }
+        for (mailbox, other) in [
+            ("tim@example.org", "Tim@example.org"),
+            ("tim@example.org", "tim@example.com"),
+            ("tim@example.org", "tim"),
+            ("tim@example.org", "tim@example.org x"),
+            ("tim@example.org", ""),
+            ("postmaster@example.org", "postmaster"),
+            ("root", "root@example.org"),
+            ("", "tim@example.org"),
+            ("\"a\\\\b\"@example.org", "\"ab\"@example.org"),
+        ] {
+            assert!(!path(mailbox).matches(other), "{mailbox} {other}");
+        }
+    }
+}

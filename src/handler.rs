@@ -40,10 +40,10 @@ use crate::session::{Greeting, Session};
 ///     }
 ///
 ///     fn rcpt(&mut self, _: &Session, _: &Envelope, forward_path: Path<'_>) -> Verdict {
-///         match forward_path.domain() {
-///             Some("example.org") => Verdict::Accept,
-///             _ => reply!("550 5.7.1 We do not relay").into(),
+///         if forward_path.is_in_domain("example.org") {
+///             return Verdict::Accept;
 ///         }
+///         reply!("550 5.7.1 We do not relay").into()
 ///     }
 ///
 ///     fn message(&mut self, _: &Session, _: &Envelope, message: Vec<u8>) -> Verdict {
@@ -89,7 +89,8 @@ pub trait Handler: Send {
         Verdict::Accept
     }
 
-    /// HELO or EHLO.
+    /// HELO, EHLO or LHLO. The `name` can be nearly anything ([`Session::client_name`]). A positive reply is used for
+    /// HELO only: EHLO's and LHLO's is the list of extensions.
     fn hello(&mut self, session: &Session, greeting: Greeting, name: &str) -> Verdict {
         let _ = (session, greeting, name);
         Verdict::Accept
@@ -151,7 +152,14 @@ pub trait Handler: Send {
         Verdict::Accept
     }
 
-    /// A line that is no command; it may be a password out of step.
+    /// HELP; `argument` may be empty. By default, the commands that the client could use.
+    fn help(&mut self, session: &Session, argument: &str) -> Verdict {
+        let _ = (session, argument);
+        Verdict::Accept
+    }
+
+    /// A line that is no command of the engine's; it may be a password out of step. Asked once TLS and AUTH are active,
+    /// where they are required, unless [`ConfigBuilder::open_verb`](crate::ConfigBuilder::open_verb) names the verb.
     fn unknown(&mut self, session: &Session, line: SecretRef<'_>) -> Verdict {
         let _ = (session, line);
         Verdict::Accept
@@ -198,6 +206,7 @@ pub trait Handler: Send {
             Hook::Noop(argument) => self.noop(session, argument),
             Hook::Verify(argument) => self.verify(session, argument),
             Hook::Expand(argument) => self.expand(session, argument),
+            Hook::Help(argument) => self.help(session, argument),
             Hook::Unknown(line) => self.unknown(session, line),
             Hook::Quit => self.quit(session),
         };
@@ -255,7 +264,8 @@ pub trait AsyncHandler: Send {
         ready(Verdict::Accept)
     }
 
-    /// HELO or EHLO.
+    /// HELO, EHLO or LHLO. The `name` can be nearly anything ([`Session::client_name`]). A positive reply is used for
+    /// HELO only: EHLO's and LHLO's is the list of extensions.
     fn hello(&mut self, session: &Session, greeting: Greeting, name: &str) -> impl Future<Output = Verdict> + Send {
         let _ = (session, greeting, name);
         ready(Verdict::Accept)
@@ -333,7 +343,14 @@ pub trait AsyncHandler: Send {
         ready(Verdict::Accept)
     }
 
-    /// A line that is no command; it may be a password out of step.
+    /// HELP; `argument` may be empty. By default, the commands that the client could use.
+    fn help(&mut self, session: &Session, argument: &str) -> impl Future<Output = Verdict> + Send {
+        let _ = (session, argument);
+        ready(Verdict::Accept)
+    }
+
+    /// A line that is no command of the engine's; it may be a password out of step. Asked once TLS and AUTH are active,
+    /// where they are required, unless [`ConfigBuilder::open_verb`](crate::ConfigBuilder::open_verb) names the verb.
     fn unknown(&mut self, session: &Session, line: SecretRef<'_>) -> impl Future<Output = Verdict> + Send {
         let _ = (session, line);
         ready(Verdict::Accept)
@@ -385,6 +402,7 @@ pub trait AsyncHandler: Send {
                 Hook::Noop(argument) => self.noop(session, argument).await,
                 Hook::Verify(argument) => self.verify(session, argument).await,
                 Hook::Expand(argument) => self.expand(session, argument).await,
+                Hook::Help(argument) => self.help(session, argument).await,
                 Hook::Unknown(line) => self.unknown(session, line).await,
                 Hook::Quit => self.quit(session).await,
             };

@@ -108,7 +108,8 @@
 //! * **No allocation in steady state.** A command that lies whole in the input is answered, and content
 //!   handed on, without touching the heap. What does allocate: AUTH by any mechanism but PLAIN, a
 //!   transaction of more than 4 forward-paths or 256 octets of paths, more than 64 octets of argument for
-//!   a subscribed hook, and whatever a reply or result of the embedder's own brings along.
+//!   a subscribed hook, a command with more white space than one space between its words, and whatever a reply or
+//!   result of the embedder's own brings along.
 //! * **Secrets are typed**: redacted, zeroized, compared in constant time ([`Secret`]).
 //!
 //! # Where to look
@@ -150,6 +151,7 @@ mod event;
 mod extensions;
 mod framing;
 mod handler;
+mod help;
 mod mail_data;
 mod network;
 pub mod proxy;

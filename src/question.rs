@@ -22,7 +22,11 @@ pub enum Verdict {
     /// 5xx refuse it, 421 closes the connection as well (RFC 5321, section 3.8).
     ///
     /// A positive reply whose code is not among those that RFC 5321 lists for the command is replaced
-    /// by the engine's own: the client would misread it.
+    /// by the engine's own: the client would misread it. So is every positive reply to EHLO and LHLO, whose
+    /// text is the list of extensions (section 4.1.1.1), and to the first BDAT, which is answered behind its octets.
+    ///
+    /// Text beyond ASCII goes to clients that have asked for it, and to others with `?` in its place: see
+    /// [`Reply`].
     Reply(Reply),
     /// The hook cannot decide now: `451 4.3.0`, the same as no answer at all.
     TryLater,

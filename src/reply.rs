@@ -2,6 +2,7 @@
 
 use alloc::borrow::Cow;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
@@ -11,6 +12,11 @@ use crate::canned::Canned;
 ///
 /// It is checked when it is made, so that what reaches the peer is always a well-formed reply: no
 /// line can be broken out of, no code can contradict its enhanced status code.
+///
+/// The text may be any UTF-8. RFC 6531, section 3.7.4 allows it beyond ASCII in two places only: to RCPT in
+/// 251 and 551, when MAIL had the parameter SMTPUTF8, and to VRFY and EXPN with that parameter. In any
+/// other reply the client gets `?` in place of each character beyond ASCII, and 250 and 550 in place of 251 and 551, whose
+/// address it could not use. A command of the embedder's own is no exception.
 ///
 /// ```
 /// use sansmtp::Reply;
@@ -120,6 +126,23 @@ impl Reply {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.encoded.as_bytes()
+    }
+
+    /// Appends the reply for a client that takes no UTF-8 (RFC 6531, section 3.7.4.1). It is no longer than the reply.
+    pub(crate) fn write_ascii(&self, out: &mut Vec<u8>) {
+        if self.encoded.is_ascii() {
+            return out.extend_from_slice(self.encoded.as_bytes());
+        }
+        for line in self.encoded.split_inclusive('\n') {
+            let start = out.len();
+            out.extend(line.chars().map(|character| u8::try_from(character).ok().filter(u8::is_ascii).unwrap_or(b'?')));
+            // What is said to be another address would not be one.
+            match out.get_mut(start..start + 3) {
+                Some(code) if code == b"251" => code.copy_from_slice(b"250"),
+                Some(code) if code == b"551" => code.copy_from_slice(b"550"),
+                Some(_) | None => {}
+            }
+        }
     }
 
     pub(crate) fn view(&self) -> ReplyRef<'_> {

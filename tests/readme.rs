@@ -71,6 +71,28 @@ fn the_handler_stores_each_message_alone() {
     std::fs::remove_dir(directory).unwrap();
 }
 
+/// RFC 5321, sections 2.4 and 4.5.1.
+#[test]
+fn the_handler_knows_its_domain_in_any_case_and_its_postmaster() {
+    let mut inbox = handler::inbox(KnownPassword::new(b"tanstaaf", b"16 random octets").unwrap());
+    let transcript = "S: 220 mx.example.org ESMTP
+         C: EHLO client.example
+         S*: 250
+         C: MAIL FROM:<tim@example.com>
+         S: 250 2.1.0 ...
+         C: RCPT TO:<tim@example.org>
+         S: 250 2.1.5 ...
+         C: RCPT TO:<tim@EXAMPLE.Org>
+         S: 250 2.1.5 ...
+         C: RCPT TO:<Postmaster>
+         S: 250 2.1.5 ...
+         C: RCPT TO:<tim@example.com>
+         S: 550 5.7.1 ...
+         C: RCPT TO:<tim@example.org.example.com>
+         S: 550 5.7.1 ...";
+    Play::new(config()).transcript_with(&mut inbox, transcript).unwrap();
+}
+
 /// Gives out so many octets a read, at the most; nobody looks at what is written.
 struct Stream<'s>(&'s [u8], usize);
 

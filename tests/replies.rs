@@ -57,6 +57,39 @@ fn each_refusal_has_its_reply() -> Result<(), Mismatch> {
     Ok(())
 }
 
+/// Replies in the embedder's own words, beyond ASCII.
+struct Speaking;
+
+impl Handler for Speaking {
+    type Message = ();
+
+    fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
+        let (result, words) = match request.credentials().authcid() {
+            "tim" => (AuthResult::accept(), "235 2.7.0 Gr\u{fc}\u{df} Gott"),
+            _ => (AuthResult::refuse(), "535 5.7.8 Falsches Pa\u{df}wort"),
+        };
+        result.with_message(words.parse().expect("a reply")).expect("its code fits")
+    }
+}
+
+/// RFC 6531, section 3.7.4: SMTP servers MUST NOT say anything beyond ASCII to AUTH.
+#[test]
+fn what_an_authenticator_says_is_made_ascii() -> Result<(), Mismatch> {
+    Play::new(config(Auth::new(), Hooks::NONE)).transcript_with(
+        &mut Speaking,
+        "S: 220 mx.example.org ESMTP
+         C: EHLO client.example.net
+         S*: 250
+         C: AUTH PLAIN AG5vYm9keQB0YW5zdGFhZg==
+         S: 535 5.7.8 Falsches Pa?wort
+         C: AUTH PLAIN AHRpbQB0YW5zdGFhZnRhbnN0YWFm
+         S: 235 2.7.0 Gr?? Gott
+         C: QUIT
+         S: 221 2.0.0 ...
+         S: <closed>",
+    )
+}
+
 struct ServerFirst;
 
 impl Mechanism for ServerFirst {

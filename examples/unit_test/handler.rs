@@ -82,8 +82,8 @@ impl Handler for Office {
     }
 
     fn rcpt(&mut self, session: &Session, _: &Envelope, forward_path: Path<'_>) -> Verdict {
-        match (session.auth_data(), forward_path.domain()) {
-            (Some(Role::Visitor), domain) if domain != Some("example.org") => {
+        match session.auth_data() {
+            Some(Role::Visitor) if !forward_path.is_in_domain("example.org") => {
                 reply!("550 5.7.1 Visitors write to us only").into()
             }
             _ => Verdict::Accept,

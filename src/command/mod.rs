@@ -148,6 +148,12 @@ pub(crate) fn is_http(line: &[u8]) -> bool {
     known.contains(&method) && memchr::memmem::find(line, b" HTTP/").is_some()
 }
 
+/// Whether the argument of VRFY or EXPN has the parameter that allows UTF-8 in the reply (RFC 6531, section 3.7.4.2).
+pub(crate) fn ends_with_smtputf8(argument: &[u8]) -> bool {
+    let mut words = argument.rsplit(|&octet| octet == b' ');
+    words.next().is_some_and(|word| word.eq_ignore_ascii_case(b"SMTPUTF8")) && words.next().is_some()
+}
+
 /// Takes the keyword that leads the path, `FROM:` or `TO:`, off the arguments of MAIL and RCPT.
 pub(crate) fn after_keyword<'l>(arguments: &'l [u8], keyword: &[u8], spaces_allowed: bool) -> Option<&'l [u8]> {
     let (word, rest) = arguments.split_at_checked(keyword.len())?;

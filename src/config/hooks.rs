@@ -29,12 +29,16 @@ impl Hooks {
     pub const VRFY: Self = Self(1 << 8);
     /// EXPN; by default `502 5.5.1`.
     pub const EXPN: Self = Self(1 << 9);
-    /// Commands that the engine does not know; by default `500 5.5.1`.
+    /// Commands that the engine does not know; by default `500 5.5.1`. While it is asked, they are `530 5.7.0` before TLS
+    /// and AUTH where those are required, unless [`ConfigBuilder::open_verb`](crate::ConfigBuilder::open_verb)
+    /// names their verb.
     pub const UNKNOWN: Self = Self(1 << 10);
     /// QUIT; by default `221 2.0.0`. The connection closes whatever is answered.
     pub const QUIT: Self = Self(1 << 11);
+    /// HELP; by default `214 2.0.0` with the commands that the client could use.
+    pub const HELP: Self = Self(1 << 12);
     /// Every hook.
-    pub const ALL: Self = Self((1 << 12) - 1);
+    pub const ALL: Self = Self((1 << 13) - 1);
 
     /// Whether every hook of `other` is among these.
     #[must_use]

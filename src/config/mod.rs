@@ -24,6 +24,7 @@ use crate::command::{self, Verb};
 use crate::ehlo::{EhloReplies, Listing};
 use crate::extensions::Extensions;
 use crate::framing::content::DotFinder;
+use crate::help::{Commands, HelpReplies};
 use crate::proxy::Proxy;
 use crate::session::Peer;
 use crate::xclient::XClient;
@@ -39,6 +40,7 @@ pub struct Config {
     /// The reply to HELO, encoded.
     pub(crate) helo: String,
     pub(crate) ehlo: EhloReplies,
+    pub(crate) help: HelpReplies,
     pub(crate) dots: DotFinder,
     pub(crate) entropy: Entropy,
     pub(crate) auth: Option<Auth>,
@@ -408,7 +410,15 @@ impl ConfigBuilder {
             quirks: self.quirks,
             extensions: &self.extensions,
         });
+        let open_verbs: Vec<_> = self.open_verbs.iter().map(|verb| verb.to_ascii_uppercase()).collect();
+        let help = HelpReplies::new(&Commands {
+            lmtp: self.lmtp,
+            chunking: self.extensions.chunking,
+            auth: auth.is_some(),
+            own_verbs: &open_verbs,
+        });
         Ok(Arc::new(Config {
+            help,
             helo: format!("250 {}\r\n", self.hostname),
             ehlo,
             dots: DotFinder::new(),
@@ -431,7 +441,7 @@ impl ConfigBuilder {
             extensions: self.extensions,
             lmtp: self.lmtp,
             strict_client_names: self.strict_client_names,
-            open_verbs: self.open_verbs.iter().map(|verb| verb.to_ascii_uppercase()).collect(),
+            open_verbs,
             proxy: self.proxy,
             xclient: self.xclient,
         }))

@@ -14,6 +14,7 @@ use crate::config::{Events, Hooks};
 use crate::ehlo::Listed;
 use crate::envelope::Body;
 use crate::event::{CloseReason, ReachedLimit};
+use crate::help::{HelpReplies, Usable};
 use crate::session::Greeting;
 
 impl Connection {
@@ -70,7 +71,7 @@ impl Connection {
             Verb::Noop => self.ask(Asked::Noop, arguments),
             Verb::Vrfy => self.ask_with_argument(Asked::Verify, arguments),
             Verb::Expn => self.ask_with_argument(Asked::Expand, arguments),
-            Verb::Help => self.say(canned::HELP),
+            Verb::Help => self.ask(Asked::Help, arguments),
             Verb::Quit => self.ask_without_argument(Asked::Quit, arguments),
             Verb::StartTls => self.start_tls(arguments, nothing_follows),
             Verb::Auth => self.auth(now, arguments),
@@ -209,6 +210,16 @@ impl Connection {
         self.out.clear();
         self.config.ehlo.compose(listed, &mut self.out);
         Outgoing::Composed
+    }
+
+    /// The reply to HELP. What it lists is what could be used right now.
+    pub(super) fn help_reply(&self) -> Outgoing {
+        Outgoing::Help(HelpReplies::find(Usable {
+            expn: self.hooks.contains(Hooks::EXPN),
+            own_verbs: self.hooks.contains(Hooks::UNKNOWN),
+            starttls: self.config.starttls && !self.session.is_under_tls(),
+            xclient: !self.xclient_listed().is_empty(),
+        }))
     }
 
     fn mail(&mut self, arguments: &[u8]) {

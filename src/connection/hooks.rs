@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::{About, Connection, KEPT_OCTETS, Lapsed, Next, Outgoing, Pending, Stage};
 use crate::action::Hook;
 use crate::canned::{self, Canned};
+use crate::command;
 use crate::config::Hooks;
 use crate::event::CloseReason;
 use crate::question::Verdict;
@@ -32,6 +33,7 @@ pub(crate) enum Asked {
     Noop,
     Verify,
     Expand,
+    Help,
     Unknown,
     Quit,
     /// The authenticator; its result ends the exchange, or goes back into it.
@@ -58,6 +60,7 @@ impl Asked {
             Self::Noop => Hooks::NOOP,
             Self::Verify => Hooks::VRFY,
             Self::Expand => Hooks::EXPN,
+            Self::Help => Hooks::HELP,
             Self::Unknown => Hooks::UNKNOWN,
             Self::Quit => Hooks::QUIT,
             // Asked whenever AUTH is configured, not by subscription.
@@ -79,6 +82,7 @@ impl Asked {
             Self::Noop => Hook::Noop(text),
             Self::Verify => Hook::Verify(text),
             Self::Expand => Hook::Expand(text),
+            Self::Help => Hook::Help(text),
             // The last two are never given to a hook.
             Self::Unknown | Self::Authenticator { .. } | Self::Turn { .. } => Hook::Unknown(held),
             Self::Quit => Hook::Quit,
@@ -95,6 +99,7 @@ impl Asked {
             Self::Data => &[354],
             Self::Verify => &[250, 251, 252],
             Self::Expand => &[250, 252],
+            Self::Help => &[211, 214],
             Self::Quit => &[221],
             Self::Hello(Greeting::Ehlo | Greeting::Lhlo)
             | Self::FirstChunk { .. }
@@ -143,6 +148,7 @@ impl Connection {
                 | Asked::Noop
                 | Asked::Verify
                 | Asked::Expand
+                | Asked::Help
                 | Asked::Unknown
                 | Asked::Quit => Next::CallHook(about),
             });
@@ -196,9 +202,9 @@ impl Connection {
                 self.accept(about, Some(reply).filter(|_| usable), held);
             }
             Verdict::Reply(reply) => {
+                self.say_verdict(about, &reply, held);
                 self.undo(about);
                 self.after_refusal(about, reply.code() == 421);
-                self.say_reply(&reply);
                 self.hold_reply_back();
             }
         }
@@ -247,6 +253,7 @@ impl Connection {
             Asked::Noop => Outgoing::Canned(canned::NOOP),
             Asked::Verify => Outgoing::Canned(canned::VRFY),
             Asked::Expand => Outgoing::Canned(canned::NOT_IMPLEMENTED),
+            Asked::Help => self.help_reply(),
             Asked::Quit => {
                 self.quits = true;
                 self.close(CloseReason::Quit);
@@ -258,7 +265,34 @@ impl Connection {
         };
         self.outgoing = Some(default);
         if let Some(reply) = reply {
-            self.say_reply(&reply);
+            self.say_verdict(about, &reply, held);
+        }
+    }
+
+    /// Says what a hook answers, in ASCII where the client has not said that it takes UTF-8: RFC 6531,
+    /// sections 3.7.4.1 and 3.7.4.2 say where it may.
+    fn say_verdict(&mut self, about: Asked, reply: &Reply, held: &[u8]) {
+        let takes_utf8 = match about {
+            Asked::Rcpt => self.envelope.is_smtputf8() && matches!(reply.code(), 251 | 551),
+            Asked::Verify | Asked::Expand => self.config.smtputf8 && command::ends_with_smtputf8(held),
+            Asked::Connect
+            | Asked::Hello(_)
+            | Asked::Mail
+            | Asked::Data
+            | Asked::FirstChunk { .. }
+            | Asked::Message { .. }
+            | Asked::Reset
+            | Asked::Noop
+            | Asked::Help
+            | Asked::Unknown
+            | Asked::Quit
+            | Asked::Authenticator { .. }
+            | Asked::Turn { .. } => false,
+        };
+        if takes_utf8 {
+            self.say_reply_in_utf8(reply);
+        } else {
+            self.say_reply(reply);
         }
     }
 
@@ -278,6 +312,7 @@ impl Connection {
             | Asked::Noop
             | Asked::Verify
             | Asked::Expand
+            | Asked::Help
             | Asked::Unknown
             | Asked::Quit
             | Asked::Authenticator { .. }

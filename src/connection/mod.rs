@@ -450,14 +450,22 @@ impl Connection {
         self.outgoing = Some(Outgoing::Canned(reply));
     }
 
+    /// Says a reply of the embedder's, in ASCII.
     fn say_reply(&mut self, reply: &Reply) {
         self.compose(reply);
         self.outgoing = Some(Outgoing::Composed);
     }
 
-    fn compose(&mut self, reply: &Reply) {
+    /// Says a reply of the embedder's to a client that takes UTF-8 in it.
+    fn say_reply_in_utf8(&mut self, reply: &Reply) {
         self.out.clear();
         self.out.extend_from_slice(reply.as_bytes());
+        self.outgoing = Some(Outgoing::Composed);
+    }
+
+    fn compose(&mut self, reply: &Reply) {
+        self.out.clear();
+        reply.write_ascii(&mut self.out);
     }
 
     fn say_and_close(&mut self, reply: Canned, reason: CloseReason) {

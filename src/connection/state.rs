@@ -9,6 +9,7 @@ use crate::auth::turn::TurnAnswer;
 use crate::canned::Canned;
 use crate::ehlo::Usual;
 use crate::framing::content::Content;
+use crate::help::HelpReply;
 use crate::proxy::Reader;
 use crate::question::Verdict;
 
@@ -76,6 +77,7 @@ pub(crate) enum Outgoing {
     Helo,
     /// One of EHLO's that were put together beforehand.
     Ehlo(Usual),
+    Help(HelpReply),
     /// In `Connection::out`.
     Composed,
     /// In `Connection::out`.

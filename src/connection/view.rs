@@ -58,6 +58,7 @@ impl Connection {
             Outgoing::Farewell => self.config.closing.as_bytes(),
             Outgoing::Helo => self.config.helo.as_bytes(),
             Outgoing::Ehlo(usual) => self.config.ehlo.usual(usual),
+            Outgoing::Help(help) => self.config.help.get(help).as_bytes(),
             Outgoing::Composed | Outgoing::Challenge => &self.out,
         }
     }

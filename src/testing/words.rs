@@ -137,6 +137,7 @@ pub(super) fn describe_hook(call: &HookCall<'_>) -> (String, String) {
         Hook::Noop(argument) => format!("noop {}", escape(argument.as_bytes())).trim_end().into(),
         Hook::Verify(argument) => format!("vrfy {}", escape(argument.as_bytes())),
         Hook::Expand(argument) => format!("expn {}", escape(argument.as_bytes())),
+        Hook::Help(argument) => format!("help {}", escape(argument.as_bytes())).trim_end().into(),
         Hook::Unknown(_) => "unknown".into(),
         Hook::Quit => "quit".into(),
     };

@@ -18,11 +18,10 @@ impl Handler for Inbox {
     }
 
     fn rcpt(&mut self, session: &Session, _: &Envelope, forward_path: Path<'_>) -> Verdict {
-        match forward_path.domain() {
-            Some("example.org") => Verdict::Accept,
-            _ if session.is_authenticated() => Verdict::Accept,
-            _ => reply!("550 5.7.1 We do not relay").into(),
+        if forward_path.is_in_domain("example.org") || session.is_authenticated() {
+            return Verdict::Accept;
         }
+        reply!("550 5.7.1 We do not relay").into()
     }
 
     fn message(&mut self, _: &Session, _: &Envelope, message: Vec<u8>) -> Verdict {

@@ -276,6 +276,7 @@ fn hooks(names: &str) -> Hooks {
                 "noop" => Hooks::NOOP,
                 "vrfy" => Hooks::VRFY,
                 "expn" => Hooks::EXPN,
+                "help" => Hooks::HELP,
                 "unknown" => Hooks::UNKNOWN,
                 "quit" => Hooks::QUIT,
                 _ => panic!("no hook is called {name}"),
