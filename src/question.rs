@@ -94,52 +94,65 @@ impl core::error::Error for NotAsked {}
 
 /// Where a connection learns that its question was dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Slot {
-    /// The number of the question that was abandoned last.
-    abandoned: Arc<AtomicU32>,
-    /// The number of the question that was asked last; 0 is none.
-    asked: u32,
+pub(crate) struct Slot(Arc<Numbers>);
+
+/// The numbers of questions; 0 is none.
+#[derive(Debug, Default)]
+struct Numbers {
+    /// That of the question that was asked last. Only the connection looks at it.
+    asked: AtomicU32,
+    /// That of the question that was abandoned last.
+    abandoned: AtomicU32,
 }
 
 impl Slot {
     pub(crate) fn ask(&mut self) -> Ticket {
-        // After four billion questions on one connection, a number may be the one that was abandoned
-        // last: skipping zero is all that is needed, as only the newest question is ever looked for.
-        self.asked = self.asked.checked_add(1).unwrap_or(1);
-        Ticket { abandoned: Some(Arc::clone(&self.abandoned)), number: self.asked }
+        Ticket { numbers: Some(Arc::clone(&self.0)), number: self.next() }
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Acquire) == self.asked
+        self.0.abandoned.load(Ordering::Acquire) == self.asked()
     }
 
     /// No ticket that is out is good any more.
     pub(crate) fn expire(&mut self) {
-        self.asked = self.asked.checked_add(1).unwrap_or(1);
+        self.next();
     }
 
     /// Takes a ticket in; whether it is that of the question asked last.
     pub(crate) fn redeem(&self, ticket: &mut Ticket) -> bool {
-        let ours = ticket.abandoned.as_ref().is_some_and(|slot| Arc::ptr_eq(slot, &self.abandoned))
-            && ticket.number == self.asked;
+        let ours = ticket.numbers.as_ref().is_some_and(|numbers| Arc::ptr_eq(numbers, &self.0))
+            && ticket.number == self.asked();
         if ours {
-            ticket.abandoned = None;
+            ticket.numbers = None;
         }
         ours
+    }
+
+    fn asked(&self) -> u32 {
+        self.0.asked.load(Ordering::Relaxed)
+    }
+
+    fn next(&mut self) -> u32 {
+        // After four billion questions on one connection, a number may be the one that was abandoned
+        // last: skipping zero is all that is needed, as only the newest question is ever looked for.
+        let next = self.asked().checked_add(1).unwrap_or(1);
+        self.0.asked.store(next, Ordering::Relaxed);
+        next
     }
 }
 
 /// The right to answer one question.
 pub(crate) struct Ticket {
-    abandoned: Option<Arc<AtomicU32>>,
+    numbers: Option<Arc<Numbers>>,
     number: u32,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(abandoned) = &self.abandoned {
+        if let Some(numbers) = &self.numbers {
             // A late drop of an older ticket must not hide that of a newer one.
-            abandoned.fetch_max(self.number, Ordering::AcqRel);
+            numbers.abandoned.fetch_max(self.number, Ordering::AcqRel);
         }
     }
 }
