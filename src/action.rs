@@ -265,6 +265,10 @@ pub enum AuthFailure {
     /// The [`AttemptLog`](crate::auth::AttemptLog) does not admit the attempt; the authenticator was not
     /// asked.
     TooManyAttempts,
+    /// Too many exchanges were begun and not finished, on the connection
+    /// ([`Auth::max_unfinished`](crate::Auth::max_unfinished)) or as the
+    /// [`AttemptLog`](crate::auth::AttemptLog) counts them.
+    TooManyUnfinished,
     /// The authenticator, or a hook, cannot tell.
     CannotTell,
     /// The question was dropped, or not answered in time.
@@ -293,6 +297,16 @@ pub enum AuthFailure {
     ConnectionLost,
 }
 
+impl AuthFailure {
+    /// Whether it is the client that does not go on with an exchange.
+    pub(crate) fn leaves_unfinished(self) -> bool {
+        matches!(
+            self,
+            Self::Cancelled | Self::Malformed | Self::TooLong | Self::ConnectionLost | Self::TooManyUnfinished
+        )
+    }
+}
+
 impl fmt::Display for AuthFailure {
     /// A stable word for log lines.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -309,6 +323,7 @@ impl fmt::Display for AuthFailure {
             Self::EmptyCredentials => "empty-credentials",
             Self::Refused(Refusal::AuthzidNotGranted) => "authzid-not-granted",
             Self::TooManyAttempts => "too-many-attempts",
+            Self::TooManyUnfinished => "too-many-unfinished",
             Self::CannotTell => "cannot-tell",
             Self::Unanswered => "unanswered",
             Self::Handled => "handled",

@@ -35,6 +35,7 @@ canned! {
     NOT_GREETED = "421 Temporary failure, try again later";
     TIMEOUT = "421 4.4.2 Timeout, closing the connection";
     TOO_MANY_AUTH_FAILURES = "421 4.7.0 Too many failed authentication attempts";
+    TOO_MANY_CANCELLED = "421 4.7.0 Too many unfinished authentication exchanges";
     TOO_MANY_COMMANDS = "421 4.7.0 Too many commands";
     TOO_MANY_ERRORS = "421 4.7.0 Too many errors";
     TOO_MANY_TRANSACTIONS = "421 4.7.0 Too many mail transactions";
@@ -44,6 +45,7 @@ canned! {
     NO_MESSAGE_HANDLER = "451 4.3.5 Nothing here takes messages";
     TOO_MANY_RECIPIENTS = "452 4.5.3 Too many recipients";
     TOO_MANY_ATTEMPTS = "454 4.7.0 Too many failed attempts, try again later";
+    TOO_MANY_UNFINISHED = "454 4.7.0 Too many unfinished authentication exchanges, try again later";
     AUTH_UNAVAILABLE = "454 4.7.0 Temporary authentication failure";
 
     // 5xx: syntax

@@ -292,6 +292,8 @@ pub enum ReachedLimit {
     Recipients,
     /// [`Limits::max_transactions`](crate::Limits::max_transactions): the connection closes.
     Transactions,
+    /// [`Auth::max_unfinished`](crate::Auth::max_unfinished): the connection closes.
+    UnfinishedExchanges,
     /// [`Limits::max_unrecognized_commands`](crate::Limits::max_unrecognized_commands): the connection closes.
     UnrecognizedCommands,
 }
@@ -305,6 +307,7 @@ impl fmt::Display for ReachedLimit {
             Self::Errors => "errors",
             Self::Recipients => "recipients",
             Self::Transactions => "transactions",
+            Self::UnfinishedExchanges => "unfinished-exchanges",
             Self::UnrecognizedCommands => "unrecognized-commands",
         })
     }

@@ -1,6 +1,10 @@
 //! Failures counted across connections: the log in memory, and what a connection tells a log.
 
-#![expect(clippy::indexing_slicing, reason = "a test that goes wrong may stop here")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that goes wrong may stop here, and a match names what it is about"
+)]
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +15,9 @@ use allocation_counter::measure;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sansmtp::auth::mechanism::{CramMd5, OAuthBearer, XOAuth2};
-use sansmtp::auth::{Attempt, AttemptLimits, AttemptLog, KnownPassword, MemoryAttemptLog, ScramHash, Step};
+use sansmtp::auth::{
+    Attempt, AttemptLimits, AttemptLog, KnownPassword, MemoryAttemptLog, Reservation, ScramHash, Step,
+};
 use sansmtp::testing::{Mismatch, Play};
 use sansmtp::{Auth, AuthResult, Config, Peer};
 
@@ -45,6 +51,11 @@ fn from<'a>(address: &str, authcid: &'a str) -> Attempt<'a> {
     Attempt::new(SocketAddr::new(address, 40_000).into(), "PLAIN".into(), authcid)
 }
 
+/// Whether there is room for one more.
+fn admits(log: &dyn AttemptLog, attempt: &Attempt<'_>) -> bool {
+    log.admit(attempt).map(|reservation| log.release(reservation)).is_some()
+}
+
 fn limits(by_address: u32, by_user: u32) -> AttemptLimits {
     AttemptLimits { by_address, by_user, window: Duration::from_secs(100), ..AttemptLimits::default() }
 }
@@ -53,13 +64,13 @@ fn limits(by_address: u32, by_user: u32) -> AttemptLimits {
 fn an_address_is_barred_when_its_failures_are_used_up_and_no_other() {
     let log = Clock::default().log(limits(3, 0));
     for left in (0..3).rev() {
-        assert!(log.admits(&from("192.0.2.1", "tim")), "{left} left");
-        log.failed(&from("192.0.2.1", "tim"));
+        assert!(admits(&log, &from("192.0.2.1", "tim")), "{left} left");
+        log.refused(&from("192.0.2.1", "tim"));
     }
     // Whoever it says that it is; and a success washes nothing clean.
     log.succeeded(&from("192.0.2.1", "tom"));
-    assert!(!log.admits(&from("192.0.2.1", "tim")) && !log.admits(&from("192.0.2.1", "")));
-    assert!(log.admits(&from("192.0.2.2", "tim")));
+    assert!(!admits(&log, &from("192.0.2.1", "tim")) && !admits(&log, &from("192.0.2.1", "")));
+    assert!(admits(&log, &from("192.0.2.2", "tim")));
 }
 
 /// A bucket that drains: 4 failures in 100 seconds, one in 25.
@@ -68,70 +79,70 @@ fn failures_are_forgotten_by_and_by() {
     let clock = Clock::default();
     let log = clock.log(limits(4, 0));
     let attempt = from("192.0.2.1", "tim");
-    (0..4).for_each(|_| log.failed(&attempt));
-    assert!(!log.admits(&attempt));
+    (0..4).for_each(|_| log.refused(&attempt));
+    assert!(!admits(&log, &attempt));
     clock.advance(24);
-    assert!(!log.admits(&attempt));
+    assert!(!admits(&log, &attempt));
     clock.advance(2);
-    assert!(log.admits(&attempt));
-    log.failed(&attempt);
-    assert!(!log.admits(&attempt));
+    assert!(admits(&log, &attempt));
+    log.refused(&attempt);
+    assert!(!admits(&log, &attempt));
     // However often it fails while it is barred, it takes no longer than the window.
-    (0..1000).for_each(|_| log.failed(&attempt));
+    (0..1000).for_each(|_| log.refused(&attempt));
     clock.advance(99);
-    assert!(log.admits(&attempt));
+    assert!(admits(&log, &attempt));
     clock.advance(2);
     for _ in 0..4 {
-        assert!(log.admits(&attempt));
-        log.failed(&attempt);
+        assert!(admits(&log, &attempt));
+        log.refused(&attempt);
     }
-    assert!(!log.admits(&attempt));
+    assert!(!admits(&log, &attempt));
     // Longer than anybody waits.
     clock.advance(u64::from(u32::MAX));
-    assert!(log.admits(&attempt));
+    assert!(admits(&log, &attempt));
 }
 
 #[test]
 fn an_ipv4_address_is_the_same_however_it_is_written() {
     let log = Clock::default().log(limits(2, 0));
-    log.failed(&from("192.0.2.1", ""));
-    log.failed(&from("::ffff:192.0.2.1", ""));
-    assert!(!log.admits(&from("192.0.2.1", "")) && !log.admits(&from("::ffff:192.0.2.1", "")));
+    log.refused(&from("192.0.2.1", ""));
+    log.refused(&from("::ffff:192.0.2.1", ""));
+    assert!(!admits(&log, &from("192.0.2.1", "")) && !admits(&log, &from("::ffff:192.0.2.1", "")));
     // Mapped addresses share 96 bits, and are not one network.
-    assert!(log.admits(&from("::ffff:192.0.2.2", "")) && log.admits(&from("192.0.2.2", "")));
+    assert!(admits(&log, &from("::ffff:192.0.2.2", "")) && admits(&log, &from("192.0.2.2", "")));
     // A deprecated form, not a mapping.
-    assert!(log.admits(&from("::192.0.2.1", "")));
+    assert!(admits(&log, &from("::192.0.2.1", "")));
 }
 
 /// Who has one address of a network of 64 bits has all of them (RFC 4291, section 2.5.1).
 #[test]
 fn an_ipv6_network_is_one() {
     let log = Clock::default().log(limits(2, 0));
-    log.failed(&from("2001:db8:0:1::1", ""));
-    log.failed(&from("2001:db8:0:1:ffff:ffff:ffff:ffff", ""));
-    assert!(!log.admits(&from("2001:db8:0:1:1234::5", "")));
-    assert!(log.admits(&from("2001:db8:0:2::1", "")) && log.admits(&from("2001:db8::1", "")));
+    log.refused(&from("2001:db8:0:1::1", ""));
+    log.refused(&from("2001:db8:0:1:ffff:ffff:ffff:ffff", ""));
+    assert!(!admits(&log, &from("2001:db8:0:1:1234::5", "")));
+    assert!(admits(&log, &from("2001:db8:0:2::1", "")) && admits(&log, &from("2001:db8::1", "")));
 }
 
 #[test]
 fn a_user_is_counted_wherever_the_failures_come_from() {
     let log = Clock::default().log(limits(0, 2));
-    log.failed(&from("192.0.2.1", "tim"));
-    log.failed(&Attempt::new(Peer::local(), "LOGIN".into(), "tim"));
+    log.refused(&from("192.0.2.1", "tim"));
+    log.refused(&Attempt::new(Peer::local(), "LOGIN".into(), "tim"));
     for address in ["192.0.2.1", "198.51.100.7", "2001:db8::1"] {
-        assert!(!log.admits(&from(address, "tim")));
-        assert!(log.admits(&from(address, "tom")) && log.admits(&from(address, "")));
+        assert!(!admits(&log, &from(address, "tim")));
+        assert!(admits(&log, &from(address, "tom")) && admits(&log, &from(address, "")));
     }
     // Nobody and nowhere are nothing that is counted.
-    (0..10).for_each(|_| log.failed(&Attempt::new(Peer::local(), "PLAIN".into(), "")));
-    assert!(log.admits(&Attempt::new(Peer::local(), "PLAIN".into(), "")));
+    (0..10).for_each(|_| log.refused(&Attempt::new(Peer::local(), "PLAIN".into(), "")));
+    assert!(admits(&log, &Attempt::new(Peer::local(), "PLAIN".into(), "")));
 }
 
 #[test]
 fn without_limits_nobody_is_barred() {
     let log = Clock::default().log(limits(0, 0));
-    (0..1000).for_each(|_| log.failed(&from("192.0.2.1", "tim")));
-    assert!(log.admits(&from("192.0.2.1", "tim")));
+    (0..1000).for_each(|_| log.refused(&from("192.0.2.1", "tim")));
+    assert!(admits(&log, &from("192.0.2.1", "tim")));
 }
 
 /// A million addresses take no more memory than the first, and do not wash the one clean that has failed
@@ -143,16 +154,16 @@ fn a_million_addresses_take_no_memory_and_push_nobody_out_who_is_barred() {
     let log = log.expect("a log");
     assert!(built.bytes_current <= 32 * 16_384 + 512, "{built:?}");
     for _ in 0..50 {
-        log.failed(&from("192.0.2.1", "tim"));
+        log.refused(&from("192.0.2.1", "tim"));
     }
     let during = measure(|| {
         for number in 0..1_000_000_u32 {
             let address = IpAddr::from((0x0A00_0000 + number).to_be_bytes());
-            log.failed(&Attempt::new(SocketAddr::new(address, 1).into(), "PLAIN".into(), ""));
+            log.refused(&Attempt::new(SocketAddr::new(address, 1).into(), "PLAIN".into(), ""));
         }
     });
     assert_eq!(during.count_total, 0, "{during:?}");
-    assert!(!log.admits(&from("192.0.2.1", "")));
+    assert!(!admits(&log, &from("192.0.2.1", "")));
 }
 
 /// Nor do addresses that fail more often than a user may wash a user clean.
@@ -161,24 +172,24 @@ fn addresses_do_not_push_a_barred_user_out() {
     let clock = Clock::default();
     let log = clock.log(AttemptLimits { entries: 512, ..limits(50, 5) });
     for _ in 0..5 {
-        log.failed(&from("192.0.2.1", "tim"));
+        log.refused(&from("192.0.2.1", "tim"));
     }
     clock.advance(10);
-    log.failed(&from("192.0.2.1", "tim"));
+    log.refused(&from("192.0.2.1", "tim"));
     clock.advance(10);
     for number in 0..10_000_u32 {
         let address = IpAddr::from((0x0A00_0000 + number).to_be_bytes());
-        (0..10).for_each(|_| log.failed(&Attempt::new(SocketAddr::new(address, 1).into(), "PLAIN".into(), "")));
+        (0..10).for_each(|_| log.refused(&Attempt::new(SocketAddr::new(address, 1).into(), "PLAIN".into(), "")));
     }
-    assert!(!log.admits(&from("198.51.100.1", "tim")));
+    assert!(!admits(&log, &from("198.51.100.1", "tim")));
 }
 
 #[test]
 fn few_entries_are_some() {
     for entries in [0, 1, 7, 9] {
         let log = Clock::default().log(AttemptLimits { entries, ..limits(1, 1) });
-        log.failed(&from("192.0.2.1", "tim"));
-        assert!(!log.admits(&from("192.0.2.1", "tim")));
+        log.refused(&from("192.0.2.1", "tim"));
+        assert!(!admits(&log, &from("192.0.2.1", "tim")));
     }
 }
 
@@ -192,18 +203,18 @@ fn threads_count_together() {
             scope.spawn(move || {
                 let other = format!("2001:db8::{thread}:0:0:0:1");
                 for _ in 0..999 {
-                    assert!(log.admits(&from("192.0.2.1", "tim")));
-                    log.failed(&from("192.0.2.1", "tim"));
-                    log.failed(&from(&other, ""));
+                    assert!(admits(log, &from("192.0.2.1", "tim")));
+                    log.refused(&from("192.0.2.1", "tim"));
+                    log.refused(&from(&other, ""));
                 }
             });
         }
     });
     for _ in 0..8 {
-        assert!(log.admits(&from("192.0.2.1", "")) && log.admits(&from("198.51.100.1", "tim")));
-        log.failed(&from("192.0.2.1", "tim"));
+        assert!(admits(&log, &from("192.0.2.1", "")) && admits(&log, &from("198.51.100.1", "tim")));
+        log.refused(&from("192.0.2.1", "tim"));
     }
-    assert!(!log.admits(&from("192.0.2.1", "")) && !log.admits(&from("198.51.100.1", "tim")));
+    assert!(!admits(&log, &from("192.0.2.1", "")) && !admits(&log, &from("198.51.100.1", "tim")));
 }
 
 // ---------------------------------------------------------------------------------------------------
@@ -222,21 +233,47 @@ impl Diary {
         self.entries.lock().expect("no panic").push(entry);
     }
 
-    /// What was noted, but for the questions.
+    /// What became of attempts.
     fn outcomes(&self) -> Vec<String> {
         let entries = self.entries.lock().expect("no panic");
-        entries.iter().filter(|entry| !entry.starts_with("admits")).cloned().collect()
+        let is_outcome = |entry: &&String| entry.starts_with("failed") || entry.starts_with("succeeded");
+        entries.iter().filter(is_outcome).cloned().collect()
+    }
+
+    /// How many attempts were admitted, refused and released.
+    fn counts(&self) -> [usize; 3] {
+        let entries = self.entries.lock().expect("no panic");
+        ["admitted", "failed", "released"].map(|how| entries.iter().filter(|entry| entry.starts_with(how)).count())
+    }
+
+    fn unfinished(&self) -> Vec<String> {
+        let entries = self.entries.lock().expect("no panic");
+        entries.iter().filter(|entry| entry.starts_with("unfinished")).cloned().collect()
     }
 }
 
 impl AttemptLog for Diary {
-    fn admits(&self, attempt: &Attempt<'_>) -> bool {
-        self.note("admits", attempt);
-        self.bars != Some(attempt.authcid) && self.bars != Some("*")
+    fn admit(&self, attempt: &Attempt<'_>) -> Option<Reservation> {
+        if self.bars == Some(attempt.authcid) || self.bars == Some("*") {
+            return None;
+        }
+        self.note("admitted", attempt);
+        Some(Reservation::new(u128::MAX - 1))
     }
 
-    fn failed(&self, attempt: &Attempt<'_>) {
+    fn release(&self, reservation: Reservation) {
+        assert_eq!(reservation.number(), u128::MAX - 1);
+        self.entries.lock().expect("no panic").push("released".to_owned());
+    }
+
+    fn refused(&self, attempt: &Attempt<'_>) {
+        assert_eq!(attempt.reservation, Some(Reservation::new(u128::MAX - 1)));
         self.note("failed", attempt);
+    }
+
+    fn unfinished(&self, attempt: &Attempt<'_>) {
+        assert_eq!((attempt.authcid, attempt.reservation), ("", None));
+        self.note("unfinished", attempt);
     }
 
     fn succeeded(&self, attempt: &Attempt<'_>) {
@@ -315,6 +352,8 @@ fn what_counts_counts_once() -> Result<(), Mismatch> {
         embedder.turn = |turn| turn.result(AuthResult::refuse());
         play(&config(auth(&log)), &mut embedder, &dialogue)?;
         assert_eq!(log.outcomes(), [format!("failed {mechanism} {authcid:?}")], "{dialogue}");
+        assert_eq!(log.counts(), [1, 1, 0], "{dialogue}");
+        assert_eq!(log.unfinished(), [""; 0], "{dialogue}");
         assert_eq!(embedder.events, [format!("{mechanism} {reason} 1")], "{dialogue}");
     }
     Ok(())
@@ -324,22 +363,30 @@ fn what_counts_counts_once() -> Result<(), Mismatch> {
 fn what_is_no_refused_credential_does_not_count() -> Result<(), Mismatch> {
     let [first, _] = scram("pencil");
     let down = encode("\0down\0pencil");
-    for (event, dialogue) in [
-        ("PLAIN malformed 0", "C: AUTH PLAIN =\nS: 501 5.5.2 ...".to_owned()),
-        ("PLAIN malformed 0", "C: AUTH PLAIN !\nS: 501 5.5.2 ...".to_owned()),
-        ("PLAIN cancelled 0", "C: AUTH PLAIN\nS*: 334\nC: *\nS: 501 5.7.0 ...".to_owned()),
-        ("PLAIN cannot-tell 0", format!("C: AUTH PLAIN {down}\nS: 454 4.7.0 ...")),
-        ("GSSAPI unknown-mechanism 0", "C: AUTH GSSAPI\nS: 504 5.5.4 ...".to_owned()),
-        ("SCRAM-SHA-256 connection-lost 0", format!("C: {first}\nS*: 334\nX: eof\nS: <closed>")),
-        ("SCRAM-SHA-256 cancelled 0", format!("C: {first}\nS*: 334\nC: *\nS: 501 5.7.0 ...")),
-        ("SCRAM-SHA-256 malformed 0", format!("C: {first}\nS*: 334\nC: AQ==\nS*: 334\nC: *\nS: 501 5.7.0 ...")),
-        ("OAUTHBEARER malformed 0", "C: AUTH OAUTHBEARER AQ==\nS: 501 5.5.2 ...".to_owned()),
-        ("X-TURNS cannot-tell 0", "C: AUTH X-TURNS\nS: 454 4.7.0 ...".to_owned()),
+    // How many attempts are admitted, and given back; and how many exchanges the client left unfinished.
+    for (event, admitted, unfinished, dialogue) in [
+        ("PLAIN malformed 0", 0, 0, "C: AUTH PLAIN =\nS: 501 5.5.2 ...".to_owned()),
+        ("PLAIN malformed 0", 0, 0, "C: AUTH PLAIN !\nS: 501 5.5.2 ...".to_owned()),
+        ("PLAIN malformed 0", 0, 1, "C: AUTH PLAIN\nS*: 334\nC: !\nS: 501 5.5.2 ...".to_owned()),
+        ("PLAIN cancelled 0", 0, 1, "C: AUTH PLAIN\nS*: 334\nC: *\nS: 501 5.7.0 ...".to_owned()),
+        ("PLAIN too-long 0", 0, 1, "C: AUTH PLAIN\nS*: 334\nC*: 12400 A\nC-: \\r\\n\nS: 500 5.5.6 ...".to_owned()),
+        ("PLAIN connection-lost 0", 0, 1, "C: AUTH PLAIN\nS*: 334\nT: 3600\nS: 421 4.4.2 ...\nS: <closed>".to_owned()),
+        ("PLAIN cannot-tell 0", 1, 0, format!("C: AUTH PLAIN {down}\nS: 454 4.7.0 ...")),
+        ("PLAIN cannot-tell 0", 1, 0, format!("C: AUTH PLAIN\nS*: 334\nC: {down}\nS: 454 4.7.0 ...")),
+        ("LOGIN cancelled 0", 1, 1, "C: AUTH LOGIN dGlt\nS*: 334\nC: *\nS: 501 5.7.0 ...".to_owned()),
+        ("GSSAPI unknown-mechanism 0", 0, 0, "C: AUTH GSSAPI\nS: 504 5.5.4 ...".to_owned()),
+        ("SCRAM-SHA-256 connection-lost 0", 1, 1, format!("C: {first}\nS*: 334\nX: eof\nS: <closed>")),
+        ("SCRAM-SHA-256 cancelled 0", 1, 1, format!("C: {first}\nS*: 334\nC: *\nS: 501 5.7.0 ...")),
+        ("SCRAM-SHA-256 malformed 0", 1, 1, format!("C: {first}\nS*: 334\nC: AQ==\nS*: 334\nC: *\nS: 501 5.7.0 ...")),
+        ("OAUTHBEARER malformed 0", 0, 0, "C: AUTH OAUTHBEARER AQ==\nS: 501 5.5.2 ...".to_owned()),
+        ("X-TURNS cannot-tell 0", 1, 0, "C: AUTH X-TURNS\nS: 454 4.7.0 ...".to_owned()),
     ] {
         let log = Arc::new(Diary::default());
         let mut embedder = Embedder::new(know_tim);
         play(&config(auth(&log)), &mut embedder, &dialogue)?;
         assert_eq!(log.outcomes(), [""; 0], "{dialogue}");
+        assert_eq!(log.counts(), [admitted, 0, admitted], "{dialogue}");
+        assert_eq!(log.unfinished().len(), unfinished, "{dialogue}");
         assert_eq!(embedder.events, [event], "{dialogue}");
     }
     Ok(())
@@ -356,6 +403,8 @@ fn a_success_is_told_once() -> Result<(), Mismatch> {
         let log = Arc::new(Diary::default());
         play(&config(auth(&log)), &mut Embedder::new(know_tim), &dialogue)?;
         assert_eq!(log.outcomes(), [format!("succeeded {mechanism} {authcid:?}")], "{dialogue}");
+        assert_eq!(log.counts(), [1, 0, 1], "{dialogue}");
+        assert_eq!(log.unfinished(), [""; 0], "{dialogue}");
     }
     Ok(())
 }
@@ -368,7 +417,7 @@ fn who_is_not_admitted_is_not_looked_at() -> Result<(), Mismatch> {
     let cram_md5 = encode(format!("tim {}", "0".repeat(32)));
     for (mechanism, lines) in [
         ("PLAIN", format!("C: AUTH PLAIN {}", encode("\0tim\0pencil"))),
-        ("LOGIN", "C: AUTH LOGIN dGlt\nS*: 334\nC: cGVuY2ls".to_owned()),
+        ("LOGIN", "C: AUTH LOGIN dGlt".to_owned()),
         ("CRAM-MD5", format!("C: AUTH CRAM-MD5\nS*: 334\nC: {cram_md5}")),
         ("SCRAM-SHA-256", format!("C: {first}")),
         ("OAUTHBEARER", format!("C: AUTH OAUTHBEARER {}", encode("n,,\x01auth=Bearer x\x01\x01"))),
@@ -399,7 +448,7 @@ fn the_log_sees_the_name_before_the_authenticator_does() -> Result<(), Mismatch>
         &config(auth(&log)),
         &mut embedder,
         &format!(
-            "C: AUTH SCRAM-SHA-256 {tom}\nS: 454 4.7.0 ...\nC: AUTH LOGIN dG9t\nS*: 334\nC: cGVuY2ls\nS: 454 4.7.0 ...\n\
+            "C: AUTH SCRAM-SHA-256 {tom}\nS: 454 4.7.0 ...\nC: AUTH LOGIN dG9t\nS: 454 4.7.0 ...\n\
              C: {first}\nS*: 334\nC: {last}\nS*: 334\nC-: \\r\\n\nS: 235 2.7.0 ..."
         ),
     )?;
@@ -412,12 +461,19 @@ fn the_log_sees_the_name_before_the_authenticator_does() -> Result<(), Mismatch>
 struct AnyCase(MemoryAttemptLog);
 
 impl AttemptLog for AnyCase {
-    fn admits(&self, attempt: &Attempt<'_>) -> bool {
-        self.0.admits(&Attempt::new(attempt.peer, attempt.mechanism, &attempt.authcid.to_lowercase()))
+    fn admit(&self, attempt: &Attempt<'_>) -> Option<Reservation> {
+        self.0.admit(&Attempt::new(attempt.peer, attempt.mechanism, &attempt.authcid.to_lowercase()))
     }
 
-    fn failed(&self, attempt: &Attempt<'_>) {
-        self.0.failed(&Attempt::new(attempt.peer, attempt.mechanism, &attempt.authcid.to_lowercase()));
+    fn release(&self, reservation: Reservation) {
+        self.0.release(reservation);
+    }
+
+    fn refused(&self, attempt: &Attempt<'_>) {
+        let name = attempt.authcid.to_lowercase();
+        let mut attempt = *attempt;
+        attempt.authcid = &name;
+        self.0.refused(&attempt);
     }
 }
 
@@ -437,4 +493,68 @@ fn a_log_of_one_s_own_over_several_connections() -> Result<(), Mismatch> {
     try_as("tom", "pencil", "235 2.7.0")?;
     clock.advance(40);
     try_as("tim", "pencil", "235 2.7.0")
+}
+
+// ---------------------------------------------------------------------------------------------------
+// Exchanges that are not finished
+
+/// Who has left too many exchanges gets no challenge for a while; others do, and so does who finishes.
+#[test]
+fn challenges_cannot_be_asked_for_without_end() -> Result<(), Mismatch> {
+    let clock = Clock::default();
+    let [first, last] = scram("pencil");
+    let limits = AttemptLimits { unfinished_by_address: 4, ..limits(2, 0) };
+    let auth = Auth::new().mechanism(CramMd5::new()).handler_mechanism("X-TURNS").attempts(Arc::new(clock.log(limits)));
+    let config = config(auth);
+    let play_from = |address: &str, dialogue: &str| {
+        let peer = SocketAddr::new(address.parse().expect("an address"), 1);
+        let mut embedder = Embedder::new(know_tim);
+        embedder.turn = |turn| turn.challenge(*b"code?");
+        let greeting = "S: 220 mx.example.org ESMTP\nC: EHLO c.example\nS*: 250";
+        let play = Play::new(Arc::clone(&config)).peer(peer);
+        play.transcript_with(&mut embedder, &format!("{greeting}\n{dialogue}")).map(|()| embedder.events)
+    };
+    let scram = format!("C: {first}\nS*: 334\nC: {last}\nS*: 334\nC-: \\r\\n\nS: 235 2.7.0 ...");
+    let cancel = "C: AUTH LOGIN\nS*: 334\nC: *\nS: 501 5.7.0 ...";
+    play_from("192.0.2.1", &format!("{cancel}\n{cancel}\nC: AUTH X-TURNS\nS*: 334\nX: eof\nS: <closed>"))?;
+    // What is finished does not count, nor what never began.
+    for _ in 0..5 {
+        play_from("192.0.2.1", &format!("C: AUTH PLAIN !\nS: 501 5.5.2 ...\n{scram}"))?;
+    }
+    play_from("192.0.2.1", cancel)?;
+    for mechanism in ["LOGIN", "CRAM-MD5", "X-TURNS", "PLAIN AHRpbQBwZW5jaWw="] {
+        let events =
+            play_from("192.0.2.1", &format!("C: AUTH {mechanism}\nS: 454 4.7.0 ...\nC: NOOP\nS: 250 2.0.0 ..."))?;
+        let name = mechanism.split(' ').next().unwrap_or_default();
+        assert_eq!(events, [format!("{name} too-many-unfinished 0")]);
+    }
+    play_from("192.0.2.2", &scram)?;
+    // One of four is forgotten after a quarter of the window.
+    clock.advance(26);
+    play_from("192.0.2.1", cancel)?;
+    play_from("192.0.2.1", "C: AUTH LOGIN\nS: 454 4.7.0 ...")?;
+    Ok(())
+}
+
+/// Nobody polls a connection that its driver drops.
+#[test]
+fn a_connection_that_is_dropped_leaves_its_exchange_unfinished() {
+    for (sent, unfinished) in [("AUTH LOGIN\r\n", 1), ("AUTH PLAIN AHRpbQBwZW5jaWw=\r\n", 0), ("NOOP\r\n", 0)] {
+        let log = Arc::new(Diary::default());
+        let mut connection = sansmtp::Connection::new(config(auth(&log)), Peer::local());
+        let sent = format!("EHLO c.example\r\n{sent}");
+        let mut input = sent.as_bytes();
+        let mut requests = Vec::new();
+        loop {
+            match connection.poll(Duration::ZERO, &mut input) {
+                sansmtp::Action::CallAuthenticator(request) => requests.push(request),
+                sansmtp::Action::NeedInput { .. } | sansmtp::Action::AwaitAnswer { .. } => break,
+                _ => {}
+            }
+        }
+        drop(connection);
+        assert_eq!(log.unfinished().len(), unfinished, "{sent}");
+        let [admitted, failed, released] = log.counts();
+        assert_eq!((admitted, failed), (released, 0), "{sent}");
+    }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use mail_builder::headers::date::Date;
-use sansmtp::auth::Attempt;
 use sansmtp::{
     Aborted, Answer, AuthRequest, AuthResult, AuthTurn, Body, EnhancedCode, Envelope, Event, Greeting, Handler, Hooks,
     MailData, Path, Reply, Session, Verdict, reply,
@@ -91,7 +90,7 @@ impl Handler for Relayer {
     fn auth(&mut self, session: &Session, turn: AuthTurn) -> Answer {
         if turn.number() == 0
             && let Some(log) = &self.shared.attempts
-            && let Some(refused) = log.ask(&Attempt::new(session.peer(), turn.mechanism(), "")).result()
+            && let Some(refused) = log.ask(&turn.attempt()).result()
         {
             return turn.result(refused);
         }

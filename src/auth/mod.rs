@@ -22,7 +22,8 @@ pub(crate) mod result;
 mod scram_keys;
 pub(crate) mod turn;
 
-pub use attempts::{Attempt, AttemptLog};
+pub(crate) use attempts::LoggedExchange;
+pub use attempts::{Attempt, AttemptLog, Reservation};
 #[cfg(feature = "std")]
 pub use attempts::{AttemptLimits, MemoryAttemptLog};
 pub use credentials::{Credentials, MalformedCredentials};
@@ -64,6 +65,7 @@ pub struct Auth {
     pub(crate) takeover: bool,
     pub(crate) require_tls: bool,
     pub(crate) max_failures: u32,
+    pub(crate) max_unfinished: u32,
     pub(crate) first_pause: Duration,
     pub(crate) longest_pause: Duration,
 }
@@ -113,6 +115,7 @@ impl Auth {
             takeover: false,
             require_tls: true,
             max_failures: 5,
+            max_unfinished: 30,
             first_pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(2),
         }
@@ -178,7 +181,8 @@ impl Auth {
         self
     }
 
-    /// Counts failures across connections, and admits no more attempts when `log` says so.
+    /// Limits guesses across connections: counts failures, and admits no more attempts than `log` has room
+    /// for.
     #[must_use]
     pub fn attempts(mut self, log: Arc<dyn AttemptLog>) -> Self {
         self.attempts = Some(log);
@@ -209,6 +213,16 @@ impl Auth {
     #[must_use]
     pub fn max_failures(mut self, failures: u32) -> Self {
         self.max_failures = failures;
+        self
+    }
+
+    /// How many exchanges a connection may leave unfinished, by `*`, or by what is no response to the
+    /// challenge; the last is answered `421 4.7.0`. 30 unless changed: clients that find a mechanism not to
+    /// their liking cancel once or twice, and go on with another one. An exchange in which the server has
+    /// sent no challenge does not count.
+    #[must_use]
+    pub fn max_unfinished(mut self, exchanges: u32) -> Self {
+        self.max_unfinished = exchanges;
         self
     }
 
@@ -316,6 +330,7 @@ impl fmt::Debug for Auth {
             .field("takeover", &self.takeover)
             .field("require_tls", &self.require_tls)
             .field("max_failures", &self.max_failures)
+            .field("max_unfinished", &self.max_unfinished)
             .field("first_pause", &self.first_pause)
             .field("longest_pause", &self.longest_pause)
             .finish()
@@ -347,8 +362,12 @@ pub(crate) enum Unusable {
 pub(crate) struct Running {
     pub(crate) mechanism: MechanismName,
     pub(crate) by: RunningBy,
-    /// The attempt log has been asked, and let it go on.
-    pub(crate) admitted: bool,
+    /// Where there is an attempt log, as long as nothing is decided.
+    pub(crate) logged: Option<Box<LoggedExchange>>,
+    /// The client has been sent a challenge.
+    pub(crate) challenged: bool,
+    /// The authenticator has refused in the middle of the exchange.
+    pub(crate) refused: bool,
 }
 
 pub(crate) enum RunningBy {
@@ -362,6 +381,24 @@ pub(crate) enum RunningBy {
 pub(crate) enum Ending {
     Result(AuthResult),
     Malformed,
+}
+
+impl Running {
+    pub(crate) fn new(mechanism: MechanismName, by: RunningBy, logged: Option<Box<LoggedExchange>>) -> Self {
+        Self { mechanism, by, logged, challenged: false, refused: false }
+    }
+
+    /// What the attempt log has reserved.
+    pub(crate) fn reservation(&self) -> Option<Reservation> {
+        self.logged.as_ref()?.reservation()
+    }
+
+    pub(crate) fn challenge(&mut self) {
+        self.challenged = true;
+        if let Some(logged) = &mut self.logged {
+            logged.challenge();
+        }
+    }
 }
 
 impl fmt::Debug for Running {

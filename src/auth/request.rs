@@ -7,7 +7,7 @@ use core::any::Any;
 use core::fmt;
 
 use super::mechanism::{BearerToken, ClientCertificate, CramMd5Response, ScramLookup, Trace};
-use super::{AuthResult, Credentials, MechanismName, Password, ScramHash};
+use super::{Attempt, AuthResult, Credentials, MechanismName, Password, Reservation, ScramHash};
 use crate::question::{Answer, AnswerKind, Ticket};
 use crate::session::{Peer, TlsInfo};
 
@@ -69,6 +69,7 @@ pub struct AuthRequest {
     pub(crate) data: Option<Box<dyn Any + Send + Sync>>,
     pub(crate) peer: Peer,
     pub(crate) tls: Option<Arc<TlsInfo>>,
+    pub(crate) reservation: Option<Reservation>,
 }
 
 impl AuthRequest {
@@ -121,6 +122,14 @@ impl AuthRequest {
     #[must_use]
     pub fn tls(&self) -> Option<&TlsInfo> {
         self.tls.as_deref()
+    }
+
+    /// The attempt as the [`AttemptLog`](super::AttemptLog) knows it, with what it has reserved: for
+    /// authenticators that limit attempts as well.
+    #[must_use]
+    pub fn attempt(&self) -> Attempt<'_> {
+        let attempt = Attempt::new(self.peer, self.mechanism, self.credentials.authcid());
+        Attempt { reservation: self.reservation, ..attempt }
     }
 
     /// Turns the authenticator's result into the answer to this request.

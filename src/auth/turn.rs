@@ -3,9 +3,10 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{AuthResult, MechanismName};
+use super::{Attempt, AuthResult, MechanismName, Reservation};
 use crate::question::{Answer, AnswerKind, Ticket};
 use crate::secret::{Secret, SecretRef};
+use crate::session::Peer;
 
 /// One step of an exchange that the embedder runs: what the client sent, and the choice of what it
 /// gets.
@@ -59,6 +60,8 @@ pub struct AuthTurn {
     pub(crate) mechanism: MechanismName,
     pub(crate) number: u32,
     pub(crate) response: Option<Secret>,
+    pub(crate) peer: Peer,
+    pub(crate) reservation: Option<Reservation>,
 }
 
 pub(crate) enum TurnAnswer {
@@ -97,6 +100,13 @@ impl AuthTurn {
     #[must_use]
     pub fn response(&self) -> Option<SecretRef<'_>> {
         self.response.as_ref().map(Secret::as_ref)
+    }
+
+    /// The attempt as the [`AttemptLog`](super::AttemptLog) knows it, with what it has reserved: for
+    /// handlers that limit attempts as well. Nothing says who the client is: the handler may know.
+    #[must_use]
+    pub fn attempt(&self) -> Attempt<'static> {
+        Attempt { reservation: self.reservation, ..Attempt::new(self.peer, self.mechanism, "") }
     }
 
     /// Sends a challenge, which the engine encodes in base64.

@@ -13,10 +13,12 @@ use crate::action::AuthFailure;
 use crate::auth::result::Outcome;
 use crate::auth::turn::TurnAnswer;
 use crate::auth::{
-    Attempt, Auth, AuthResult, By, Ending, First, Hidden, MechanismName, Refusal, Running, RunningBy, Start, Step,
+    Auth, AuthResult, By, Ending, First, Hidden, LoggedExchange, MechanismName, Refusal, Running, RunningBy, Start,
+    Step,
 };
 use crate::canned::{self, Canned};
 use crate::config::Config;
+use crate::event::{CloseReason, ReachedLimit};
 use crate::framing::lines::Framed;
 use crate::reply::Reply;
 use crate::secret::{SecretRef, ShortSecret};
@@ -136,7 +138,11 @@ impl Connection {
         if initial_response.is_some() && first == First::Server {
             return failed(self, AuthFailure::InitialResponseNotAllowed, canned::INITIAL_RESPONSE_NOT_ALLOWED);
         }
-        self.exchange = Some(Running { mechanism, by, admitted: false });
+        let begin = |log| LoggedExchange::begin(log, self.session.peer(), mechanism).ok_or(());
+        let Ok(logged) = auth.attempts.as_ref().map(begin).transpose() else {
+            return failed(self, AuthFailure::TooManyUnfinished, canned::TOO_MANY_UNFINISHED);
+        };
+        self.exchange = Some(Running::new(mechanism, by, logged));
         self.credentials.clear();
         match initial_response {
             // RFC 4954, section 4: "=" is an empty initial response, which is not the same as none.
@@ -145,7 +151,7 @@ impl Connection {
             None if first == First::Client => {
                 self.turns = 0;
                 self.outgoing = Some(Outgoing::Canned(canned::EMPTY_CHALLENGE));
-                self.stage = Stage::Exchange;
+                self.await_response();
             }
             None => self.take_response(now, None, 0),
         }
@@ -200,7 +206,7 @@ impl Connection {
         match by {
             RunningBy::Handler => {
                 self.held.truncate(length);
-                if turn == 0 && !self.is_admitted() {
+                if turn == 0 && !self.admit() {
                     return self.turn_away();
                 }
                 let about = Asked::Turn { number: turn, has_response: encoded.is_some() };
@@ -210,16 +216,21 @@ impl Connection {
                 let response = encoded.and_then(|_| room.get(..length)).map(SecretRef::new);
                 let step = exchange.step(response, &mut self.credentials);
                 self.held.clear_and_shrink(KEPT_OCTETS);
-                self.take_step(now, step);
+                self.take_step(now, step, encoded.is_some());
             }
             // Taken before the line was decoded.
             RunningBy::Ended(_) => {}
         }
     }
 
-    fn take_step(&mut self, now: Duration, step: Step) {
-        let asks_log = step.is_question() || step.is_decision() && !self.was_admitted();
-        if asks_log && !self.is_admitted() {
+    /// Does what the mechanism says. `responded` is whether the client's response led to it.
+    fn take_step(&mut self, now: Duration, step: Step, responded: bool) {
+        if step.is_question() {
+            self.count_earlier_refusal();
+        }
+        // A challenge behind a response may show what the mechanism thinks of it.
+        let may_judge = step.is_question() || step.is_decision() || responded && step.is_challenge();
+        if may_judge && !self.admit() {
             return self.turn_away();
         }
         let (data, consulted) = match step {
@@ -245,9 +256,12 @@ impl Connection {
     /// told to the embedder, and counted, already.
     fn error_challenge(&mut self, challenge: &[u8], ending: Ending) {
         let mechanism = self.mechanism_in_use();
+        if matches!(ending, Ending::Malformed) && self.count_unfinished(AuthFailure::Malformed) {
+            return self.close_unfinished();
+        }
         let reason = match &ending {
             Ending::Result(AuthResult { outcome: Outcome::Refused(refusal), .. }) => {
-                self.count_failure(mechanism);
+                self.count_failure();
                 AuthFailure::Refused(*refusal)
             }
             Ending::Result(AuthResult { outcome: Outcome::Handled, .. }) => AuthFailure::Handled,
@@ -255,7 +269,7 @@ impl Connection {
             Ending::Malformed => AuthFailure::Malformed,
         };
         self.finish(Told::AuthFailed { mechanism: Some(mechanism), reason });
-        self.exchange = Some(Running { mechanism, by: RunningBy::Ended(Box::new(ending)), admitted: true });
+        self.exchange = Some(Running::new(mechanism, RunningBy::Ended(Box::new(ending)), None));
         self.challenge(challenge);
     }
 
@@ -293,43 +307,40 @@ impl Connection {
         }
     }
 
-    /// Whether the log lets the exchange go on.
-    fn is_admitted(&mut self) -> bool {
-        let log = self.config.auth.as_ref().and_then(|auth| auth.attempts.as_ref());
-        let admitted = log.is_none_or(|log| log.admits(&self.attempt(self.mechanism_in_use())));
-        if let Some(running) = &mut self.exchange {
-            running.admitted = admitted;
-        }
-        admitted
-    }
-
-    /// Whether the log has let the exchange go on before.
-    fn was_admitted(&self) -> bool {
-        self.exchange.as_ref().is_some_and(|running| running.admitted)
+    /// Whether the log lets the client be judged, which it has to once for an exchange.
+    fn admit(&mut self) -> bool {
+        let authcid = self.credentials.authcid();
+        self.exchange.as_mut().and_then(|running| running.logged.as_mut()).is_none_or(|logged| logged.admit(authcid))
     }
 
     fn turn_away(&mut self) {
         self.end_exchange(AuthFailure::TooManyAttempts, canned::TOO_MANY_ATTEMPTS);
     }
 
-    fn attempt(&self, mechanism: MechanismName) -> Attempt<'_> {
-        Attempt { peer: self.session.peer(), mechanism, authcid: self.credentials.authcid() }
+    fn count_failure(&mut self) {
+        self.session.count_failed_authentication();
+        if let Some(logged) = self.exchange.as_mut().and_then(|running| running.logged.as_mut()) {
+            logged.refuse(self.credentials.authcid());
+        }
     }
 
-    fn count_failure(&mut self, mechanism: MechanismName) {
-        self.session.count_failed_authentication();
-        if let Some(log) = self.config.auth.as_ref().and_then(|auth| auth.attempts.as_ref()) {
-            log.failed(&self.attempt(mechanism));
+    /// A mechanism that asks again, after its authenticator has refused, has taken another guess.
+    fn count_earlier_refusal(&mut self) {
+        if self.exchange.as_mut().is_some_and(|running| core::mem::take(&mut running.refused)) {
+            self.count_failure();
         }
     }
 
     /// The authenticator's result.
     pub(super) fn take_result(&mut self, now: Duration, about: Asked, result: AuthResult) {
-        if let (Asked::Authenticator { consulted: true }, Some(Running { by: RunningBy::Mechanism(exchange), .. })) =
-            (about, &mut self.exchange)
+        if let (
+            Asked::Authenticator { consulted: true },
+            Some(Running { by: RunningBy::Mechanism(exchange), refused, .. }),
+        ) = (about, &mut self.exchange)
         {
+            *refused = result.refusal().is_some();
             let step = exchange.consulted(result, &mut self.credentials);
-            self.take_step(now, step);
+            self.take_step(now, step, true);
         } else {
             self.conclude(now, result);
         }
@@ -351,7 +362,7 @@ impl Connection {
 
     /// The connection ends in the middle of an exchange.
     pub(super) fn abandon_exchange(&mut self) {
-        // One that has ended has been told of.
+        // One that has ended has been told of. Of any other, its drop tells the log.
         if self.take_ending().is_some() {
             return;
         }
@@ -398,7 +409,14 @@ impl Connection {
     fn send_challenge(&mut self) {
         self.out.extend_from_slice(b"\r\n");
         self.outgoing = Some(Outgoing::Challenge);
+        self.await_response();
+    }
+
+    fn await_response(&mut self) {
         self.stage = Stage::Exchange;
+        if let Some(running) = &mut self.exchange {
+            running.challenge();
+        }
     }
 
     fn conclude(&mut self, now: Duration, result: AuthResult) {
@@ -410,8 +428,8 @@ impl Connection {
             }
             Outcome::Accepted { .. } => {
                 let attached = result.attached.map(|attached| *attached).unwrap_or_default();
-                if let Some(log) = self.config.auth.as_ref().and_then(|auth| auth.attempts.as_ref()) {
-                    log.succeeded(&self.attempt(mechanism));
+                if let Some(logged) = self.exchange.as_mut().and_then(|running| running.logged.as_mut()) {
+                    logged.succeed(self.credentials.authcid());
                 }
                 let mut credentials = core::mem::take(&mut self.credentials);
                 // A mechanism that decided by itself has not handed them to anybody yet.
@@ -444,7 +462,7 @@ impl Connection {
     /// Refuses credentials: counts them, and pauses before the client learns of it.
     fn refuse_credentials(&mut self, now: Duration, reason: AuthFailure, message: Option<Reply>, default: Canned) {
         let mechanism = self.mechanism_in_use();
-        self.count_failure(mechanism);
+        self.count_failure();
         self.finish(Told::AuthFailed { mechanism: Some(mechanism), reason });
         self.pause_before_refusal(now, message, default);
     }
@@ -469,7 +487,28 @@ impl Connection {
     /// Ends an exchange that failed for another reason than its credentials.
     fn end_exchange(&mut self, reason: AuthFailure, reply: Canned) {
         let mechanism = self.exchange.as_ref().map(|running| running.mechanism);
-        self.fail(mechanism, reason, reply);
+        if self.count_unfinished(reason) {
+            self.close_unfinished();
+        } else {
+            self.fail(mechanism, reason, reply);
+        }
+    }
+
+    fn close_unfinished(&mut self) {
+        let mechanism = self.exchange.as_ref().map(|running| running.mechanism);
+        self.fail(mechanism, AuthFailure::TooManyUnfinished, canned::TOO_MANY_CANCELLED);
+        self.tell_limit(ReachedLimit::UnfinishedExchanges);
+        self.close(CloseReason::Limit);
+    }
+
+    /// Counts the exchange if the client leaves it unfinished by this. Whether it is the last that is borne.
+    fn count_unfinished(&mut self, reason: AuthFailure) -> bool {
+        let was_challenged = self.exchange.as_ref().is_some_and(|running| running.challenged);
+        if !was_challenged || !reason.leaves_unfinished() {
+            return false;
+        }
+        self.counts.unfinished = self.counts.unfinished.saturating_add(1);
+        self.config.auth.as_ref().is_some_and(|auth| self.counts.unfinished >= auth.max_unfinished)
     }
 
     fn fail(&mut self, mechanism: Option<MechanismName>, reason: AuthFailure, reply: Canned) {
@@ -479,7 +518,11 @@ impl Connection {
 
     /// Ends the exchange. The credentials stay until the event has been looked at.
     fn finish(&mut self, told: Told) {
-        self.exchange = None;
+        let logged = self.exchange.take().and_then(|running| running.logged);
+        let leaves_unfinished = matches!(told, Told::AuthFailed { reason, .. } if reason.leaves_unfinished());
+        if let Some(mut logged) = logged.filter(|_| !leaves_unfinished) {
+            logged.finish();
+        }
         self.data = None;
         self.deadline = None;
         self.held.clear_and_shrink(KEPT_OCTETS);

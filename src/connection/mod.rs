@@ -486,7 +486,7 @@ impl Connection {
         // 4yz says that the server cannot now (RFC 5321, section 4.2.1), as behind `max_recipients`; but who is
         // to wait for the next login and does not is in error.
         let is_error = matches!(self.encoded(outgoing), [b'5', ..])
-            || matches!(outgoing, Outgoing::Canned(reply) if reply == canned::TOO_MANY_ATTEMPTS);
+            || matches!(outgoing, Outgoing::Canned(canned::TOO_MANY_ATTEMPTS | canned::TOO_MANY_UNFINISHED));
         if !is_error || matches!(self.stage, Stage::Closing) {
             return outgoing;
         }

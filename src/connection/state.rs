@@ -29,6 +29,8 @@ pub(super) struct Counts {
     pub(super) received: u64,
     /// Octets of replies.
     pub(super) sent: u64,
+    /// AUTH exchanges with a challenge that the client did not finish.
+    pub(super) unfinished: u32,
 }
 
 /// What the connection is waiting for.

@@ -2,7 +2,7 @@
 
 use super::{Connection, Next, Outgoing};
 use crate::action::{Action, Challenge, HookCall, HookQuestion};
-use crate::auth::{AuthRequest, AuthTurn};
+use crate::auth::{AuthRequest, AuthTurn, Running};
 use crate::canned::Canned;
 use crate::mail_data::Piece;
 use crate::reply::ReplyRef;
@@ -23,12 +23,15 @@ impl Connection {
                 data: self.data.take(),
                 peer: self.session.peer(),
                 tls: self.session.tls().cloned(),
+                reservation: self.exchange.as_ref().and_then(Running::reservation),
             }),
             Next::CallAuthHandler { number, has_response } => Action::CallAuthHandler(AuthTurn {
                 ticket: self.slot.ask(),
                 mechanism: self.mechanism_in_use(),
                 number,
                 response: has_response.then(|| core::mem::take(&mut self.held)),
+                peer: self.session.peer(),
+                reservation: self.exchange.as_ref().and_then(Running::reservation),
             }),
             Next::CallHook(about) => {
                 let question = HookQuestion { ticket: self.slot.ask() };

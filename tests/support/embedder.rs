@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sansmtp::auth::{Attempt, AttemptLog, Credentials, Exchange, Mechanism, Start, Step};
+use sansmtp::auth::{Attempt, AttemptLog, Credentials, Exchange, Mechanism, Reservation, Start, Step};
 use sansmtp::testing::{Mismatch, Play};
 use sansmtp::{
     Answer, Auth, AuthRequest, AuthResult, AuthTurn, Config, Event, Handler, Hooks, Reply, SecretRef, Session, TlsInfo,
@@ -58,14 +58,24 @@ impl Handler for Embedder {
 pub(crate) struct Counts {
     pub(crate) failed: AtomicU32,
     pub(crate) succeeded: AtomicU32,
+    /// Attempts that are not over.
+    pub(crate) open: AtomicU32,
 }
 
 impl AttemptLog for Counts {
-    fn admits(&self, _: &Attempt<'_>) -> bool {
-        true
+    fn admit(&self, _: &Attempt<'_>) -> Option<Reservation> {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Some(Reservation::new(7))
     }
 
-    fn failed(&self, _: &Attempt<'_>) {
+    fn release(&self, reservation: Reservation) {
+        assert_eq!(reservation.number(), 7);
+        assert_ne!(self.open.fetch_sub(1, Ordering::Relaxed), 0);
+    }
+
+    fn refused(&self, attempt: &Attempt<'_>) {
+        assert_eq!(attempt.reservation, Some(Reservation::new(7)));
+        assert_ne!(self.open.fetch_sub(1, Ordering::Relaxed), 0);
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 

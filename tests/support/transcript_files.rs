@@ -232,6 +232,9 @@ pub(crate) fn builder(words: &Words) -> ConfigBuilder {
         if let Some(failures) = number("max-failures") {
             auth = auth.max_failures(failures);
         }
+        if let Some(exchanges) = number("max-unfinished") {
+            auth = auth.max_unfinished(exchanges);
+        }
         for name in words.get("exclude").into_iter().flat_map(|names| names.split(',')) {
             auth = auth.exclude(name);
         }

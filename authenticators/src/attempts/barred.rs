@@ -30,7 +30,7 @@ impl Barred {
                 return;
             }
         }
-        until.insert(key, now + barred_for);
+        until.insert(key, now + barred_for.min(LONGEST));
     }
 
     pub(super) fn is_barred(&self, key: Key) -> bool {
@@ -38,3 +38,7 @@ impl Barred {
         until.get(&key).is_some_and(|until| *until > Instant::now())
     }
 }
+
+/// Then the server is asked again: what has used up the limit may have been logins that were under way, of other
+/// processes.
+const LONGEST: Duration = Duration::from_secs(1);

@@ -8,21 +8,30 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use redis::{Client, Connection, RedisError, RedisResult};
+use redis::{Client, Connection, ErrorKind, RedisError, RedisResult};
 
 use super::barred::Barred;
 use super::counted::Counts;
+use super::script::{self, Stamp, Stamps, Taken};
 
-/// Takes questions and failures to the server, on one connection and as many at once as there are. Its thread ends
+/// Takes questions, failures and what is given back to the server, on one connection and as many at once as there are. Its thread ends
 /// when it is dropped, once it has delivered what it was given if it can.
 pub(super) struct Courier(Arc<Shared>);
 
 /// What the server says of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    Admitted,
+    /// There is room, of which this has been taken, if it was to be.
+    Admitted(Option<Share>),
     Barred,
     Unreachable,
+}
+
+/// What an attempt has taken of its counts at the server. Dropped, it is given back.
+pub(super) struct Share {
+    shared: Arc<Shared>,
+    counts: Counts,
+    stamps: Stamps,
+    kept: bool,
 }
 
 pub(super) struct Settings {
@@ -41,11 +50,12 @@ struct Shared {
     inbox: Mutex<Inbox>,
     arrived: Condvar,
     barred: Barred,
+    stamp: Stamp,
 }
 
 struct Inbox {
     questions: Vec<Question>,
-    failures: VecDeque<Failure>,
+    errands: VecDeque<Errand>,
     /// Whether it is worth waiting for the server.
     reachable: bool,
     stopped: bool,
@@ -56,46 +66,57 @@ struct Inbox {
 
 struct Question {
     counts: Counts,
+    /// Whether to take what there is room for.
+    takes: bool,
     answer: SyncSender<Answer>,
 }
 
-struct Failure {
+/// What needs no answer.
+struct Errand {
+    what: What,
     counts: Counts,
     at: Instant,
 }
 
-#[derive(Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Count,
+    Release(Stamps),
+}
+
 struct Batch {
     questions: Vec<Question>,
-    failures: Vec<Failure>,
+    errands: Vec<Errand>,
 }
 
 impl Courier {
     pub(super) fn start(settings: Settings) -> io::Result<Self> {
         let inbox = Inbox {
             questions: Vec::new(),
-            failures: VecDeque::new(),
+            errands: VecDeque::new(),
             reachable: true,
             stopped: false,
             last_warning: None,
             warned: false,
         };
         let barred = Barred::new(settings.entries);
-        let shared = Arc::new(Shared { settings, inbox: Mutex::new(inbox), arrived: Condvar::new(), barred });
+        let (inbox, stamp) = (Mutex::new(inbox), script::new_stamp());
+        let shared = Arc::new(Shared { settings, inbox, arrived: Condvar::new(), barred, stamp });
         let this = Self(Arc::clone(&shared));
         thread::Builder::new().name("sansmtp-attempts".to_owned()).spawn(move || shared.keep_running())?;
         Ok(this)
     }
 
-    /// Asks the server, and waits for a limited time; not at all where it did not answer the last time.
-    pub(super) fn ask(&self, counts: Counts) -> Answer {
+    /// Asks the server whether there is room, and waits for a limited time; not at all where it did not answer the last
+    /// time. What comes too late is given back.
+    pub(super) fn ask(&self, counts: Counts, takes: bool) -> Answer {
         let (answer, answered) = sync_channel(1);
         {
             let mut inbox = self.0.lock();
             if !inbox.reachable || inbox.questions.len() >= MOST_QUESTIONS {
                 return Answer::Unreachable;
             }
-            inbox.questions.push(Question { counts, answer });
+            inbox.questions.push(Question { counts, takes, answer });
         }
         self.0.arrived.notify_one();
         match answered.recv_timeout(self.0.settings.time_limit) {
@@ -110,18 +131,9 @@ impl Courier {
         }
     }
 
-    /// Hands a failure over. Does not wait.
-    pub(super) fn tell(&self, counts: Counts) {
-        let mut inbox = self.0.lock();
-        if inbox.failures.len() >= MOST_FAILURES {
-            if inbox.may_warn() {
-                tracing::warn!(server = %self.0.settings.address, "too many failed logins to count all for all servers");
-            }
-            return;
-        }
-        inbox.failures.push_back(Failure { counts, at: Instant::now() });
-        drop(inbox);
-        self.0.arrived.notify_one();
+    /// Hands a failure over for which nothing was taken. Does not wait.
+    pub(super) fn count(&self, counts: Counts) {
+        self.0.hand_over(What::Count, counts);
     }
 
     pub(super) fn barred(&self) -> &Barred {
@@ -140,9 +152,37 @@ impl Drop for Courier {
     }
 }
 
+impl Share {
+    /// Leaves it as a failure that has been counted.
+    pub(super) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.shared.hand_over(What::Release(self.stamps), self.counts);
+        }
+    }
+}
+
 impl Shared {
+    fn hand_over(&self, what: What, counts: Counts) {
+        let mut inbox = self.lock();
+        if inbox.errands.len() >= MOST_ERRANDS {
+            if inbox.may_warn() {
+                tracing::warn!(server = %self.settings.address, "too many failed logins to count all for all servers");
+            }
+            return;
+        }
+        inbox.errands.push_back(Errand { what, counts, at: Instant::now() });
+        drop(inbox);
+        self.arrived.notify_one();
+    }
+
     /// A panic, by whoever collects what is logged for example, must not leave everybody without an answer for ever.
-    fn keep_running(&self) {
+    fn keep_running(self: &Arc<Self>) {
         while catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
             let mut inbox = self.lock();
             inbox.reachable = false;
@@ -154,7 +194,7 @@ impl Shared {
         }
     }
 
-    fn run(&self) {
+    fn run(self: &Arc<Self>) {
         let mut connection = None;
         // So that the first login does not have to wait for it.
         let mut result = self.connect().map(|new| connection = Some(new));
@@ -178,44 +218,45 @@ impl Shared {
     /// end.
     fn next(&self) -> Option<Batch> {
         let idle = |inbox: &mut Inbox| {
-            inbox.questions.is_empty() && inbox.failures.is_empty() && inbox.reachable && !inbox.stopped
+            inbox.questions.is_empty() && inbox.errands.is_empty() && inbox.reachable && !inbox.stopped
         };
         let mut inbox = self.arrived.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
-        if inbox.stopped && inbox.questions.is_empty() && inbox.failures.is_empty() {
+        if inbox.stopped && inbox.questions.is_empty() && inbox.errands.is_empty() {
             return None;
         }
-        let now = inbox.failures.len().min(MOST_FAILURES_AT_ONCE);
-        let failures = inbox.failures.drain(..now).collect();
-        Some(Batch { questions: std::mem::take(&mut inbox.questions), failures })
+        let now = inbox.errands.len().min(MOST_ERRANDS_AT_ONCE);
+        let errands = inbox.errands.drain(..now).collect();
+        Some(Batch { questions: std::mem::take(&mut inbox.questions), errands })
     }
 
-    fn deliver(&self, connection: &mut Option<Connection>, mut batch: Batch) -> RedisResult<()> {
-        batch.failures.retain(|failure| failure.at.elapsed() < self.settings.window);
-        if batch.failures.is_empty() && batch.questions.is_empty() {
+    fn deliver(self: &Arc<Self>, connection: &mut Option<Connection>, mut batch: Batch) -> RedisResult<()> {
+        batch.errands.retain(|errand| errand.at.elapsed() < self.settings.window);
+        if batch.errands.is_empty() && batch.questions.is_empty() {
             return Ok(());
         }
         let result = match connection {
-            Some(open) => match batch.exchange(open) {
+            Some(open) => match batch.exchange(open, self.stamp) {
                 // The server closes connections that have been idle, or has been started again.
                 Err(error) if error.is_connection_dropped() => {
-                    self.connect().and_then(|new| batch.exchange(connection.insert(new)))
+                    batch.drop_releases();
+                    self.connect().and_then(|new| batch.exchange(connection.insert(new), self.stamp))
                 }
                 result => result,
             },
-            None => self.connect().and_then(|new| batch.exchange(connection.insert(new))),
+            None => self.connect().and_then(|new| batch.exchange(connection.insert(new), self.stamp)),
         };
-        match result {
-            Ok(times_to_live) => {
+        match result.and_then(|answers| self.learn(&mut batch, &answers)) {
+            Ok(()) => {
                 self.lock().reachable = true;
-                self.learn(batch, times_to_live.into_iter());
                 Ok(())
             }
             Err(error) => {
                 // What the server has refused it would refuse again.
                 if error.is_io_error() {
+                    batch.drop_releases();
                     let mut inbox = self.lock();
-                    let room = MOST_FAILURES.saturating_sub(inbox.failures.len());
-                    batch.failures.into_iter().rev().take(room).for_each(|failure| inbox.failures.push_front(failure));
+                    let room = MOST_ERRANDS.saturating_sub(inbox.errands.len());
+                    batch.errands.into_iter().rev().take(room).for_each(|errand| inbox.errands.push_front(errand));
                 }
                 Err(error)
             }
@@ -223,21 +264,30 @@ impl Shared {
     }
 
     /// Takes in what the server has said of a batch.
-    fn learn(&self, batch: Batch, mut times_to_live: impl Iterator<Item = i64>) {
-        let mut barred = |counts: Counts| {
-            counts.into_iter().flatten().fold(false, |barred, counted| {
-                let barred_for = counted.barred_for(times_to_live.next().unwrap_or(0));
-                self.barred.learn(counted.key, barred_for);
-                barred || !barred_for.is_zero()
-            })
-        };
-        for failure in batch.failures {
-            barred(failure.counts);
+    fn learn(self: &Arc<Self>, batch: &mut Batch, answers: &[Vec<i64>]) -> RedisResult<()> {
+        let mut answers = answers.iter();
+        for errand in &batch.errands {
+            let times_to_live = answers.next().ok_or_else(unexpected)?;
+            self.learn_times(&errand.counts, times_to_live);
         }
-        for Question { counts, answer } in batch.questions {
-            let told = if barred(counts) { Answer::Barred } else { Answer::Admitted };
-            // Who has not waited for it has gone on without.
+        for Question { counts, takes, answer } in batch.questions.drain(..) {
+            let told = answers.next().and_then(|told| Taken::parse(told, &counts)).ok_or_else(unexpected)?;
+            let told = if told.has_room {
+                let share = || Share { shared: Arc::clone(self), counts, stamps: told.stamps, kept: false };
+                Answer::Admitted(takes.then(share))
+            } else {
+                self.learn_times(&counts, &told.times_to_live);
+                Answer::Barred
+            };
+            // An attempt that has not waited for it has gone on without: its share is dropped here.
             let _ = answer.try_send(told);
+        }
+        Ok(())
+    }
+
+    fn learn_times(&self, counts: &Counts, times_to_live: &[i64]) {
+        for (counted, &time_to_live) in counts.iter().flatten().zip(times_to_live) {
+            self.barred.learn(counted.key, counted.barred_for(time_to_live));
         }
     }
 
@@ -303,18 +353,29 @@ impl Inbox {
 }
 
 impl Batch {
-    /// Failures go first, so that the answers know of them. Returns the times to live of all that is counted, in
-    /// milliseconds.
-    fn exchange(&self, connection: &mut Connection) -> RedisResult<Vec<i64>> {
+    /// Errands go first, so that the answers know of them. Returns an answer to each of both.
+    fn exchange(&self, connection: &mut Connection, stamp: Stamp) -> RedisResult<Vec<Vec<i64>>> {
         let mut pipeline = redis::pipe();
-        for counted in self.failures.iter().flat_map(|failure| failure.counts).flatten() {
-            let (name, step, brim) = (counted.key.name(), counted.step_ms(), counted.brim_ms());
-            pipeline.cmd("EVAL").arg(FAILED).arg(1).arg(name).arg(step).arg(brim);
+        for Errand { what, counts, .. } in &self.errands {
+            match *what {
+                What::Count => script::count(&mut pipeline, counts, stamp),
+                What::Release(stamps) => script::release(&mut pipeline, counts, stamps),
+            }
         }
-        for counted in self.questions.iter().flat_map(|question| question.counts).flatten() {
-            pipeline.cmd("PTTL").arg(counted.key.name());
+        for Question { counts, takes, .. } in &self.questions {
+            if *takes {
+                script::take(&mut pipeline, counts, stamp);
+            } else {
+                script::look(&mut pipeline, counts);
+            }
         }
         pipeline.query(connection)
+    }
+
+    /// Forgets what was to be given back. The server may have done it before the connection broke, and must not do it
+    /// twice: that would be another attempt's. What it has not done, drains.
+    fn drop_releases(&mut self) {
+        self.errands.retain(|errand| errand.what == What::Count);
     }
 }
 
@@ -327,16 +388,13 @@ fn describe(error: &RedisError) -> String {
     code.map_or_else(|| error.category().to_owned(), |code| format!("{} ({code})", error.category()))
 }
 
-/// Adds to a key's time to live, which is the count. Scripts are atomic.
-const FAILED: &str = "\
-local spent = math.max(redis.call('PTTL', KEYS[1]), 0) + tonumber(ARGV[1]) \
-spent = math.min(spent, tonumber(ARGV[2])) \
-redis.call('SET', KEYS[1], '', 'PX', spent) \
-return spent";
+fn unexpected() -> RedisError {
+    (ErrorKind::UnexpectedReturnType, "an answer to something else").into()
+}
 
-/// What may wait for the server. A failure takes 100 octets.
-const MOST_FAILURES: usize = 4_096;
-const MOST_FAILURES_AT_ONCE: usize = 256;
+/// What may wait for the server. An errand takes 200 octets.
+const MOST_ERRANDS: usize = 4_096;
+const MOST_ERRANDS_AT_ONCE: usize = 256;
 const MOST_QUESTIONS: usize = 4_096;
 
 /// Between two attempts to reach the server, which are made whether there are logins or not.

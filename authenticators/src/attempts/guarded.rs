@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use sansmtp::auth::Attempt;
+use sansmtp::auth::{Attempt, AttemptLog};
 use sansmtp::{AuthRequest, AuthResult};
 
-use super::ValkeyAttemptLog;
+use super::{Standing, ValkeyAttemptLog};
 use crate::{Answers, Authenticator, Knows};
 
 /// Asks a [`ValkeyAttemptLog`] before it asks an authenticator. Who has failed too often gets `454 4.7.0`.
 ///
-/// It counts nothing: the engine tells the log of failures, for which [`Auth::attempts`](sansmtp::Auth::attempts) needs
-/// it, too.
+/// What became of the attempt, the engine tells the log, for which [`Auth::attempts`](sansmtp::Auth::attempts) needs
+/// it, too. Without that, what the authenticator refuses is counted all the same, and wrong proofs of SCRAM, which the
+/// engine finds, are not.
 #[derive(Debug)]
 pub struct Guarded<A> {
     inner: A,
@@ -27,8 +28,22 @@ impl<A> Guarded<A> {
 
 impl<A: Authenticator> Authenticator for Guarded<A> {
     fn authenticate(&self, request: &AuthRequest) -> AuthResult {
-        let attempt = Attempt::new(request.peer(), request.mechanism(), request.credentials().authcid());
-        self.log.ask(&attempt).result().unwrap_or_else(|| self.inner.authenticate(request))
+        let mut attempt = request.attempt();
+        let authenticate =
+            |attempt: &Attempt<'_>| self.log.ask(attempt).result().unwrap_or_else(|| self.inner.authenticate(request));
+        if self.log.knows(&attempt) {
+            return authenticate(&attempt);
+        }
+        attempt.reservation = self.log.admit(&attempt);
+        if attempt.reservation.is_none() {
+            return Standing::TooManyFailures.result().unwrap_or_else(AuthResult::cannot_tell);
+        }
+        let released = Released { log: &self.log, attempt };
+        let result = authenticate(&attempt);
+        if result.refusal().is_some() {
+            released.log.refused(&attempt);
+        }
+        result
     }
 
     fn knows(&self, request: &AuthRequest) -> Knows {
@@ -37,5 +52,19 @@ impl<A: Authenticator> Authenticator for Guarded<A> {
 
     fn answers(&self, mechanism: &str) -> Answers {
         self.inner.answers(mechanism)
+    }
+}
+
+/// An attempt that the engine does not know. Dropped, it is given back, unless it was refused.
+struct Released<'a> {
+    log: &'a ValkeyAttemptLog,
+    attempt: Attempt<'a>,
+}
+
+impl Drop for Released<'_> {
+    fn drop(&mut self) {
+        if let Some(reservation) = self.attempt.reservation {
+            self.log.release(reservation);
+        }
     }
 }

@@ -3,10 +3,15 @@
 //! [`MemoryAttemptLog`](sansmtp::auth::MemoryAttemptLog) counts what happens in one process. Where several serve the
 //! same users, a [`ValkeyAttemptLog`] counts for all of them. Both of its halves are needed:
 //!
-//! - As the engine's [`AttemptLog`](sansmtp::auth::AttemptLog) it is told of every failure, SCRAM's wrong proofs too,
-//!   and hands it on to a thread that tells the server. What it says to the engine, which cannot wait, is what this
-//!   process knows already.
-//! - [`Guarded`] asks the server before it asks an authenticator, and waits for a limited time.
+//! - As the engine's [`AttemptLog`](sansmtp::auth::AttemptLog) it admits an attempt by what this process knows already,
+//!   as the engine cannot wait, and learns what becomes of it, SCRAM's wrong proofs too. A thread tells the server.
+//! - [`Guarded`] asks the server before it asks an authenticator, and waits for a limited time. The server reserves the
+//!   attempt's failure in one step, if there is room. So of guesses that are made at the same time, in all servers of
+//!   the fleet together, no more are judged than the limit says.
+//!
+//! Both speak of the same attempt: what the engine's half has reserved goes with
+//! [`AuthRequest::attempt`](sansmtp::AuthRequest::attempt) to the other one. A refusal leaves the reservation as the
+//! failure that it was made for. Every other end gives it back.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -29,7 +34,6 @@
 //! ```
 //! use std::sync::Arc;
 //!
-//! use sansmtp::auth::Attempt;
 //! use sansmtp::{Answer, AuthTurn, Handler, Session};
 //! use sansmtp_authenticators::attempts::ValkeyAttemptLog;
 //! # fn answer(turn: AuthTurn) -> Answer { turn.malformed() }
@@ -41,9 +45,9 @@
 //! impl Handler for Submission {
 //!     type Message = ();
 //!
-//!     fn auth(&mut self, session: &Session, turn: AuthTurn) -> Answer {
+//!     fn auth(&mut self, _: &Session, turn: AuthTurn) -> Answer {
 //!         if turn.number() == 0
-//!             && let Some(refused) = self.log.ask(&Attempt::new(session.peer(), turn.mechanism(), "")).result()
+//!             && let Some(refused) = self.log.ask(&turn.attempt()).result()
 //!         {
 //!             return turn.result(refused);
 //!         }
@@ -56,21 +60,35 @@
 //! [`ValkeyConfig::time_limit`]. When that has passed once, or the server is gone, logins do not wait at all until it
 //! answers again, and [`WhenUnreachable`] says what becomes of them.
 //!
+//! # What is counted where
+//!
+//! - Mechanisms that ask the authenticator (all that are built in), and exchanges of which the handler asks: at the
+//!   server, before anything is judged.
+//! - A mechanism of one's own that decides without asking: each process admits as many at the same time as the limit
+//!   says, and the server learns of the failures. To limit those of a fleet, let it ask the authenticator.
+//! - Exchanges that clients do not finish
+//!   ([`unfinished_by_address`](sansmtp::auth::AttemptLimits::unfinished_by_address)): in each process. They tell a
+//!   client nothing of passwords. The limit keeps it from making the process work, and each process does its own.
+//!
 //! # What is stored
 //!
-//! For each address and user with failures, a key without a value, of which the time to live is the count: a failure
-//! adds the window divided by the limit, up to the window. So counts drain as those in memory do, and there is none
-//! without an expiry. A key's name has a keyed hash (HMAC-SHA-256) of the address or name, as a password that was
+//! For each address and user with failures or attempts under way, a key of which the time to live is the count: each
+//! adds the window divided by the limit, up to the window, and what is given back subtracts the same. So counts drain
+//! as those in memory do, and there is none without an expiry. What a process reserved before it died drains, too. An
+//! attempt that is under way drains at the server as a failure does; in its own process it does not. The key's value is
+//! a random number that tells it from a later key of the same name: nothing is given back to a count that has expired,
+//! or was lost, since. A key's name has a keyed hash (HMAC-SHA-256) of the address or name, as a password that was
 //! typed into the wrong field is a name too. All servers of a fleet need the same key, limits and window.
 //!
-//! A server, or the primary of several: neither Cluster nor Sentinel. Of commands it needs `EVAL`, `PTTL`, `SET` and
-//! `PING`, on keys that begin with `sansmtp:attempts:`.
+//! A server, or the primary of several: neither Cluster nor Sentinel. Of commands it needs `EVAL`, `GET`, `PTTL`, `SET`,
+//! `DEL` and `PING`, on keys that begin with `sansmtp:attempts:`.
 
 mod barred;
 mod config;
 mod counted;
 mod courier;
 mod guarded;
+mod script;
 mod valkey;
 
 pub use config::{ValkeyConfig, ValkeyError, WhenUnreachable};

@@ -1,13 +1,17 @@
 //! The log that counts for a fleet.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use sansmtp::auth::{Attempt, AttemptLog, MemoryAttemptLog};
+use sansmtp::auth::{Attempt, AttemptLog, MemoryAttemptLog, Reservation};
 use sansmtp::{AuthResult, reply};
 
 use super::counted::{Counter, Counts};
-use super::courier::{Answer, Courier, Settings};
+use super::courier::{Answer, Courier, Settings, Share};
 use super::{ValkeyConfig, ValkeyError, WhenUnreachable};
 
 /// Counts failures in Valkey or Redis, for all servers that use it, and in memory meanwhile: see the
@@ -15,9 +19,23 @@ use super::{ValkeyConfig, ValkeyError, WhenUnreachable};
 pub struct ValkeyAttemptLog {
     config: ValkeyConfig,
     counter: Counter,
+    /// Tells this log's reservations from those of others.
+    id: u64,
+    next: AtomicU64,
+    /// The attempts that are not over, by their number. What they have taken goes to the courier when they are dropped,
+    /// so they stand before it.
+    open: Mutex<HashMap<u64, Open>>,
     courier: Courier,
     /// What has happened in this process, which is known at once and whether the server can be reached or not.
     here: MemoryAttemptLog,
+}
+
+/// An attempt that is not over.
+struct Open {
+    here: Reservation,
+    counts: Counts,
+    /// What it has taken at the server, once it was asked.
+    share: Option<Share>,
 }
 
 /// Whether an attempt may go on.
@@ -65,35 +83,37 @@ impl ValkeyAttemptLog {
         });
         let started = Instant::now();
         let here = MemoryAttemptLog::new(config.limits, move || started.elapsed());
-        Ok(Self { config, counter, courier: courier.map_err(ValkeyError::Thread)?, here })
+        Ok(Self {
+            config,
+            counter,
+            id: RandomState::new().hash_one(0_u8),
+            next: AtomicU64::new(0),
+            open: Mutex::default(),
+            courier: courier.map_err(ValkeyError::Thread)?,
+            here,
+        })
     }
 
-    /// Asks the server whether an attempt may go on. Blocks, for the [time limit](ValkeyConfig::time_limit) at the most.
+    /// Asks the server whether an attempt may go on, and reserves the failure there that it may become. Blocks, for the
+    /// [time limit](ValkeyConfig::time_limit) at the most.
     ///
-    /// [`Guarded`](super::Guarded) does this for an authenticator; who answers the AUTH handler hook does it
-    /// themselves, at the first turn of each exchange.
+    /// The attempt is that of [`AuthRequest::attempt`](sansmtp::AuthRequest::attempt) or
+    /// [`AuthTurn::attempt`](sansmtp::AuthTurn::attempt), which the engine has made with this log: it then gives back
+    /// what was reserved, unless the attempt is refused. Asked again for the same attempt, nothing more is reserved. For
+    /// any other attempt the server only says whether there is room.
+    ///
+    /// [`Guarded`](super::Guarded) does this for an authenticator. A handler that answers the AUTH handler hook asks
+    /// at the first turn of each exchange.
     #[must_use]
     pub fn ask(&self, attempt: &Attempt<'_>) -> Standing {
-        let standing = self.standing(attempt);
+        let standing = match attempt.reservation.and_then(|reservation| self.number(reservation)) {
+            Some(number) => self.take(number, self.counter.of(attempt)),
+            None => self.look(attempt),
+        };
         if standing == Standing::TooManyFailures {
             tracing::debug!(peer = %attempt.peer, mechanism = %attempt.mechanism, "too many failed logins");
         }
         standing
-    }
-
-    fn standing(&self, attempt: &Attempt<'_>) -> Standing {
-        let counts = self.counter.of(attempt);
-        if !self.admits_here(attempt, &counts) {
-            return Standing::TooManyFailures;
-        }
-        if counts.iter().all(Option::is_none) {
-            return Standing::Admitted;
-        }
-        match (self.courier.ask(counts), self.config.when_unreachable) {
-            (Answer::Admitted, _) | (Answer::Unreachable, WhenUnreachable::Open) => Standing::Admitted,
-            (Answer::Barred, _) => Standing::TooManyFailures,
-            (Answer::Unreachable, WhenUnreachable::Closed) => Standing::CannotTell,
-        }
     }
 
     /// Whether the server has answered the last time.
@@ -102,24 +122,124 @@ impl ValkeyAttemptLog {
         self.courier.is_reachable()
     }
 
-    fn admits_here(&self, attempt: &Attempt<'_>, counts: &Counts) -> bool {
-        let barred = |key| self.courier.barred().is_barred(key);
-        self.here.admits(attempt) && !counts.iter().flatten().any(|counted| barred(counted.key))
+    fn take(&self, number: u64, counts: Counts) -> Standing {
+        match self.open().get_mut(&number) {
+            // Its question was not answered in time, or dropped: what is answered now is not heard.
+            None => return Standing::CannotTell,
+            Some(Open { share: Some(_), .. }) => return Standing::Admitted,
+            // Who asks may know more than the engine: the name, in a mechanism of the handler's own.
+            Some(open) => open.counts = counts,
+        }
+        if counts.iter().all(Option::is_none) {
+            return Standing::Admitted;
+        }
+        match self.courier.ask(counts, true) {
+            Answer::Admitted(mut share) => {
+                if let Some(open) = self.open().get_mut(&number) {
+                    std::mem::swap(&mut open.share, &mut share);
+                    return Standing::Admitted;
+                }
+                // It is over in the meantime; its share is given back here.
+                Standing::CannotTell
+            }
+            Answer::Barred => Standing::TooManyFailures,
+            Answer::Unreachable => self.unreachable(),
+        }
+    }
+
+    fn look(&self, attempt: &Attempt<'_>) -> Standing {
+        let counts = self.counter.of(attempt);
+        let here = self.here.admit(attempt).map(|reservation| self.here.release(reservation));
+        if here.is_none() || self.is_barred(&counts) {
+            return Standing::TooManyFailures;
+        }
+        if counts.iter().all(Option::is_none) {
+            return Standing::Admitted;
+        }
+        match self.courier.ask(counts, false) {
+            Answer::Admitted(_) => Standing::Admitted,
+            Answer::Barred => Standing::TooManyFailures,
+            Answer::Unreachable => self.unreachable(),
+        }
+    }
+
+    fn unreachable(&self) -> Standing {
+        match self.config.when_unreachable {
+            WhenUnreachable::Open => Standing::Admitted,
+            WhenUnreachable::Closed => Standing::CannotTell,
+        }
+    }
+
+    fn is_barred(&self, counts: &Counts) -> bool {
+        counts.iter().flatten().any(|counted| self.courier.barred().is_barred(counted.key))
+    }
+
+    /// The number of an attempt, if it is this log that has reserved something for it.
+    fn number(&self, reservation: Reservation) -> Option<u64> {
+        let number = reservation.number();
+        let [id, number] = [number >> 64, number & u128::from(u64::MAX)].map(u64::try_from);
+        number.ok().filter(|_| id == Ok(self.id))
+    }
+
+    /// Whether it is this log that has reserved something for the attempt.
+    pub(super) fn knows(&self, attempt: &Attempt<'_>) -> bool {
+        attempt.reservation.is_some_and(|reservation| self.number(reservation).is_some())
+    }
+
+    fn close(&self, reservation: Reservation) -> Option<Open> {
+        self.open().remove(&self.number(reservation)?)
+    }
+
+    fn count(&self, counts: Counts) {
+        if counts.iter().any(Option::is_some) {
+            self.courier.count(counts);
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What this process knows, without waiting.
 impl AttemptLog for ValkeyAttemptLog {
-    fn admits(&self, attempt: &Attempt<'_>) -> bool {
-        self.admits_here(attempt, &self.counter.of(attempt))
+    fn admit(&self, attempt: &Attempt<'_>) -> Option<Reservation> {
+        let counts = self.counter.of(attempt);
+        if self.is_barred(&counts) {
+            return None;
+        }
+        let here = self.here.admit(attempt)?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.open().insert(number, Open { here, counts, share: None });
+        Some(Reservation::new(u128::from(self.id) << 64 | u128::from(number)))
     }
 
-    fn failed(&self, attempt: &Attempt<'_>) {
-        self.here.failed(attempt);
-        let counts = self.counter.of(attempt);
-        if counts.iter().any(Option::is_some) {
-            self.courier.tell(counts);
+    fn release(&self, reservation: Reservation) {
+        if let Some(open) = self.close(reservation) {
+            self.here.release(open.here);
         }
+    }
+
+    fn refused(&self, attempt: &Attempt<'_>) {
+        let mut here = *attempt;
+        here.reservation = None;
+        let open = attempt.reservation.and_then(|reservation| self.close(reservation));
+        here.reservation = open.as_ref().map(|open| open.here);
+        self.here.refused(&here);
+        match open {
+            Some(Open { share: Some(share), .. }) => share.keep(),
+            // A mechanism has decided by itself, or the server did not answer.
+            Some(open) => self.count(open.counts),
+            None => self.count(self.counter.of(attempt)),
+        }
+    }
+
+    fn may_begin(&self, attempt: &Attempt<'_>) -> bool {
+        self.here.may_begin(attempt)
+    }
+
+    fn unfinished(&self, attempt: &Attempt<'_>) {
+        self.here.unfinished(attempt);
     }
 }
 

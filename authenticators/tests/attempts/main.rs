@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sansmtp::Secret;
-use sansmtp::auth::AttemptLimits;
+use sansmtp::auth::{Attempt, AttemptLimits, AttemptLog};
 use sansmtp_authenticators::attempts::{Guarded, ValkeyAttemptLog, ValkeyConfig, WhenUnreachable};
 use support::battery::{Backend, battery};
 use support::login::Door;
@@ -63,6 +63,11 @@ fn closed(config: ValkeyConfig) -> ValkeyConfig {
     config
         .when_unreachable(WhenUnreachable::Closed)
         .limits(AttemptLimits { by_user: 1_000_000, ..AttemptLimits::default() })
+}
+
+/// Whether there is room for one more, as the engine asks.
+fn admits(log: &ValkeyAttemptLog, attempt: &Attempt<'_>) -> bool {
+    log.admit(attempt).map(|reservation| log.release(reservation)).is_some()
 }
 
 /// A log with the key of the tests.

@@ -11,10 +11,10 @@ use sansmtp_authenticators::attempts::{Guarded, Standing, ValkeyConfig, WhenUnre
 use sansmtp_authenticators::{Answers, Authenticator, Knows};
 
 use crate::client::Server;
-use crate::log;
 use crate::support::valkey::{ESCAPED, Valkey};
 use crate::support::wait::until;
 use crate::support::{self, stalled};
+use crate::{admits, log};
 
 const HERE: &str = "192.0.2.1";
 
@@ -115,10 +115,10 @@ fn nobody_waits_for_a_server_that_never_answers() {
         // Nor does the engine, whatever there is to tell.
         let started = Instant::now();
         for _ in 0..10_000 {
-            log.failed(&attempt());
+            log.refused(&attempt());
         }
         assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
-        assert!(!log.admits(&attempt()));
+        assert!(!admits(&log, &attempt()));
     }
 }
 
@@ -167,7 +167,7 @@ fn failures_that_nobody_takes_are_dropped() {
     let address = stalled::tcp();
     let log = log(&format!("redis://:x@{address}"), |config| three(config).time_limit(Duration::from_secs(600)));
     for _ in 0..10_000 {
-        log.failed(&attempt());
+        log.refused(&attempt());
     }
     let warnings = ["WARN", "too many failed logins", &address.to_string()];
     assert_eq!(support::logs::count(&warnings), 1);
@@ -185,7 +185,7 @@ fn the_last_failures_are_told_before_the_end() {
     assert_eq!(log.ask(&attempt()), Standing::Admitted);
     assert_eq!(clients(), alone + 1);
     for _ in 0..50 {
-        log.failed(&attempt());
+        log.refused(&attempt());
     }
     drop(log);
     until("the end", || (clients() == alone).then_some(()));
@@ -204,11 +204,11 @@ fn a_server_that_refuses_is_no_server() {
         let log = log(&format!("redis://{login}@127.0.0.1:{}", valkey.port), closed);
         assert_eq!(log.ask(&attempt()), standing, "{login}");
     }
-    valkey.ask::<String>(&["ACL", "SETUSER", "mail", "+eval", "+pttl"]);
+    valkey.ask::<String>(&["ACL", "SETUSER", "mail", "+eval", "+pttl", "+get", "+del"]);
     let log = log(&format!("redis://mail:tanstaaf@127.0.0.1:{}", valkey.port), closed);
     assert_eq!(log.ask(&attempt()), Standing::Admitted);
     for _ in 0..3 {
-        log.failed(&attempt());
+        log.refused(&attempt());
     }
     drop(log);
     until("the failures", || valkey.times_to_live().first().is_some_and(|(_, ttl)| *ttl > 29_000_000).then_some(()));
@@ -220,7 +220,7 @@ fn a_unix_socket_will_do() {
     let url = format!("valkey+unix://:{ESCAPED}@{}?database=3", valkey.directory.path().join("socket").display());
     let log = log(&url, closed);
     assert_eq!(log.ask(&attempt()), Standing::Admitted);
-    log.failed(&attempt());
+    log.refused(&attempt());
     drop(log);
     until("the failure", || valkey.ask::<String>(&["INFO", "keyspace"]).contains("db3:keys=1").then_some(()));
 }

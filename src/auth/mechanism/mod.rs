@@ -234,6 +234,11 @@ impl Step {
         matches!(self, Self::AskPassword | Self::Ask(_) | Self::Consult(_))
     }
 
+    /// Whether this goes to the client, which then responds.
+    pub(crate) fn is_challenge(&self) -> bool {
+        matches!(self, Self::Challenge(_) | Self::ChallengeVerbatim(_))
+    }
+
     /// Whether the mechanism has looked at credentials, and says what it thinks of them.
     pub(crate) fn is_decision(&self) -> bool {
         match self {
