@@ -27,9 +27,13 @@ pub enum Action<'c> {
     /// Append these octets to what is to be written. Comes from a TLS layer in place of the two above.
     Transmit(&'c [u8]),
     /// Write out what has been appended, until `deadline`. Comes before every wait, before
-    /// [`StartTls`](Self::StartTls) and [`Close`](Self::Close), and behind the reply to a command that
-    /// ends a group; the replies of a group are one segment (RFC 2920, section 3.2). A driver that waits
-    /// for something of its own between two polls writes out first as well.
+    /// [`StartTls`](Self::StartTls) and [`Close`](Self::Close), behind the reply to a command that ends a
+    /// group, and as soon as 4,096 octets or more have been appended. The replies of a group are one segment
+    /// up to that size (RFC 2920, section 3.2). A driver that waits for something of its own between two
+    /// polls writes out first as well.
+    ///
+    /// A driver that does not poll again before all is written holds at most 4,096 octets and one reply for
+    /// a peer that sends commands and reads nothing.
     Flush {
         /// When to give up on the peer.
         deadline: Duration,

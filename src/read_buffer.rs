@@ -52,6 +52,12 @@ impl ReadBuffer {
         action
     }
 
+    /// How many octets it is for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.octets.len()
+    }
+
     /// Whether the connection has taken all that was read.
     #[must_use]
     pub fn is_empty(&self) -> bool {

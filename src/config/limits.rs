@@ -32,6 +32,10 @@ pub struct Limits {
     /// accepted, and a login, make the engine forget the errors before it, so that a connection that is used for
     /// long may have a wrong recipient now and then.
     pub max_errors: Option<u32>,
+    /// Octets that a client may send for the TLS handshake, its certificates included: 12,288 unless
+    /// changed, which has room for any usual chain. A client that sends more is disconnected. For the layer of
+    /// [`tls`](crate::tls) only. Up to 65,535 make sense: rustls gathers no longer message.
+    pub max_handshake_octets: usize,
     /// Mail transactions on a connection, of which one more is refused with `421 4.7.0`: no limit unless
     /// changed.
     pub max_transactions: Option<u32>,
@@ -46,6 +50,7 @@ impl Default for Limits {
             max_unrecognized_commands: 10,
             max_commands: None,
             max_errors: Some(100),
+            max_handshake_octets: 12_288,
             max_transactions: None,
         }
     }
@@ -66,6 +71,15 @@ pub struct Timeouts {
     /// For the whole content of a message, however it trickles in: an hour unless changed. A message of
     /// the largest size must be able to come in that time.
     pub message: Duration,
+    /// For a client to log in, where [AUTH is required](crate::ConfigBuilder::auth_required): ten minutes from
+    /// the beginning of the connection unless changed, twice what RFC 5321 gives a client for one command. However
+    /// many commands it gives meanwhile, it is then told `421 4.4.2`, and the connection closes. What the embedder's
+    /// answers take is not counted.
+    pub before_auth: Option<Duration>,
+    /// For a client to send a message, where AUTH is not required: an hour unless changed, from the beginning of
+    /// the connection or from the last message that came, to the content of the next. It ends as
+    /// [`before_auth`](Self::before_auth) does. A client that has logged in all the same has no such limit.
+    pub before_message: Option<Duration>,
     /// For the whole connection: no limit unless changed. When it has passed, what is in progress ends as
     /// by a timeout of its own.
     pub session: Option<Duration>,
@@ -80,6 +94,8 @@ impl Default for Timeouts {
             answer: five_minutes,
             write: five_minutes,
             message: Duration::from_secs(3600),
+            before_auth: Some(Duration::from_secs(600)),
+            before_message: Some(Duration::from_secs(3600)),
             session: None,
         }
     }

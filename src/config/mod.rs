@@ -17,6 +17,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::auth::{Auth, Unusable};
 use crate::command::path::is_domain_or_literal;
@@ -389,8 +390,11 @@ impl ConfigBuilder {
             (self.limits.max_unrecognized_commands == 0, "max_unrecognized_commands"),
             (self.limits.max_commands == Some(0), "max_commands"),
             (self.limits.max_errors == Some(0), "max_errors"),
+            (self.limits.max_handshake_octets == 0, "max_handshake_octets"),
             (self.limits.max_transactions == Some(0), "max_transactions"),
-            (self.timeouts.session.is_some_and(|session| session.is_zero()), "timeouts.session"),
+            (self.timeouts.session == Some(Duration::ZERO), "timeouts.session"),
+            (self.timeouts.before_auth == Some(Duration::ZERO), "timeouts.before_auth"),
+            (self.timeouts.before_message == Some(Duration::ZERO), "timeouts.before_message"),
             (self.timeouts.command.is_zero(), "timeouts.command"),
             (self.timeouts.content.is_zero(), "timeouts.content"),
             (self.timeouts.message.is_zero(), "timeouts.message"),

@@ -144,7 +144,7 @@ impl Connection {
         (self.outgoing, self.about, self.limit) = (None, None, None);
         self.answer = None;
         self.slot.expire();
-        self.unflushed = false;
+        self.unflushed = 0;
         self.flush_due = false;
         self.let_lapse();
     }

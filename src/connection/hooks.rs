@@ -118,6 +118,9 @@ impl Connection {
             self.about = Some(About::Message { octets });
         }
         self.held.clear_and_shrink(KEPT_OCTETS);
+        if matches!(about, Asked::Message { .. }) {
+            self.counts.idle_since = None;
+        }
         if subscribed {
             self.held.extend(held);
             self.stage = Stage::Asking { about, asked_until: None };
@@ -153,7 +156,12 @@ impl Connection {
                 | Asked::Quit => Next::CallHook(about),
             });
         };
-        match self.answer.take() {
+        let answer = self.answer.take();
+        let is_over = answer.is_some() || self.slot.is_abandoned() || now >= deadline;
+        if is_over {
+            self.excuse_wait(deadline.saturating_sub(self.config.timeouts.answer), now);
+        }
+        match answer {
             Some(Pending::Verdict(verdict)) => {
                 let mut held = core::mem::take(&mut self.held);
                 self.settle(about, verdict, held.expose_secret());
@@ -165,7 +173,7 @@ impl Connection {
                 self.held.clear_and_shrink(KEPT_OCTETS);
                 self.take_turn(now, answer);
             }
-            None if self.slot.is_abandoned() || now >= deadline => {
+            None if is_over => {
                 self.slot.expire();
                 if matches!(about, Asked::Authenticator { .. } | Asked::Turn { .. }) {
                     self.auth_unanswered();

@@ -99,7 +99,8 @@ pub struct Connection {
     lapsed: Option<Lapsed>,
     /// A reply that was put together for this connection.
     out: Vec<u8>,
-    unflushed: bool,
+    /// How many octets have been given out since the last flush.
+    unflushed: u32,
     /// The reply that is out must not wait for those to further commands of its group.
     flush_due: bool,
 
@@ -160,7 +161,7 @@ impl Connection {
             about: None,
             lapsed: None,
             out: Vec::new(),
-            unflushed: false,
+            unflushed: 0,
             flush_due: false,
             chunks: None,
             deadline: None,
@@ -273,7 +274,7 @@ impl Connection {
     /// Says that the TLS handshake failed, and why. What the connection is then, RFC 3207 leaves open; the only
     /// safe thing is to close it.
     pub fn tls_failed(&mut self, reason: TlsFailure) {
-        self.unflushed = false;
+        self.unflushed = 0;
         self.tell(Told::TlsFailed(reason));
         self.close(CloseReason::TlsFailed);
     }
@@ -316,6 +317,13 @@ impl Connection {
     #[must_use]
     pub fn envelope(&self) -> &Envelope {
         &self.envelope
+    }
+
+    /// Whether what the client says next is content of a message. It may be much, and is worth a larger read than
+    /// commands and responses are.
+    #[must_use]
+    pub fn expects_content(&self) -> bool {
+        matches!(self.stage, Stage::Content(_) | Stage::Chunk { .. })
     }
 
     /// The configuration.
@@ -374,7 +382,8 @@ impl Connection {
                 let outgoing = self.count_error(outgoing);
                 return self.give_out(outgoing);
             }
-            if self.flush_due && self.unflushed && !matches!(self.stage, Stage::Asking { .. }) {
+            let is_group_over = self.flush_due && self.unflushed > 0 && !matches!(self.stage, Stage::Asking { .. });
+            if is_group_over || self.unflushed >= MAX_UNFLUSHED_OCTETS {
                 return self.flush(now);
             }
             let before = whole - input.len();
@@ -421,7 +430,7 @@ impl Connection {
                     self.abort_chunks(AbortReason::Reset);
                     None
                 }
-                Stage::Closing if self.unflushed => Some(self.flush(now)),
+                Stage::Closing if self.unflushed > 0 => Some(self.flush(now)),
                 Stage::Closing => Some(self.next_closing(now)),
             };
             match next {
@@ -437,11 +446,11 @@ impl Connection {
 
     /// Before any wait, what has been said must go out.
     fn wait(&mut self, now: Duration, next: Next) -> Next {
-        if self.unflushed { self.flush(now) } else { next }
+        if self.unflushed > 0 { self.flush(now) } else { next }
     }
 
     fn flush(&mut self, now: Duration) -> Next {
-        self.unflushed = false;
+        self.unflushed = 0;
         self.flush_due = false;
         Next::Flush { deadline: now.saturating_add(self.config.timeouts.write) }
     }
@@ -475,9 +484,9 @@ impl Connection {
 
     fn give_out(&mut self, outgoing: Outgoing) -> Next {
         self.outgoing = None;
-        self.unflushed = true;
-        let octets = u64::try_from(self.encoded(outgoing).len()).unwrap_or(u64::MAX);
-        self.counts.sent = self.counts.sent.saturating_add(octets);
+        let octets = u32::try_from(self.encoded(outgoing).len()).unwrap_or(u32::MAX);
+        self.unflushed = self.unflushed.saturating_add(octets);
+        self.counts.sent = self.counts.sent.saturating_add(octets.into());
         Next::Reply(outgoing)
     }
 
@@ -547,13 +556,44 @@ impl Connection {
             let message = now.saturating_add(self.config.timeouts.message);
             deadline = deadline.min(*self.message_deadline.get_or_insert(message));
         }
-        deadline = self.config.timeouts.session.map_or(deadline, |session| deadline.min(session));
+        deadline = self.final_deadline(now).map_or(deadline, |last| deadline.min(last));
         if now >= deadline {
             self.give_up(AbortReason::Timeout, CloseReason::Timeout);
             self.say(canned::TIMEOUT);
             return None;
         }
         Some(self.wait(now, Next::NeedInput { deadline }))
+    }
+
+    /// When the client's time is up, whatever it says until then.
+    fn final_deadline(&mut self, now: Duration) -> Option<Duration> {
+        let timeouts = self.config.timeouts;
+        let is_content_coming = matches!(self.stage, Stage::Content(_) | Stage::Chunk { .. }) || self.chunks.is_some();
+        let limit = if self.session.is_authenticated() || is_content_coming {
+            None
+        } else if self.config.auth_required {
+            timeouts.before_auth
+        } else {
+            timeouts.before_message
+        };
+        let unproductive = limit.map(|limit| {
+            let since = *self.counts.idle_since.get_or_insert(whole_seconds(now));
+            limit.saturating_add(Duration::from_secs(since.into()))
+        });
+        timeouts.session.into_iter().chain(unproductive).min()
+    }
+
+    /// Does not count the time since then, which the client has waited for an answer of the embedder's.
+    fn excuse_wait(&mut self, begun: Duration, now: Duration) {
+        let waited = whole_seconds(now.saturating_sub(begun));
+        self.counts.idle_since = self.counts.idle_since.map(|since| since.saturating_add(waited));
+    }
+
+    /// When the TLS handshake that begins now must be done.
+    #[cfg(feature = "rustls")]
+    pub(crate) fn handshake_deadline(&mut self, now: Duration) -> Duration {
+        let deadline = now.saturating_add(self.config.timeouts.command);
+        self.final_deadline(now).map_or(deadline, |last| deadline.min(last))
     }
 
     /// Whatever was going on will not be finished.
@@ -577,10 +617,11 @@ impl Connection {
             return None;
         }
         let Some(deadline) = begun_until else {
-            if self.unflushed {
+            if self.unflushed > 0 {
                 return Some(self.wait(now, Next::StartTls));
             }
             let deadline = now.saturating_add(self.config.timeouts.command);
+            let deadline = self.final_deadline(now).map_or(deadline, |last| deadline.min(last));
             self.stage = Stage::Upgrading { begun_until: Some(deadline) };
             return Some(Next::StartTls);
         };
@@ -600,6 +641,10 @@ impl fmt::Debug for Connection {
             .field("stage", &self.stage)
             .finish_non_exhaustive()
     }
+}
+
+fn whole_seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// How many octets a command line may have, CRLF included: RFC 5321, section 4.5.3.1.4, and what each
@@ -629,6 +674,10 @@ const USUAL_CREDENTIALS_OCTETS: usize = 64;
 
 /// Buffers are kept for the next use up to this size.
 const KEPT_OCTETS: usize = 128;
+
+/// Replies to the commands of a group go out together up to this size. A peer that sends commands and reads none of their
+/// replies makes nobody hold more.
+const MAX_UNFLUSHED_OCTETS: u32 = 4096;
 
 /// RFC 5321, section 4.5.3.1.4.
 const MAX_COMMAND_LINE_OCTETS: usize = 512;

@@ -31,6 +31,9 @@ pub(super) struct Counts {
     pub(super) sent: u64,
     /// AUTH exchanges with a challenge that the client did not finish.
     pub(super) unfinished: u32,
+    /// When the last message had come, or the connection was accepted, in seconds; later by what the embedder's answers
+    /// have taken. Set with the first wait behind that.
+    pub(super) idle_since: Option<u32>,
 }
 
 /// What the connection is waiting for.

@@ -8,13 +8,14 @@
 
 mod end_point;
 mod failure;
+mod records;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
-use std::io::{BufRead, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::sync::{Mutex, PoisonError};
 
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConnection};
@@ -27,6 +28,8 @@ use crate::event::{CloseReason, TlsFailure};
 use crate::question::{Answer, NotAsked};
 use crate::read_buffer::Poll;
 use crate::session::{TlsInfo, TlsVersion};
+
+use self::records::Records;
 
 /// A connection that is under TLS, or can become so.
 pub struct Session {
@@ -56,6 +59,13 @@ struct Layer {
     deadline: Option<Duration>,
     /// A record of the handshake has come.
     begun: bool,
+    /// Where in a record of the client's the ciphertext is that rustls has taken.
+    records: Records,
+    /// How many octets of ciphertext rustls has taken since the beginning, and then since it last gave plaintext for
+    /// them: it may hold so many.
+    undecrypted: usize,
+    /// rustls has taken more room for ciphertext than it takes at first.
+    has_grown: bool,
     /// TLS failed, or the peer has sent `close_notify`: nothing more is decrypted.
     finished: bool,
     /// TLS failed: nothing more is encrypted but the alert.
@@ -198,7 +208,7 @@ impl Session {
             None => {}
         }
         let layer = self.layer.as_mut()?;
-        let deadline = *layer.deadline.get_or_insert(now.saturating_add(self.connection.config().timeouts().command));
+        let deadline = *layer.deadline.get_or_insert_with(|| self.connection.handshake_deadline(now));
         // The last that TLS 1.3 has to say, session tickets, goes out with the first reply, or before the first
         // wait; the client waits for the last of TLS 1.2.
         let is_done = !layer.tls.is_handshaking() && !layer.finished;
@@ -221,6 +231,7 @@ impl Session {
         }
         if is_done {
             layer.established = true;
+            layer.undecrypted = 0;
             if self.connection.tls_established(layer.describe()).is_err() {
                 // The connection gave up on the handshake.
                 self.connection.tls_failed(TlsFailure::Other);
@@ -236,7 +247,7 @@ impl Session {
             }
             Some(_) => {
                 layer.begun = true;
-                layer.decrypt(input);
+                layer.decrypt(input, self.connection.config().limits().max_handshake_octets);
             }
             None if self.input_ended || now >= deadline => {
                 layer.finished = true;
@@ -274,6 +285,7 @@ impl Session {
                     layer.say_goodbye();
                 }
                 layer.drain();
+                layer.shrink();
                 layer.then = Some(Then::Flush { deadline });
             }
             Next::Close => {
@@ -296,13 +308,14 @@ impl Session {
                         None => self.connection.end_of_input(),
                     }
                 } else if !input.is_empty() {
-                    layer.decrypt(input);
+                    layer.decrypt(input, MAX_UNDECRYPTED_OCTETS);
                 } else if self.input_ended {
                     self.connection.end_of_input();
                 } else if layer.tls.wants_write() {
                     layer.drain();
                     layer.then = Some(Then::Flush { deadline: write_deadline });
                 } else {
+                    layer.shrink();
                     return Some(Layered::NeedInput { deadline });
                 }
             }
@@ -344,6 +357,9 @@ impl Layer {
             taken: 0,
             deadline: None,
             begun: false,
+            records: Records::default(),
+            undecrypted: 0,
+            has_grown: false,
             finished: false,
             failed: None,
         }))
@@ -386,20 +402,44 @@ impl Layer {
         }
     }
 
-    /// Takes ciphertext in, as much as rustls will have at once.
-    fn decrypt(&mut self, input: &mut &[u8]) {
-        let failure = match self.tls.read_tls(input) {
-            Ok(_) => match self.tls.process_new_packets() {
+    /// Takes ciphertext in, up to the end of a record, or less if rustls will not have as much at once. `most` is how much
+    /// of it may give no plaintext.
+    ///
+    /// rustls by itself gathers 64 KiB of a handshake message, from a peer that has proved nothing.
+    fn decrypt(&mut self, input: &mut &[u8], most: usize) {
+        let available = *input;
+        // A record's beginning would keep rustls from giving back the room that the record before took.
+        let record = Records::pass_one(&mut { self.records }, available);
+        let mut piece = available.get(..record.min(most.saturating_sub(self.undecrypted))).unwrap_or_default();
+        let read = self.tls.read_tls(&mut piece);
+        let (taken, rest) = available.split_at(*read.as_ref().unwrap_or(&0));
+        *input = rest;
+        self.records.pass(taken);
+        self.undecrypted += taken.len();
+        self.has_grown |= self.undecrypted > SMALL_OCTETS;
+        let failure = match read {
+            Ok(1..) => match self.tls.process_new_packets() {
                 Ok(state) => {
                     self.finished = state.peer_has_closed();
+                    if state.plaintext_bytes_to_read() > 0 {
+                        self.undecrypted = 0;
+                    }
                     return;
                 }
                 Err(error) => failure::from_rustls(&error),
             },
-            // More than rustls keeps of a message that does not end.
-            Err(_) => TlsFailure::Misbehaved,
+            // More than is kept of a handshake, or of a message that does not end.
+            Ok(0) | Err(_) => TlsFailure::Misbehaved,
         };
         (self.finished, self.failed) = (true, Some(failure));
+    }
+
+    /// Has rustls give back the room that it took for a long record: a connection that waits has no use for it.
+    fn shrink(&mut self) {
+        if core::mem::take(&mut self.has_grown) {
+            // It does so before it reads; there is nothing to read.
+            let _ = self.tls.read_tls(&mut NothingYet);
+        }
     }
 
     /// Sends `close_notify`, once, unless TLS has failed.
@@ -480,6 +520,22 @@ impl ResolvesServerCert for Shown {
         self.resolver.only_raw_public_keys()
     }
 }
+
+/// A source in which nothing has come.
+struct NothingYet;
+
+impl Read for NothingYet {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+/// A record has up to 18,437 octets (RFC 5246, section 6.2.3); what gives no plaintext beside it is short: alerts, key
+/// updates, a record of padding.
+const MAX_UNDECRYPTED_OCTETS: usize = 24 * 1024;
+
+/// How much room rustls takes for ciphertext at first.
+const SMALL_OCTETS: usize = 4096;
 
 /// The type of a TLS record that carries a handshake (RFC 8446, section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;

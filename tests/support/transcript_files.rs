@@ -156,6 +156,7 @@ pub(crate) fn builder(words: &Words) -> ConfigBuilder {
     let word = |word: &str| words.get(word).map(String::as_str);
     let has = |word: &str| words.contains_key(word);
     let number = |word: &str| words.get(word).map(|value| value.parse::<u32>().expect("a number"));
+    let seconds = |word: &str| number(word).map(|seconds| Duration::from_secs(seconds.into()));
     let mut builder = Config::builder(word("hostname").unwrap_or("mx.example.org"))
         .starttls(!has("no-tls"))
         .implicit_tls(has("tls-now"))
@@ -174,7 +175,9 @@ pub(crate) fn builder(words: &Words) -> ConfigBuilder {
             unqualified_paths: has("unqualified-paths"),
         })
         .timeouts(Timeouts {
-            session: number("session-timeout").map(|seconds| Duration::from_secs(seconds.into())),
+            before_auth: seconds("before-auth").or(Timeouts::default().before_auth),
+            before_message: seconds("before-message").or(Timeouts::default().before_message),
+            session: seconds("session-timeout"),
             ..Timeouts::default()
         })
         .hooks(hooks(word("hooks").unwrap_or("message")))

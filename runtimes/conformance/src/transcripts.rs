@@ -46,13 +46,13 @@ static SESSIONS: LazyLock<Vec<transcript_files::Session>> = LazyLock::new(|| {
 /// Those that are in the clear, and those under TLS of which TLS is not the point.
 pub fn transcripts_in_the_clear<K: Kind>() {
     use LeftOut::{AboutTls, ChannelBinding, LateAnswer};
-    play_all::<K>(false, &[(LateAnswer, 9), (ChannelBinding, 1), (AboutTls, 74)]);
+    play_all::<K>(false, &[(LateAnswer, 10), (ChannelBinding, 1), (AboutTls, 74)]);
 }
 
 /// Those that are under TLS, and those in the clear of which that is not the point.
 pub fn transcripts_under_tls<K: Kind>() {
     use LeftOut::{AboutTheClear, ChannelBinding, LateAnswer};
-    play_all::<K>(true, &[(LateAnswer, 9), (ChannelBinding, 32), (AboutTheClear, 111)]);
+    play_all::<K>(true, &[(LateAnswer, 10), (ChannelBinding, 32), (AboutTheClear, 112)]);
 }
 
 /// Plays all but so many.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sansmtp::{Action, Answer, AuthRequest, AuthTurn, Event, Hook, Peer, ReadBuffer};
 
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, is_large};
 use crate::engine::Engine;
 use crate::limits::Gate;
 use crate::out::{Out, is_nothing_yet};
@@ -323,7 +323,12 @@ impl Conversation {
     }
 
     fn fill(&mut self, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
-        let buffer = self.buffer.get_or_insert_with(|| self.buffers.take());
+        let is_large_wanted = self.engine.connection().expects_content();
+        if self.buffer.as_ref().is_some_and(|buffer| is_large(buffer) != is_large_wanted) {
+            // A client that never pauses has had it since it said something else.
+            self.spare_buffer();
+        }
+        let buffer = self.buffer.get_or_insert_with(|| self.buffers.take(is_large_wanted));
         loop {
             match read(buffer.room()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
