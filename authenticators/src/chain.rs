@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sansmtp::{AuthRequest, AuthResult, Refusal};
 
+use crate::limit::{self, Limit};
 use crate::{Answers, Authenticator, Knows};
 
 /// Asks the first of several authenticators that [knows](Authenticator::knows) the user, and no other.
@@ -36,16 +37,31 @@ use crate::{Answers, Authenticator, Knows};
 /// take to look the name up, and is refused by another authenticator: where this takes visibly longer or shorter than
 /// the last one does, the time tells that there is such a user, but never anything of the password. So the last is
 /// the one whose users are to be hidden best; several that hash alike hide all of them but for the look-ups.
-#[derive(Clone, Default)]
+///
+/// # How many wait
+///
+/// Each member has a limit of its own of logins that wait for it, so that one which hangs leaves room for the users of the
+/// others. All of them together have one, too: [`max_waiting`](Self::max_waiting).
+#[derive(Clone)]
 pub struct Chain {
     members: Vec<Arc<dyn Authenticator>>,
+    waiting: Arc<Limit>,
 }
 
 impl Chain {
     /// A chain without anybody to ask, which [cannot tell](AuthResult::cannot_tell) anything.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self { members: Vec::new(), waiting: Arc::new(limit_of(limit::OF_A_CHAIN)) }
+    }
+
+    /// How many logins may be under way at the same time, in all members together: 352 unless changed. Each occupies a
+    /// thread, so keep it well below the size of the pool that connections share (500 with smol, 512 with tokio). One more
+    /// is `454 4.7.0` at once.
+    #[must_use]
+    pub fn max_waiting(mut self, logins: usize) -> Self {
+        self.waiting = Arc::new(limit_of(logins));
+        self
     }
 
     /// Adds an authenticator, to be asked when none of those before it knows the user.
@@ -72,6 +88,7 @@ impl Chain {
 
 impl Authenticator for Chain {
     fn authenticate(&self, request: &AuthRequest) -> AuthResult {
+        let Some(_place) = self.waiting.enter() else { return AuthResult::cannot_tell() };
         let mut refused = Vec::with_capacity(self.members.len());
         for member in &self.members {
             match member.knows(request) {
@@ -91,6 +108,7 @@ impl Authenticator for Chain {
     }
 
     fn knows(&self, request: &AuthRequest) -> Knows {
+        let Some(_place) = self.waiting.enter() else { return Knows::CannotTell };
         self.members.iter().map(|member| member.knows(request)).find(|answer| *answer != Knows::No).unwrap_or(Knows::No)
     }
 
@@ -99,6 +117,12 @@ impl Authenticator for Chain {
         let of_members = self.members.iter().map(|member| member.answers(mechanism));
         let both = |one: Answers, other: Answers| if one == other { one } else { Answers::ForSome };
         of_members.reduce(both).unwrap_or(Answers::ForNone)
+    }
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -112,6 +136,10 @@ impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Chain").field("members", &self.members.len()).finish()
     }
+}
+
+fn limit_of(logins: usize) -> Limit {
+    Limit::new("several authenticators", logins)
 }
 
 fn cannot_tell(result: &AuthResult) -> bool {

@@ -27,6 +27,10 @@
 //! Each waits for a limited time only, and what it cannot find out by then is
 //! [`AuthResult::cannot_tell`](sansmtp::AuthResult::cannot_tell), `454 4.7.0`, never a refusal.
 //!
+//! Whoever waits occupies a thread, and connections share a pool of those (500 with smol, 512 with tokio). So only a few
+//! logins wait at the same time, and one more is `454 4.7.0` at once: 96 for each server (256 for Dovecot, which holds
+//! refusals back), 256 for a hash, 352 in a [`Chain`]. A server that hangs leaves threads for everything else.
+//!
 //! # Which form of a password
 //!
 //! SASLprep (RFC 4013), by which RFC 4616 and RFC 5802 prepare passwords, makes `m2` of `m²`, `é` of `e` with an accent
@@ -93,6 +97,7 @@ mod chain;
 pub mod dovecot;
 #[cfg(feature = "ldap")]
 pub mod ldap;
+mod limit;
 #[cfg(feature = "memory")]
 pub mod memory;
 #[cfg(feature = "oauth2")]

@@ -46,7 +46,8 @@ macro_rules! backends {
 
                     fn door(&self) -> Arc<dyn Door> {
                         let builder = $builder().server(self.0.$url()).ca_file(self.0.ca_file());
-                        Arc::new(builder.allow_cleartext($cleartext).time_limit(Duration::from_secs(60)).build().unwrap())
+                        let builder = builder.allow_cleartext($cleartext).time_limit(Duration::from_secs(60));
+                        Arc::new(builder.max_waiting(1000).build().unwrap())
                     }
 
                     fn stop(&mut self) -> bool {

@@ -205,7 +205,7 @@ fn there_are_no_more_connections_than_may_be() {
     let Some(slapd) = Slapd::start(&Setup::default()) else { return };
     let users: Arc<dyn Door> = {
         let users = by_search().server(slapd.url()).allow_cleartext(true).max_binds(3).max_searches(2);
-        Arc::new(users.time_limit(Duration::from_secs(60)).build().unwrap())
+        Arc::new(users.time_limit(Duration::from_secs(60)).max_waiting(200).build().unwrap())
     };
     assert_eq!(at_once(200, &users, "tim", PASSWORD, 235), 200);
     // They are used again, so that there never were more.
@@ -223,7 +223,7 @@ fn one_more_than_may_wait_is_answered_at_once() {
         .operation_timeout(limit)
         .time_limit(limit)
         .max_binds(1)
-        .max_waiting(2)
+        .max_waiting(3)
         .build()
         .unwrap();
     let start = Instant::now();

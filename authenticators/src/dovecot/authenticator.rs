@@ -127,6 +127,7 @@ impl Dovecot {
             return Ok(reply);
         }
         let line = Line::new("CONT", request.id()).base64("", b"\x01").finish().map_err(|_| Unanswered::TooLong)?;
+        let _place = self.server.enter()?;
         match request.ask(line, self.deadline())? {
             // It would be a login behind an error.
             Reply::Accepted(_) => Err(Error::Protocol("it accepts what it has refused").into()),

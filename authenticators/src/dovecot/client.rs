@@ -54,6 +54,7 @@ impl<'c> Client<'c> {
         mechanism: MechanismName,
         response: Option<&[u8]>,
     ) -> Result<(Request, Reply), Unanswered> {
+        let _place = server.enter()?;
         let settings = server.settings();
         let deadline = Instant::now() + settings.time_limit;
         let mut again = true;

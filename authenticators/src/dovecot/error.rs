@@ -15,6 +15,8 @@ pub enum Error {
     Closed,
     /// It does not answer within the time limit.
     TimedOut,
+    /// As many logins wait for it as [may](super::Settings::max_waiting).
+    Full,
     /// It is something else, or broken.
     Protocol(&'static str),
 }
@@ -25,6 +27,7 @@ impl fmt::Display for Error {
             Self::Io(kind) => write!(f, "Dovecot cannot be reached: {kind}"),
             Self::Closed => f.write_str("Dovecot closed the connection"),
             Self::TimedOut => f.write_str("Dovecot does not answer in time"),
+            Self::Full => f.write_str("too many logins wait for Dovecot"),
             Self::Protocol(what) => write!(f, "this is not Dovecot, or it is broken: {what}"),
         }
     }

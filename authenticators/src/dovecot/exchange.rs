@@ -107,6 +107,7 @@ impl Exchange {
     }
 
     fn respond(&self, mut request: Request, response: Option<SecretRef<'_>>) -> Result<(Request, Reply), Unanswered> {
+        let _place = self.server.enter()?;
         let deadline = Instant::now() + self.server.settings().time_limit;
         let response = response.map(SecretRef::expose_secret).unwrap_or_default();
         let line = Line::new("CONT", request.id()).base64("", response).finish().map_err(|_| Unanswered::TooLong)?;

@@ -123,6 +123,7 @@ impl Dovecot {
     ///
     /// [`Error`], where Dovecot cannot be asked at the moment.
     pub fn mechanisms(&self) -> Result<Vec<Mechanism>, Error> {
+        let _place = self.server.enter()?;
         Ok(self.server.link(self.deadline())?.mechanisms().to_vec())
     }
 

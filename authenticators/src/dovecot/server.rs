@@ -7,9 +7,11 @@ use std::time::Instant;
 use super::error::Error;
 use super::link::Link;
 use super::settings::Settings;
+use crate::limit::{Limit, Place};
 
 pub(super) struct Server {
     settings: Settings,
+    waiting: Limit,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -26,11 +28,17 @@ struct State {
 
 impl Server {
     pub(super) fn new(settings: Settings) -> Arc<Self> {
-        Arc::new(Self { settings, state: Mutex::default(), changed: Condvar::new() })
+        let waiting = Limit::new("Dovecot", settings.max_waiting);
+        Arc::new(Self { settings, waiting, state: Mutex::default(), changed: Condvar::new() })
     }
 
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Leave to wait for Dovecot, which whoever calls what blocks has to have.
+    pub(super) fn enter(&self) -> Result<Place<'_>, Error> {
+        self.waiting.enter().ok_or(Error::Full)
     }
 
     /// The connection, which may have to be made. Whoever waits meanwhile waits for the same attempt: when it fails,

@@ -30,6 +30,7 @@ pub struct Settings {
     pub(super) address: Address,
     pub(super) service: String,
     pub(super) time_limit: Duration,
+    pub(super) max_waiting: usize,
     pub(super) lifetime: Duration,
     pub(super) certificate_name: Option<Arc<CertificateName>>,
 }
@@ -54,6 +55,7 @@ impl Settings {
             address,
             service: "smtp".into(),
             time_limit: Duration::from_secs(30),
+            max_waiting: MAX_WAITING,
             lifetime: Duration::from_secs(60),
             certificate_name: None,
         }
@@ -72,6 +74,16 @@ impl Settings {
     /// unix_listener anvil-auth-penalty { mode = 0 } }`).
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit.clamp(SHORTEST, LONGEST);
+        self
+    }
+
+    /// How many logins may wait for Dovecot at the same time: 256 unless changed. Each occupies a thread, so keep it well
+    /// below the size of the pool that connections share (500 with smol, 512 with tokio). One more is `454 4.7.0` at
+    /// once.
+    ///
+    /// A refusal that Dovecot holds back keeps its place, which leaves 128 wrong passwords a second.
+    pub fn max_waiting(mut self, logins: usize) -> Self {
+        self.max_waiting = logins;
         self
     }
 
@@ -122,12 +134,15 @@ impl fmt::Debug for Settings {
             .field("address", &self.address)
             .field("service", &self.service)
             .field("time_limit", &self.time_limit)
+            .field("max_waiting", &self.max_waiting)
             .field("lifetime", &self.lifetime)
             .field("names_certificates", &self.certificate_name.is_some())
             .finish()
     }
 }
 
+/// More than for other servers, as refusals are held back.
+const MAX_WAITING: usize = 256;
 /// No time at all would be no limit to a socket.
 const SHORTEST: Duration = Duration::from_millis(1);
 /// No clock tells the end of a limit without one.

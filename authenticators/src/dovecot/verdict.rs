@@ -8,6 +8,7 @@ use sansmtp::auth::MechanismName;
 use sansmtp::{AuthResult, Refusal, reply};
 
 use super::client::Unanswered;
+use super::error::Error;
 use super::names;
 use super::reply::Fields;
 
@@ -90,6 +91,8 @@ pub(super) fn of_refused(fields: &Fields, mechanism: MechanismName) -> AuthResul
 /// What having no reply means.
 pub(super) fn of_unanswered(unanswered: &Unanswered, mechanism: MechanismName) -> AuthResult {
     match unanswered {
+        // Which was logged.
+        Unanswered::Fault(Error::Full) => AuthResult::cannot_tell(),
         Unanswered::Fault(error) => {
             tracing::warn!(%mechanism, %error, "cannot check a login with Dovecot");
             AuthResult::cannot_tell()

@@ -11,6 +11,7 @@ use super::server::{Account, Security, Server, Servers};
 use super::template::{DnTemplate, FilterTemplate, is_attribute_type, is_dn, is_dn_or_root};
 use super::worker::Worker;
 use super::{Ldap, LdapError};
+use crate::limit::{self, Limit};
 use crate::tls_client;
 
 /// How far below its base a search looks.
@@ -69,7 +70,7 @@ impl LdapBuilder {
             time_limit: Duration::from_secs(15),
             max_binds: 16,
             max_searches: 4,
-            max_waiting: 1024,
+            max_waiting: limit::OF_A_SERVER,
         }
     }
 
@@ -156,10 +157,11 @@ impl LdapBuilder {
         self
     }
 
-    /// How many requests may wait for a connection, for searches and for binds each: 1,024, unless set. One more is
-    /// answered `454 4.7.0` at once.
-    pub fn max_waiting(mut self, requests: usize) -> Self {
-        self.max_waiting = requests;
+    /// How many logins may wait at the same time, for a connection or for an answer: 96, unless set. Each occupies a
+    /// thread, so keep it well below the size of the pool that connections share (500 with smol, 512 with tokio). One
+    /// more is `454 4.7.0` at once.
+    pub fn max_waiting(mut self, logins: usize) -> Self {
+        self.max_waiting = logins;
         self
     }
 
@@ -183,18 +185,15 @@ impl LdapBuilder {
         let lookup = self.lookup()?;
         let servers = Servers::new(self.parsed_servers()?, self.tls()?);
         let account = self.account.map(|(dn, password)| Account { dn, password });
-        let limits = |connections| Limits {
-            connect: self.connect_timeout,
-            operation: self.operation_timeout,
-            connections,
-            waiting: self.max_waiting,
-        };
+        let limits =
+            |connections| Limits { connect: self.connect_timeout, operation: self.operation_timeout, connections };
         let directory = Directory {
             lookup,
             searches: Pool::new(servers.clone(), account, limits(self.max_searches)),
             binds: Pool::new(servers, None, limits(self.max_binds)),
         };
-        Ok(Ldap { worker: Worker::start(directory).map_err(LdapError::Thread)?, time_limit: self.time_limit })
+        let worker = Worker::start(directory).map_err(LdapError::Thread)?;
+        Ok(Ldap { worker, time_limit: self.time_limit, waiting: Limit::new("LDAP", self.max_waiting) })
     }
 
     fn lookup(&self) -> Result<Lookup, LdapError> {

@@ -395,7 +395,7 @@ mod tests {
         let servers = Servers::new(vec![Server::parse("ldap://localhost:1", Security::Cleartext).unwrap()], None);
         let second = Duration::from_secs(1);
         let pool = || {
-            let limits = Limits { connect: second, operation: second, connections: 1, waiting: 1 };
+            let limits = Limits { connect: second, operation: second, connections: 1 };
             Pool::new(servers.clone(), None, limits)
         };
         let directory = Directory {

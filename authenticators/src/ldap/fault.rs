@@ -5,8 +5,6 @@ use std::{fmt, io};
 /// Why the directory cannot tell.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// As many requests wait for a connection as may.
-    Full,
     /// There was no time left for this.
     TimedOut(&'static str),
     Connect(io::Error),
@@ -49,7 +47,6 @@ impl From<Fault> for Failure {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full => f.write_str("too many requests wait for a connection"),
             Self::TimedOut(what) => write!(f, "{what} took too long"),
             Self::Connect(error) => write!(f, "cannot connect: {error}"),
             Self::StartTls(code) => write!(f, "StartTLS was refused: {code}"),

@@ -89,6 +89,7 @@ use sansmtp::auth::{AuthQuestion, Refusal};
 use sansmtp::{AuthRequest, AuthResult, Secret};
 use tokio::time::Instant;
 
+use crate::limit::Limit;
 use crate::{Authenticator, Knows};
 
 mod builder;
@@ -116,6 +117,7 @@ use worker::{NoAnswer, Worker};
 pub struct Ldap {
     worker: Worker,
     time_limit: Duration,
+    waiting: Limit,
 }
 
 impl Ldap {
@@ -146,6 +148,7 @@ impl Ldap {
         T: Send + 'static,
         F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
+        let _place = self.waiting.enter()?;
         let until = Instant::now().checked_add(self.time_limit);
         let until = until.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
         match self.worker.ask(self.time_limit.saturating_add(GRACE), |directory| question(directory, until)) {

@@ -1,6 +1,5 @@
 //! A bounded number of connections, each of which does one operation at a time.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +16,6 @@ pub(super) struct Limits {
     pub(super) connect: Duration,
     pub(super) operation: Duration,
     pub(super) connections: usize,
-    pub(super) waiting: usize,
 }
 
 /// What is done on a connection, perhaps twice: on one that turns out to be dead, and on another.
@@ -34,7 +32,6 @@ pub(super) struct Pool {
     account: Option<Account>,
     limits: Limits,
     places: Semaphore,
-    waiting: AtomicUsize,
     idle: Mutex<Vec<Connection>>,
 }
 
@@ -45,7 +42,6 @@ impl Pool {
             account,
             limits,
             places: Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)),
-            waiting: AtomicUsize::new(0),
             idle: Mutex::default(),
         }
     }
@@ -118,7 +114,6 @@ impl Pool {
         if let Ok(place) = self.places.try_acquire() {
             return Ok(place);
         }
-        let _waiting = Waiting::begin(&self.waiting, self.limits.waiting).ok_or(Fault::Full)?;
         match tokio::time::timeout_at(until, self.places.acquire()).await {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(_)) | Err(_) => Err(Fault::TimedOut("the wait for a connection")),
@@ -158,21 +153,5 @@ impl Operation for Account {
             ResultCode::SUCCESS => Ok(()),
             code => Err(Fault::Account(code)),
         }
-    }
-}
-
-/// One that waits.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn begin(count: &'a AtomicUsize, most: usize) -> Option<Self> {
-        let more = |waiting| if waiting < most { Some(waiting + 1) } else { None };
-        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self(count))
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -8,6 +8,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use zeroize::Zeroizing;
 
+use crate::limit;
 use crate::server_url::{InvalidUrl, ServerUrl};
 
 /// Which database, and how to get there.
@@ -18,6 +19,7 @@ pub struct PostgresConfig {
     pub(super) root_certificates: Option<Zeroizing<Vec<u8>>>,
     pub(super) connections: usize,
     pub(super) time_limit: Duration,
+    pub(super) max_waiting: usize,
 }
 
 impl PostgresConfig {
@@ -89,7 +91,14 @@ impl PostgresConfig {
         };
         url.refuse_others()?;
         let address = server.get_hosts().iter().zip(server.get_ports()).map(shown).collect::<Vec<_>>().join(",");
-        Ok(Self { address, server, root_certificates, connections, time_limit: Duration::from_secs(5) })
+        Ok(Self {
+            address,
+            server,
+            root_certificates,
+            connections,
+            time_limit: Duration::from_secs(5),
+            max_waiting: limit::OF_A_SERVER,
+        })
     }
 
     /// How many connections there may be at once, from 1 to 1,000: 8 unless changed. A login takes one for as long as
@@ -105,6 +114,15 @@ impl PostgresConfig {
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit.clamp(Duration::from_millis(1), Duration::from_secs(3600));
+        self
+    }
+
+    /// How many logins may wait for the database at the same time: 96 unless changed. Each occupies a thread, so keep it well
+    /// below the size of the pool that connections share (500 with smol, 512 with tokio). One more is `454 4.7.0` at
+    /// once.
+    #[must_use]
+    pub fn max_waiting(mut self, logins: usize) -> Self {
+        self.max_waiting = logins;
         self
     }
 
@@ -126,6 +144,7 @@ impl fmt::Debug for PostgresConfig {
             .field("tls", &self.uses_tls())
             .field("connections", &self.connections)
             .field("time_limit", &self.time_limit)
+            .field("max_waiting", &self.max_waiting)
             .finish_non_exhaustive()
     }
 }

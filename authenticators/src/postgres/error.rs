@@ -22,6 +22,8 @@ pub enum PostgresError {
     Encoding(String),
     /// No connection became free in time.
     Busy,
+    /// As many logins wait for the database as [may](super::PostgresConfig::max_waiting).
+    Full,
     /// The server did not answer in time.
     NoAnswer,
     /// The server, or the way there.
@@ -82,6 +84,7 @@ impl fmt::Display for PostgresError {
             Self::Newer(version) => write!(f, "the database has version {version}, newer than this program"),
             Self::Encoding(encoding) => write!(f, "the database's encoding is {encoding}, not UTF8"),
             Self::Busy => f.write_str("no connection to the database became free in time"),
+            Self::Full => f.write_str("too many logins wait for the database"),
             Self::NoAnswer => f.write_str("the database did not answer in time"),
             Self::Server(error) => error.fmt(f),
             Self::Roots(error) => error.fmt(f),
@@ -97,7 +100,13 @@ impl Error for PostgresError {
             Self::Roots(error) => Some(error),
             Self::Random(error) => Some(error),
             Self::Thread(error) => Some(error),
-            Self::Server(_) | Self::Foreign | Self::Newer(_) | Self::Encoding(_) | Self::Busy | Self::NoAnswer => None,
+            Self::Server(_)
+            | Self::Foreign
+            | Self::Newer(_)
+            | Self::Encoding(_)
+            | Self::Busy
+            | Self::Full
+            | Self::NoAnswer => None,
         }
     }
 }

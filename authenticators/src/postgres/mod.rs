@@ -74,7 +74,7 @@ impl Postgres {
     }
 
     fn rows(&self, sql: &'static str, values: Values) -> Result<Vec<Row>, StoreError> {
-        self.pool.run(Wanted::Rows, sql, values).map(|(rows, _)| rows).map_err(StoreError::new)
+        self.pool.run(Wanted::Rows, sql, values).map(|(rows, _)| rows).map_err(store_error)
     }
 
     fn row<T>(
@@ -89,7 +89,7 @@ impl Postgres {
 
     /// How many rows were changed.
     fn change(&self, sql: &'static str, values: Values) -> Result<usize, StoreError> {
-        let (_, count) = self.pool.run(Wanted::Count, sql, values).map_err(StoreError::new)?;
+        let (_, count) = self.pool.run(Wanted::Count, sql, values).map_err(store_error)?;
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 }
@@ -177,6 +177,10 @@ impl fmt::Debug for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Postgres").field("config", self.pool.config()).finish_non_exhaustive()
     }
+}
+
+fn store_error(error: PostgresError) -> StoreError {
+    if matches!(error, PostgresError::Full) { StoreError::logged(error) } else { StoreError::new(error) }
 }
 
 fn text(value: &str) -> Box<dyn ToSql + Send + Sync> {

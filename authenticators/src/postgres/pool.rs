@@ -14,12 +14,14 @@ use tokio_postgres::{Client, NoTls, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{PostgresConfig, PostgresError, schema};
+use crate::limit::Limit;
 use crate::tls_client;
 
 /// A limited number of connections. Their thread, on which an asynchronous runtime is hidden, ends when it is dropped.
 pub(super) struct Pool {
     shared: Arc<Shared>,
     runtime: Handle,
+    waiting: Limit,
     /// Ends the thread when it is dropped.
     _running: oneshot::Sender<()>,
 }
@@ -75,8 +77,9 @@ impl Pool {
             })
             .map_err(PostgresError::Thread)?;
         let free = Semaphore::new(config.connections);
+        let waiting = Limit::new("the PostgreSQL database", config.max_waiting);
         let shared = Shared { config, tls, free, idle: Mutex::default(), ready: AtomicBool::new(false) };
-        Ok(Self { shared: Arc::new(shared), runtime: handle, _running: running })
+        Ok(Self { shared: Arc::new(shared), runtime: handle, waiting, _running: running })
     }
 
     pub(super) fn config(&self) -> &PostgresConfig {
@@ -118,6 +121,7 @@ impl Pool {
         T: Send + 'static,
         F: Future<Output = Result<T, PostgresError>> + Send + 'static,
     {
+        let _place = self.waiting.enter().ok_or(PostgresError::Full)?;
         let (answer, answered) = mpsc::sync_channel(1);
         let deadline = Instant::now() + limit;
         let shared = Arc::clone(&self.shared);

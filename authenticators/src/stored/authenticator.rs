@@ -186,7 +186,9 @@ impl<S: Store> Authenticator for Stored<S> {
             AuthQuestion::Anonymous(_) | AuthQuestion::Other | _ => return AuthResult::cannot_tell(),
         };
         result.unwrap_or_else(|error| {
-            tracing::error!(%error, mechanism = %request.mechanism(), "cannot check a login");
+            if !error.is_logged() {
+                tracing::error!(%error, mechanism = %request.mechanism(), "cannot check a login");
+            }
             AuthResult::cannot_tell()
         })
     }
@@ -207,7 +209,9 @@ impl<S: Store> Authenticator for Stored<S> {
             Ok(true) => Knows::Yes,
             Ok(false) => Knows::No,
             Err(error) => {
-                tracing::error!(%error, mechanism = %request.mechanism(), "cannot look for a user");
+                if !error.is_logged() {
+                    tracing::error!(%error, mechanism = %request.mechanism(), "cannot look for a user");
+                }
                 Knows::CannotTell
             }
         }

@@ -9,12 +9,23 @@ use std::fmt;
 #[derive(Debug)]
 pub struct StoreError {
     source: Box<dyn Error + Send + Sync>,
+    logged: bool,
 }
 
 impl StoreError {
     /// Takes the reason, which must not hold what is secret.
     pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { source: source.into() }
+        Self { source: source.into(), logged: false }
+    }
+
+    /// One that has been logged, as it would be too often otherwise.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn logged(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: source.into(), logged: true }
+    }
+
+    pub(super) fn is_logged(&self) -> bool {
+        self.logged
     }
 
     /// The reason, if it is an `E`.

@@ -32,7 +32,7 @@ impl<W: Way> Backend for Servers<W> {
     }
 
     fn door(&self) -> Arc<dyn Door> {
-        W::door(Dovecot::connect(self.dovecot.socket()).unwrap())
+        W::door(Settings::unix(self.dovecot.socket()).max_waiting(1000).connect().unwrap())
     }
 
     fn stop(&mut self) -> bool {

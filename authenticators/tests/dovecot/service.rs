@@ -36,7 +36,7 @@ fn dovecot_learns_of_the_client() {
 fn a_refusal_held_back_is_in_nobodys_way() {
     // As it is unless configured otherwise.
     let Some(server) = Server::start_with("auth_failure_delay = 2 secs\n") else { return };
-    let dovecot: Arc<dyn Door> = Arc::new(Dovecot::connect(server.socket()).unwrap());
+    let dovecot: Arc<dyn Door> = Arc::new(Settings::unix(server.socket()).max_waiting(200).connect().unwrap());
     std::thread::scope(|scope| {
         let began = Instant::now();
         let refused = scope.spawn(|| at_once(100, &dovecot, "tim", "wrong", 535));

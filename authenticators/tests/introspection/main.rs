@@ -34,6 +34,7 @@ const NOW: u64 = 1_800_000_000;
 /// Remembers nothing.
 const FORGETFUL: IntrospectionLimits = IntrospectionLimits {
     time: Duration::from_secs(10),
+    waiting: 1000,
     active: 0,
     active_for: Duration::ZERO,
     refused: 0,

@@ -49,7 +49,9 @@ battery!(PostgreSql);
 
 /// The users, when they are asked for.
 fn later(url: &str, time_limit: Duration) -> Arc<Postgres> {
-    Arc::new(Postgres::open_later(PostgresConfig::from_url(url).unwrap().time_limit(time_limit)).unwrap())
+    Arc::new(
+        Postgres::open_later(PostgresConfig::from_url(url).unwrap().time_limit(time_limit).max_waiting(1000)).unwrap(),
+    )
 }
 
 fn door(users: Arc<Postgres>) -> Arc<Stored<Arc<Postgres>>> {

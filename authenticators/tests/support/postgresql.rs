@@ -81,7 +81,8 @@ impl PostgreSql {
 
     /// The users, with much time.
     pub(crate) fn users(&self) -> Arc<Postgres> {
-        let config = PostgresConfig::from_url(&self.url()).unwrap().time_limit(Duration::from_secs(30));
+        let config =
+            PostgresConfig::from_url(&self.url()).unwrap().time_limit(Duration::from_secs(30)).max_waiting(1000);
         Arc::new(Postgres::open(config).unwrap())
     }
 

@@ -35,6 +35,8 @@ enum Host {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum Fault {
+    /// As many questions are under way as may be.
+    Full,
     Io(io::Error),
     Resolve,
     /// The answer is none of HTTP.
@@ -330,6 +332,7 @@ impl fmt::Display for Fault {
             Self::Malformed => f.write_str("the answer is not as RFC 7662 and HTTP have it"),
             Self::Status(status) => write!(f, "the answer has status {status}"),
             Self::TooLarge => write!(f, "the answer has more than {MAX_ANSWER_OCTETS} octets"),
+            Self::Full => f.write_str("too many questions are under way"),
             Self::TimeLimit => f.write_str("there was no answer within the time limit"),
             Self::Tls(error) => write!(f, "TLS failed: {error}"),
         }

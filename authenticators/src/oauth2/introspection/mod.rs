@@ -21,6 +21,7 @@ use super::flaw::Flaw;
 use super::jwt::seconds;
 use super::rules::Claims;
 use super::{RulesError, TokenRules};
+use crate::limit::{self, Limit};
 use crate::tls_client::{self, InvalidRoots};
 use crate::{Answers, Authenticator, Knows};
 
@@ -52,6 +53,7 @@ pub struct Introspection {
     client: IntrospectionClient,
     rules: TokenRules,
     limits: IntrospectionLimits,
+    waiting: Limit,
     tls: Arc<ClientConfig>,
     clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
     active: Mutex<Kept<Verdict>>,
@@ -63,6 +65,10 @@ pub struct Introspection {
 pub struct IntrospectionLimits {
     /// How long to wait for an answer, all in all: 5 seconds unless changed, an hour at the most.
     pub time: Duration,
+    /// How many logins may wait for an answer at the same time: 96 unless changed. Each occupies a thread, so keep it well
+    /// below the size of the pool that connections share (500 with smol, 512 with tokio). One more is `454 4.7.0` at
+    /// once.
+    pub waiting: usize,
     /// How many good tokens are remembered: 8,192 unless changed.
     pub active: usize,
     /// How long they are, if they do not expire before: a minute unless changed.
@@ -77,6 +83,7 @@ impl Default for IntrospectionLimits {
     fn default() -> Self {
         Self {
             time: Duration::from_secs(5),
+            waiting: limit::OF_A_SERVER,
             active: 8_192,
             active_for: Duration::from_secs(60),
             refused: 8_192,
@@ -146,13 +153,15 @@ impl Introspection {
         let clock = Box::new(SystemTime::now);
         let limits = IntrospectionLimits::default();
         let (active, refused) = (Mutex::new(Kept::new(limits.active)), Mutex::new(Kept::new(limits.refused)));
-        Ok(Self { endpoint, client, rules, limits, tls, clock, active, refused })
+        let waiting = limit_of(limits.waiting);
+        Ok(Self { endpoint, client, rules, limits, waiting, tls, clock, active, refused })
     }
 
     /// Waits, and remembers, as these say.
     #[must_use]
     pub fn limits(mut self, limits: IntrospectionLimits) -> Self {
         self.limits = limits;
+        self.waiting = limit_of(limits.waiting);
         self.active = Mutex::new(Kept::new(limits.active));
         self.refused = Mutex::new(Kept::new(limits.refused));
         self
@@ -175,6 +184,7 @@ impl Introspection {
 
     /// Asks the server, and remembers what it says.
     fn ask(&self, digest: Digest, token: &[u8], now: f64) -> Result<Verdict, Fault> {
+        let _place = self.waiting.enter().ok_or(Fault::Full)?;
         let request = self.client.request(&self.endpoint, token);
         let answer = http::send(&self.endpoint, &self.tls, &request, self.limits.time)?;
         let claims: Claims = serde_json::from_slice(answer.expose_secret()).map_err(|_| Fault::Malformed)?;
@@ -213,6 +223,8 @@ impl Authenticator for Introspection {
         let (digest, now) = (Sha256::digest(token).into(), self.now());
         let verdict = match self.find(&digest, now).map_or_else(|| self.ask(digest, token, now), Ok) {
             Ok(verdict) => verdict,
+            // Which was logged.
+            Err(Fault::Full) => return AuthResult::cannot_tell(),
             Err(fault) => {
                 tracing::warn!(%fault, host = %self.endpoint.authority, "cannot ask about a token");
                 return AuthResult::cannot_tell();
@@ -249,6 +261,10 @@ impl fmt::Debug for Introspection {
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
+}
+
+fn limit_of(logins: usize) -> Limit {
+    Limit::new("token introspection", logins)
 }
 
 fn lock<T>(kept: &Mutex<Kept<T>>) -> MutexGuard<'_, Kept<T>> {
