@@ -120,6 +120,10 @@ impl Deliverer {
                 tried.retain(|host| *host != current.host.next_hop.host);
                 continue;
             }
+            if spoke.is_cut_short {
+                tried.retain(|host| *host != current.host.next_hop.host);
+                continue;
+            }
             current.is_used = true;
             health = spoke.health;
             if spoke.is_open {
@@ -145,10 +149,11 @@ impl Deliverer {
         header: Header,
     ) -> Spoke {
         let mut left: Vec<usize> = message.read(|state| self.pending(state, part).collect());
-        let mut spoke = Spoke { health: Health::Up, is_open: true, is_stale: false, try_others: false };
+        let mut spoke =
+            Spoke { health: Health::Up, is_open: true, is_stale: false, is_cut_short: false, try_others: false };
         let mut is_first = true;
         while !left.is_empty() && spoke.is_open {
-            let rest = left.split_off(left.len().min(MAX_RECIPIENTS));
+            let rest = left.split_off(left.len().min(connection.client.max_recipients()));
             let places = std::mem::replace(&mut left, rest);
             let Sent { refused, others, is_open } = match self.send(id, message, &places, connection, header).await {
                 Ok(sent) => sent,
@@ -169,6 +174,11 @@ impl Deliverer {
             message.change(|state| record(state, &places, &refused, &others, host, tls));
             let in_doubt = others.as_ref().is_err_and(Error::is_in_doubt);
             spoke.try_others = !in_doubt && message.read(|state| self.pending(state, part).next().is_some());
+            if others.is_ok() {
+                // More than it takes in one transaction: the next one has them, at once, and is smaller.
+                left.splice(..0, behind_accepted(&places, &refused));
+                spoke.is_cut_short = !is_open && !left.is_empty();
+            }
             // Recorded before anything else is waited for: this is the moment that a crash must not undo.
             if others.is_ok() && !message.read(State::is_finished) {
                 self.save(message).await;
@@ -287,6 +297,8 @@ struct Spoke {
     is_open: bool,
     /// Whether the session had ended before anything was sent.
     is_stale: bool,
+    /// Whether the server wants another session for the rest.
+    is_cut_short: bool,
     /// Whether another host may take what this one did not.
     try_others: bool,
 }
@@ -322,6 +334,14 @@ fn record(
             }
         }
     }
+}
+
+/// The places of the recipients that were refused for now behind one that was accepted (RFC 5321, section
+/// 4.5.3.1.10): 452, as it should be, or what others say.
+fn behind_accepted(places: &[usize], refused: &[Option<Reply>]) -> Vec<usize> {
+    let replies = places.iter().zip(refused).skip_while(|(_, refused)| refused.is_some());
+    let is_for_now = |reply: &Reply| !reply.is_permanent() || reply.code == TOO_MUCH;
+    replies.filter(|(_, refused)| refused.as_ref().is_some_and(is_for_now)).map(|(place, _)| *place).collect()
 }
 
 /// What a transaction says about the destination.
@@ -370,6 +390,4 @@ fn reply_answer(reply: &Reply, permanent: bool, host: &str) -> Answer {
 
 /// RFC 5321, section 6.3, counts at least a hundred as a sure sign; fifty is what servers do.
 const MAX_RECEIVED: usize = 50;
-/// RFC 5321, section 4.5.3.1.8: what every server must take.
-const MAX_RECIPIENTS: usize = 100;
 const TOO_MUCH: u16 = 552;

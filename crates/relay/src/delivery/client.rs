@@ -53,6 +53,8 @@ pub(crate) struct Client {
     stream: BufReader<Box<dyn Transport>>,
     extensions: Extensions,
     encrypted: bool,
+    /// How many transactions have been begun.
+    transactions: usize,
     /// When the server's time is over, however quick each single answer is.
     deadline: Instant,
 }
@@ -63,6 +65,10 @@ struct Extensions {
     eight_bit_mime: bool,
     smtputf8: bool,
     starttls: bool,
+    pipelining: bool,
+    /// The most recipients of a transaction, and the most transactions of a session, if it says (RFC 9422).
+    recipients: Option<usize>,
+    transactions: Option<usize>,
     /// The largest message, if it says (RFC 1870).
     size: Option<u64>,
     auth_plain: bool,
@@ -91,8 +97,13 @@ impl Client {
         // Each command waits for its reply, so there is nothing to collect into larger segments.
         stream.set_nodelay(true).map_err(|error| Error::Network(Step::Connect, error))?;
         let stream: Box<dyn Transport> = Box::new(stream);
-        let mut session =
-            Self { stream: BufReader::new(stream), extensions: Extensions::default(), encrypted: false, deadline };
+        let mut session = Self {
+            stream: BufReader::new(stream),
+            extensions: Extensions::default(),
+            encrypted: false,
+            transactions: 0,
+            deadline,
+        };
         if hop.security == Security::Implicit {
             session = session.handshake(hop, tls).await?;
         }
@@ -121,13 +132,20 @@ impl Client {
         self.encrypted
     }
 
-    /// Sends a message.
+    /// How many recipients one transaction may have.
+    pub(crate) fn max_recipients(&self) -> usize {
+        self.extensions.recipients.unwrap_or(MAX_RECIPIENTS).min(MAX_RECIPIENTS)
+    }
+
+    /// Sends a message, to no more recipients than [`Client::max_recipients`].
     pub(crate) async fn send(&mut self, mail: Mail<'_>, content: File) -> Outcome {
         self.deadline = Instant::now() + TRANSACTION;
         let mut refused = Vec::new();
         let others = self.transaction(mail, content, &mut refused).await;
         refused.resize(mail.recipients.len(), None);
+        self.transactions += 1;
         let is_open = match &others {
+            _ if self.extensions.transactions.is_some_and(|most| self.transactions >= most) => false,
             Ok(_) => true,
             Err(Error::Refused(_, reply)) if reply.is_closing() => false,
             // Nothing of a transaction is left at the server.
@@ -175,13 +193,26 @@ impl Client {
         if mail.needs_smtputf8 {
             command.push_str(" SMTPUTF8");
         }
-        self.command(Step::Mail, &command).await?.expect(Step::Mail)?;
-        for recipient in mail.recipients {
-            let reply = self.command(Step::Rcpt, &format!("RCPT TO:<{recipient}>")).await?;
-            if reply.is_closing() {
-                return Err(Error::Refused(Step::Rcpt, reply));
+        let recipients: Vec<_> = mail.recipients.iter().map(|recipient| format!("RCPT TO:<{recipient}>")).collect();
+        if self.extensions.pipelining {
+            // RFC 2920, section 3.1: one round trip for all of them.
+            let lines = std::iter::once(&command).chain(&recipients);
+            self.lines(Step::Mail, lines.map(String::as_str)).await?;
+            let reply = self.reply(Step::Mail).await?;
+            if !reply.is_closing() {
+                self.rcpt_replies(recipients.len(), refused).await?;
             }
-            refused.push((!reply.is_positive()).then_some(reply));
+            if !reply.is_positive() {
+                // They say no more than that there is no transaction.
+                refused.clear();
+            }
+            reply.expect(Step::Mail)?;
+        } else {
+            self.command(Step::Mail, &command).await?.expect(Step::Mail)?;
+            for recipient in &recipients {
+                self.lines(Step::Rcpt, std::iter::once(recipient.as_str())).await?;
+                self.rcpt_replies(1, refused).await?;
+            }
         }
         if refused.iter().all(Option::is_some) {
             return Err(Error::NoRecipients);
@@ -192,6 +223,18 @@ impl Client {
         }
         self.content(content).await?;
         self.reply(Step::EndOfMailData).await?.expect(Step::EndOfMailData)
+    }
+
+    /// Reads the replies to so many RCPT commands.
+    async fn rcpt_replies(&mut self, count: usize, refused: &mut Vec<Option<Reply>>) -> Result<(), Error> {
+        for _ in 0..count {
+            let reply = self.reply(Step::Rcpt).await?;
+            if reply.is_closing() {
+                return Err(Error::Refused(Step::Rcpt, reply));
+            }
+            refused.push((!reply.is_positive()).then_some(reply));
+        }
+        Ok(())
     }
 
     async fn content(&mut self, mut content: File) -> Result<(), Error> {
@@ -240,7 +283,7 @@ impl Client {
         };
         // RFC 3207, section 4.2: nothing learnt before TLS may survive it.
         let extensions = Extensions::default();
-        Ok(Self { stream: BufReader::new(stream), extensions, encrypted: true, deadline: self.deadline })
+        Ok(Self { stream: BufReader::new(stream), extensions, encrypted: true, ..self })
     }
 
     async fn log_in(&mut self, credentials: &Credentials) -> Result<(), Error> {
@@ -273,12 +316,22 @@ impl Client {
     }
 
     async fn command(&mut self, step: Step, line: &str) -> Result<Reply, Error> {
-        if line.contains(char::is_control) {
+        self.lines(step, std::iter::once(line)).await?;
+        self.reply(step).await
+    }
+
+    /// Sends lines, and reads nothing.
+    async fn lines(&mut self, step: Step, lines: impl Iterator<Item = &str> + Clone) -> Result<(), Error> {
+        if lines.clone().any(|line| line.contains(char::is_control)) {
             return Err(Error::ControlCharacter);
         }
-        let line = Zeroizing::new([line.as_bytes(), b"\r\n"].concat());
-        self.write(step, &line).await?;
-        self.reply(step).await
+        // Of the size that it needs: a copy left behind by growing would not be wiped.
+        let mut octets = Zeroizing::new(Vec::with_capacity(lines.clone().map(|line| line.len() + 2).sum()));
+        for line in lines {
+            octets.extend_from_slice(line.as_bytes());
+            octets.extend_from_slice(b"\r\n");
+        }
+        self.write(step, &octets).await
     }
 
     async fn write(&mut self, step: Step, octets: &[u8]) -> Result<(), Error> {
@@ -328,6 +381,18 @@ impl Extensions {
                 "8BITMIME" => extensions.eight_bit_mime = true,
                 "SMTPUTF8" => extensions.smtputf8 = true,
                 "STARTTLS" => extensions.starttls = true,
+                "PIPELINING" => extensions.pipelining = true,
+                "LIMITS" => {
+                    while let (Some(name), Some(limit)) = (words.next(), words.next()) {
+                        // Six digits at most, of which the first is not 0.
+                        let limit = limit.parse().ok().filter(|limit| *limit > 0);
+                        match name.to_ascii_uppercase().as_str() {
+                            "RCPTMAX" => extensions.recipients = limit,
+                            "MAILMAX" => extensions.transactions = limit,
+                            _ => {}
+                        }
+                    }
+                }
                 "SIZE" => extensions.size = Some(words.next().and_then(|size| size.parse().ok()).unwrap_or(0)),
                 "AUTH" => {
                     for mechanism in words {
@@ -405,4 +470,6 @@ const START_MAIL_INPUT: u16 = 354;
 const MAX_COMMAND_OCTETS: usize = 512;
 /// Some servers write more than the 512 octets of RFC 5321; none needs this many.
 const MAX_REPLY_LINE_OCTETS: usize = 4096;
+/// RFC 5321, section 4.5.3.1.8: what every server must take.
+const MAX_RECIPIENTS: usize = 100;
 const PIECE_OCTETS: usize = 32 * 1024;

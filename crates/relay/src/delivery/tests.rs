@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -407,6 +408,76 @@ fn a_relay_that_does_not_offer_working_tls_gets_mail_that_may_go_without() {
         fixture.wait(&id, |state| state.attempts == 1);
         assert_eq!(hop.seen().messages.len(), 1, "{answer:?}");
     }
+}
+
+/// Takes so many recipients in a transaction, answers others with `refusal`, and offers these extensions.
+fn takes_few(most: usize, refusal: &'static str, extensions: &'static [&'static str]) -> NextHop {
+    let taken = Mutex::new(HashMap::<usize, usize>::new());
+    NextHop::start(move |session, command| {
+        let mut taken = taken.lock().unwrap();
+        let taken = taken.entry(session).or_default();
+        match command.split(' ').next() {
+            Some("MAIL") => *taken = 0,
+            Some("RCPT") => {
+                *taken += 1;
+                if *taken > most {
+                    return format!("{refusal}\r\n");
+                }
+            }
+            _ => {}
+        }
+        accept(command, extensions)
+    })
+}
+
+#[test]
+fn more_recipients_than_a_transaction_may_have_go_in_the_next_one_at_once() {
+    let recipients: Vec<_> = (0..35).map(|number| format!("a{number}@b.example")).collect();
+    let recipients: Vec<_> = recipients.iter().map(String::as_str).collect();
+    let extensions: [&[&str]; 2] = [&[], &["PIPELINING"]];
+    for (refusal, extensions) in [
+        ("452 4.5.3 too many recipients", extensions[0]),
+        ("452 4.5.3 too many recipients", extensions[1]),
+        ("450 4.5.3 too many recipients", extensions[1]),
+        ("451 too many recipients", extensions[0]),
+        ("552 5.5.3 too many recipients", extensions[1]),
+    ] {
+        let hop = takes_few(10, refusal, extensions);
+        let route = Route::Relays(vec![hop.url("smtp", "").parse().unwrap()]);
+        let fixture = Fixture::new().with(&recipients, CONTENT).start(route, ONCE, None);
+        fixture.drain();
+        let seen = hop.seen();
+        assert_eq!((seen.messages.len(), seen.sessions.len()), (4, 1), "{refusal}: {seen:#?}");
+        // Four, three, two and one for those that waited.
+        assert_eq!(seen.commands().iter().filter(|line| line.starts_with("RCPT")).count(), 35 + 25 + 15 + 5);
+    }
+}
+
+#[test]
+fn limits_that_a_server_tells_are_kept() {
+    let recipients: Vec<_> = (0..35).map(|number| format!("a{number}@b.example")).collect();
+    let recipients: Vec<_> = recipients.iter().map(String::as_str).collect();
+    let hop = takes_few(10, "550 5.5.3 you were told", &["LIMITS MAILMAX=3 RCPTMAX=10", "PIPELINING"]);
+    let route = Route::Relays(vec![hop.url("smtp", "").parse().unwrap()]);
+    let fixture = Fixture::new().with(&recipients, CONTENT).start(route, ONCE, None);
+    fixture.drain();
+    let seen = hop.seen();
+    assert_eq!((seen.messages.len(), seen.sessions.len()), (4, 2), "{seen:#?}");
+    assert_eq!(seen.commands().iter().filter(|line| line.starts_with("RCPT")).count(), 35);
+}
+
+#[test]
+fn a_refused_mail_command_refuses_what_was_sent_behind_it() {
+    let hop = NextHop::start(|_, command| match command.split(' ').next() {
+        Some("MAIL") if command != "MAIL FROM:<>" => "550 5.7.1 not you\r\n".to_owned(),
+        Some("RCPT") if command.contains("@b.example") => "503 5.5.1 MAIL first\r\n".to_owned(),
+        _ => accept(command, &["PIPELINING"]),
+    });
+    let fixture = Fixture::new().with(&["a@b.example", "c@b.example"], CONTENT).relay(&[hop.url("smtp", "")]);
+    fixture.drain();
+    let seen = hop.seen();
+    assert_eq!((seen.messages.len(), seen.sessions.len()), (1, 1), "the report, in the same session: {seen:#?}");
+    assert_eq!(seen.text(0).matches("Diagnostic-Code: smtp; 550 5.7.1 not you").count(), 2, "{}", seen.text(0));
 }
 
 #[test]
