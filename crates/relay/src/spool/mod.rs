@@ -48,7 +48,7 @@ use crate::envelope::{Envelope, QueueId};
 pub struct Spool {
     directory: PathBuf,
     subscriber: Mutex<Option<Box<Subscriber>>>,
-    /// Called after each change that a crash can leave behind as the last one.
+    /// Is shown the directory after each change that a crash can leave behind as the last one.
     #[cfg(test)]
     changed: Mutex<Option<Box<Watcher>>>,
     /// The lock goes when the file is closed, by a crash too.
@@ -177,8 +177,7 @@ impl Spool {
     pub(crate) fn save(&self, state: &State) -> io::Result<()> {
         let mut file = Scratch::create(self.incoming(&state.id, "json"))?;
         file.write(&serde_json::to_vec_pretty(state)?)?;
-        file.keep(&self.queued(&state.id, "json"))?;
-        self.changed();
+        self.change(|| file.keep(&self.queued(&state.id, "json")))?;
         durable::sync_directory(&self.directory.join("queue"))
     }
 
@@ -188,12 +187,11 @@ impl Spool {
         let mut failed = Vec::new();
         let mut removed = Vec::new();
         for id in ids {
-            match std::fs::remove_file(self.queued(&id, "json")) {
+            match self.change(|| std::fs::remove_file(self.queued(&id, "json"))) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => failed.push((id, error)),
                 Ok(()) | Err(_) => removed.push(id),
             }
         }
-        self.changed();
         // Else the two could reach the disk in the other order, and leave a state without its content.
         if let Err(error) = durable::sync_directory(&self.directory.join("queue")) {
             let kind = error.kind();
@@ -202,8 +200,7 @@ impl Spool {
         }
         for id in removed {
             // What cannot be removed now is removed at the next start.
-            let _ = std::fs::remove_file(self.queued(&id, "eml"));
-            self.changed();
+            let _ = self.change(|| std::fs::remove_file(self.queued(&id, "eml")));
         }
         failed
     }
@@ -213,12 +210,16 @@ impl Spool {
         *self.changed.lock().unwrap() = Some(Box::new(changed));
     }
 
-    /// Where a crash is tried in tests.
-    fn changed(&self) {
+    /// Makes one change of those between which a crash may come. In tests, nothing else changes meanwhile.
+    fn change<T>(&self, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         #[cfg(test)]
-        if let Some(changed) = &*self.changed.lock().unwrap() {
-            changed(&self.directory);
+        let watcher = self.changed.lock().unwrap();
+        let changed = change();
+        #[cfg(test)]
+        if let Some(watcher) = &*watcher {
+            watcher(&self.directory);
         }
+        changed
     }
 
     /// Whether a message is in the spool.
@@ -313,8 +314,7 @@ impl Incoming {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the queue id is taken"));
         }
         let queued = spool.queued(&id, "eml");
-        content.keep(&queued)?;
-        spool.changed();
+        spool.change(|| content.keep(&queued))?;
         // The content's name must not reach the disk later than the state's.
         let committed = durable::sync_directory(&spool.directory.join("queue")).and_then(|()| spool.save(&state));
         if let Err(error) = committed {
