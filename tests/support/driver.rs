@@ -202,7 +202,7 @@ impl Session<'_> {
         // Each octet, and each input, brings a handful of actions at the most; so does the end.
         let octets: usize = self.flights.iter().map(|flight| flight.len()).sum();
         let mut polls = 64 + 16 * (octets + self.flights.len());
-        let mut ended = false;
+        let (mut ended, mut reached) = (false, 0);
         loop {
             polls = polls.checked_sub(1).expect("no progress is made");
             let before = input.len();
@@ -210,10 +210,15 @@ impl Session<'_> {
                 Action::Reply(reply) => write(&mut items, reply.as_bytes()),
                 Action::Challenge(challenge) => write(&mut items, challenge.as_bytes()),
                 Action::Flush { deadline } => assert!(deadline > now),
-                Action::Content(piece) => match items.last_mut() {
-                    Some(Item::Content(content)) => content.extend_from_slice(&piece),
-                    _ => items.push(Item::Content(piece.to_vec())),
-                },
+                Action::Content(piece) => {
+                    // A message begins at 0, and goes on where it was.
+                    assert!([0, reached].contains(&piece.offset()), "{} behind {reached}", piece.offset());
+                    reached = piece.offset() + u64::try_from(piece.len()).expect("a length fits");
+                    match items.last_mut() {
+                        Some(Item::Content(content)) => content.extend_from_slice(&piece),
+                        _ => items.push(Item::Content(piece.to_vec())),
+                    }
+                }
                 Action::Aborted(aborted) => items.push(Item::Aborted(aborted)),
                 Action::Event(event) => items.push(Item::Event(format!("{event:?}"))),
                 Action::CallAuthenticator(request) => {

@@ -7,7 +7,7 @@
 //!   sockets handed over), its limits on connections, its certificates;
 //! * [`Conversation`]: one connection between engine and handler. It reduces the engine's actions to a few
 //!   [`Step`]s, and knows what becomes of a connection whose handler breaks or whose peer is gone;
-//! * [`Desk`]: a blocking handler, with the content that is gathered for it;
+//! * [`Desk`]: a blocking handler, with the message that is on its way to it;
 //! * [`lobby`]: where connections wait that are served by threads;
 //! * [`Stages`], [`Signal`] and [`Shutdown`]: how a server ends;
 //! * [`tasks`]: the whole loop for asynchronous runtimes, of which an adapter only implements
