@@ -94,10 +94,10 @@ impl Store for Memory {
         true
     }
 
-    fn sample(&self) -> Result<Vec<Zeroizing<String>>, StoreError> {
+    fn sample(&self) -> Result<Vec<StoredUser>, StoreError> {
         let users = self.read();
         let step = (users.by_name.len() / SAMPLE).max(1);
-        Ok(users.by_name.values().filter_map(StoredUser::password_text).step_by(step).cloned().collect())
+        Ok(users.by_name.values().step_by(step).cloned().collect())
     }
 
     fn answers(&self, mechanism: &str) -> Answers {

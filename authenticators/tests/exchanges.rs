@@ -60,7 +60,7 @@ struct Server {
 }
 
 /// How a login ended.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum End {
     LoggedIn(String),
     /// With this reply, for this reason.
@@ -215,8 +215,9 @@ fn refused(refusal: Refusal) -> End {
     End::Refused("535 5.7.8".to_owned(), Some(refusal))
 }
 
-fn transition_needed() -> End {
-    End::Refused("432 4.7.1".to_owned(), Some(Refusal::PasswordTransitionNeeded))
+/// Nothing is in store for the mechanism, which only the event tells.
+fn keyless() -> End {
+    refused(Refusal::NoKeys)
 }
 
 fn one_password_opens_every_mechanism_for_passwords(start: Start) {
@@ -251,10 +252,10 @@ fn the_first_login_with_a_password_makes_its_keys(start: Start) {
     for name in ["tim", "old"] {
         server.users.add(name, PASSWORD.as_bytes(), Keep::Nothing).unwrap();
     }
-    assert_eq!(server.scram_sha_256("tim", PASSWORD), transition_needed());
-    assert_eq!(server.cram_md5("tim", PASSWORD), transition_needed());
+    assert_eq!(server.scram_sha_256("tim", PASSWORD), keyless());
+    assert_eq!(server.cram_md5("tim", PASSWORD), keyless());
     assert_eq!(server.plain("tim", "wrong"), refused(Refusal::BadCredentials));
-    assert_eq!(server.scram_sha_256("tim", PASSWORD), transition_needed());
+    assert_eq!(server.scram_sha_256("tim", PASSWORD), keyless());
 
     assert_eq!(server.plain("tim", PASSWORD), logged_in("tim"));
     assert_eq!(server.scram_sha_256("tim", PASSWORD), logged_in("tim"));
@@ -265,17 +266,17 @@ fn the_first_login_with_a_password_makes_its_keys(start: Start) {
     assert_eq!(server.scram_sha_256("old", PASSWORD), refused(Refusal::Disabled));
     assert_eq!(server.plain("old", PASSWORD), refused(Refusal::Disabled));
     server.users.set_disabled("old", false).unwrap();
-    assert_eq!(server.scram_sha_256("old", PASSWORD), transition_needed());
+    assert_eq!(server.scram_sha_256("old", PASSWORD), keyless());
 }
 
 fn a_cram_md5_key_is_made_only_when_asked_for(start: Start) {
     let server = start(Keep::Scram);
     server.users.add("tim", PASSWORD.as_bytes(), Keep::Scram).unwrap();
     assert_eq!(server.plain("tim", PASSWORD), logged_in("tim"));
-    assert_eq!(server.cram_md5("tim", PASSWORD), transition_needed());
+    assert_eq!(server.cram_md5("tim", PASSWORD), keyless());
     // The server offers CRAM-MD5 from now on.
     let server = server.keeping(Keep::ScramAndCramMd5);
-    assert_eq!(server.cram_md5("tim", PASSWORD), transition_needed());
+    assert_eq!(server.cram_md5("tim", PASSWORD), keyless());
     assert_eq!(server.plain("tim", PASSWORD), logged_in("tim"));
     assert_eq!(server.cram_md5("tim", PASSWORD), logged_in("tim"));
 }
@@ -285,14 +286,22 @@ fn whoever_gets_no_keys_looks_as_if_there_were_no_such_user(start: Start) {
     server.users.add("tim", PASSWORD.as_bytes(), Keep::Nothing).unwrap();
     assert_eq!(server.plain("tim", PASSWORD), logged_in("tim"));
     let (refusal, asked) = server.scram_sha_256_with_salt("tim", PASSWORD);
-    assert_eq!(refusal, refused(Refusal::BadCredentials));
+    assert_eq!(refusal, keyless());
     assert_eq!(asked.len(), server.scram_sha_256_with_salt("tom", PASSWORD).1.len());
     assert_eq!(server.scram_sha_256_with_salt("tim", PASSWORD).1, asked);
-    assert_eq!(server.cram_md5("tim", PASSWORD), refused(Refusal::BadCredentials));
+    assert_eq!(server.cram_md5("tim", PASSWORD), keyless());
     assert_eq!(server.authenticator.answers("SCRAM-SHA-256"), Answers::ForSome);
-    let server = server.keeping(Keep::Scram);
+    let mut server = server.keeping(Keep::Scram);
     assert_eq!(server.authenticator.answers("SCRAM-SHA-256"), Answers::ForAll);
-    assert_eq!(server.scram_sha_256("tim", PASSWORD), transition_needed());
+    assert_eq!(server.scram_sha_256("tim", PASSWORD), keyless());
+    assert_eq!(server.scram_sha_256("tom", PASSWORD), refused(Refusal::UnknownUser));
+    // Unless it is asked for by name.
+    server.authenticator = server.authenticator.reveal_users_without_keys(true);
+    let told = End::Refused("432 4.7.1".to_owned(), Some(Refusal::PasswordTransitionNeeded));
+    assert_eq!(
+        [server.scram_sha_256("tim", PASSWORD), server.cram_md5("tim", PASSWORD)],
+        [(); 2].map(|()| told.clone())
+    );
 }
 
 fn a_new_password_replaces_all_keys_and_leaves_tokens(start: Start) {
@@ -302,7 +311,7 @@ fn a_new_password_replaces_all_keys_and_leaves_tokens(start: Start) {
     server.users.set_password("tim", PASSWORD.as_bytes(), Keep::Scram).unwrap();
     assert_eq!(server.scram_sha_256("tim", "old password"), refused(Refusal::BadCredentials));
     assert_eq!(server.scram_sha_256("tim", PASSWORD), logged_in("tim"));
-    assert_eq!(server.cram_md5("tim", "old password"), transition_needed());
+    assert_eq!(server.cram_md5("tim", "old password"), keyless());
     assert_eq!(server.oauthbearer(&token), logged_in("tim"));
     server.users.set_password("tim", PASSWORD.as_bytes(), Keep::ScramAndCramMd5).unwrap();
     assert_eq!(server.cram_md5("tim", PASSWORD), logged_in("tim"));
@@ -410,7 +419,7 @@ fn a_hash_that_was_made_elsewhere_is_as_good(start: Start) {
     assert!(matches!(server.users.add_hash("tim", keys), Err(AccountError::Exists(_))));
     // There are keys of its own for the one mechanism, and the first login makes those for all.
     assert_eq!(server.scram_sha_256("pen", "pencil"), logged_in("pen"));
-    assert_eq!(server.scram_sha_256("tim", "U*U"), transition_needed());
+    assert_eq!(server.scram_sha_256("tim", "U*U"), keyless());
     for (name, password) in [("pen", "pencil"), ("tim", "U*U")] {
         assert_eq!(server.plain(name, "wrong"), refused(Refusal::BadCredentials));
         assert_eq!(server.plain(name, password), logged_in(name));

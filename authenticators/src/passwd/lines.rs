@@ -78,10 +78,11 @@ impl Users {
         Some(StoredUser::new(name, user.disabled).with_password(user.hash.clone()))
     }
 
-    /// So many hashes, from all over the file.
-    pub(super) fn sample(&self, hashes: usize) -> Vec<Zeroizing<String>> {
-        let step = self.by_name.len().checked_div(hashes).unwrap_or(1).max(1);
-        self.by_name.values().filter_map(|user| user.hash.clone()).step_by(step).collect()
+    /// So many users with a hash, from all over the file.
+    pub(super) fn sample(&self, users: usize) -> Vec<StoredUser> {
+        let step = self.by_name.len().checked_div(users).unwrap_or(1).max(1);
+        let with_hash = self.by_name.iter().filter(|(_, user)| user.hash.is_some());
+        with_hash.step_by(step).filter_map(|(name, _)| self.find(name)).collect()
     }
 
     /// The most frequent number of iterations of SCRAM keys.

@@ -37,8 +37,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use zeroize::Zeroizing;
-
 use crate::Answers;
 use crate::stored::{SAMPLE, SCRAM_ITERATIONS, Store, StoreError, StoredUser};
 
@@ -149,7 +147,7 @@ impl Store for Passwd {
         Ok(self.users().find(name))
     }
 
-    fn sample(&self) -> Result<Vec<Zeroizing<String>>, StoreError> {
+    fn sample(&self) -> Result<Vec<StoredUser>, StoreError> {
         Ok(self.users().sample(SAMPLE))
     }
 

@@ -35,7 +35,9 @@ use tokio_postgres::types::{FromSql, ToSql};
 use zeroize::Zeroizing;
 
 use crate::Answers;
-use crate::stored::{Keys, Needed, NewPassword, SAMPLE, Store, StoreError, StoredUser, TokenHash, User, WritableStore};
+use crate::stored::{
+    Found, Keys, Needed, NewPassword, SAMPLE, Store, StoreError, StoredUser, TokenHash, User, WritableStore,
+};
 
 mod config;
 mod error;
@@ -103,6 +105,18 @@ impl Store for Postgres {
         self.row(FIND, vec![text(name)], stored)
     }
 
+    /// By one question, which always finds a row: a second one would take another way over the network.
+    fn find_or(&self, name: &str, other: &str) -> Result<Found, StoreError> {
+        if name.contains('\0') {
+            return self.find(other).map(Found::Other);
+        }
+        let found = self.row(FIND_OR, vec![text(name), text(other)], stored)?;
+        Ok(match found {
+            Some(user) if user.name() == name => Found::User(user),
+            found => Found::Other(found),
+        })
+    }
+
     fn find_by_token(&self, token: &TokenHash) -> Result<Option<User>, StoreError> {
         self.row(FIND_BY_TOKEN, vec![octets(token)], user)
     }
@@ -117,12 +131,9 @@ impl Store for Postgres {
         true
     }
 
-    fn sample(&self) -> Result<Vec<Zeroizing<String>>, StoreError> {
-        let rows = self.rows(
-            "SELECT password FROM sansmtp.user LIMIT $1",
-            vec![Box::new(i64::try_from(SAMPLE).unwrap_or(i64::MAX))],
-        )?;
-        rows.iter().map(|row| column(row, 0).map(Zeroizing::new)).collect::<Result<_, _>>().map_err(StoreError::new)
+    fn sample(&self) -> Result<Vec<StoredUser>, StoreError> {
+        let rows = self.rows(SOME, vec![Box::new(i64::try_from(SAMPLE).unwrap_or(i64::MAX))])?;
+        rows.iter().map(stored).collect::<Result<_, _>>().map_err(StoreError::new)
     }
 
     fn answers(&self, mechanism: &str) -> Answers {
@@ -224,6 +235,11 @@ fn stored(row: &Row) -> Result<StoredUser, PostgresError> {
 
 const FIND: &str = "SELECT name, disabled, password, scram_sha_1, scram_sha_256, scram_sha_512, cram_md5
                     FROM sansmtp.user WHERE name = $1";
+const FIND_OR: &str = "SELECT name, disabled, password, scram_sha_1, scram_sha_256, scram_sha_512, cram_md5
+                       FROM sansmtp.user
+                       WHERE name = coalesce((SELECT name FROM sansmtp.user WHERE name = $1), $2)";
+const SOME: &str = "SELECT name, disabled, password, scram_sha_1, scram_sha_256, scram_sha_512, cram_md5
+                    FROM sansmtp.user LIMIT $1";
 const FIND_BY_TOKEN: &str = r#"SELECT u.name, u.disabled FROM sansmtp.user u JOIN sansmtp.token t ON t."user" = u.name
                                WHERE t.hash = $1"#;
 const INSERT: &str = "INSERT INTO sansmtp.user (name, password, scram_sha_1, scram_sha_256, scram_sha_512, cram_md5)

@@ -124,13 +124,11 @@ impl Store for Sqlite {
         true
     }
 
-    fn sample(&self) -> Result<Vec<Zeroizing<String>>, StoreError> {
+    fn sample(&self) -> Result<Vec<StoredUser>, StoreError> {
         let connection = lock(&self.reader);
-        let mut statement = connection.prepare_cached("SELECT password FROM user LIMIT ?1").map_err(error)?;
-        let hashes = statement
-            .query_map([i64::try_from(SAMPLE).unwrap_or(i64::MAX)], |row| row.get(0).map(Zeroizing::new))
-            .map_err(error)?;
-        hashes.collect::<Result<_, _>>().map_err(error)
+        let mut statement = connection.prepare_cached(SOME).map_err(error)?;
+        let users = statement.query_map([i64::try_from(SAMPLE).unwrap_or(i64::MAX)], stored).map_err(error)?;
+        users.collect::<Result<_, _>>().map_err(error)
     }
 
     fn answers(&self, mechanism: &str) -> Answers {
@@ -268,6 +266,8 @@ fn columns(keys: &Keys) -> [Option<&str>; 4] {
 
 const FIND: &str = "SELECT name, disabled, password, scram_sha_1, scram_sha_256, scram_sha_512, cram_md5
                     FROM user WHERE name = ?1";
+const SOME: &str = "SELECT name, disabled, password, scram_sha_1, scram_sha_256, scram_sha_512, cram_md5
+                    FROM user LIMIT ?1";
 const FIND_BY_TOKEN: &str = "SELECT name, disabled FROM user JOIN token ON token.user = user.name WHERE hash = ?1";
 const INSERT: &str = "INSERT INTO user (name, password, scram_sha_1, scram_sha_256, scram_sha_512, cram_md5)
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";

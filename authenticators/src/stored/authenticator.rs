@@ -2,22 +2,24 @@
 
 use std::sync::Arc;
 
-use sansmtp::auth::Password;
-use sansmtp::auth::mechanism::{CramMd5Key, CramMd5Response};
+use sansmtp::auth::mechanism::CramMd5Response;
+use sansmtp::auth::{Password, ScramHash};
 use sansmtp::{AuthQuestion, AuthRequest, AuthResult, Refusal, SecretRef};
 
-use super::decoys::Decoys;
+use super::decoys::{Decoy, Decoys};
 use super::keys::{self, MAX_PASSWORD_OCTETS};
 use super::{
-    AccountError, Hashing, Keep, Keys, Needed, Store, StoreError, StoredUser, TokenHash, User, names_in_certificate,
+    AccountError, Found, Hashing, Keep, Keys, NOBODY, Needed, Store, StoreError, StoredUser, TokenHash, User,
+    names_in_certificate, read_cram_md5, read_scram,
 };
 use crate::{Answers, Authenticator, Knows};
 
 /// The authenticator over a [`Store`]: passwords, SCRAM, CRAM-MD5, bearer tokens and client certificates.
 ///
-/// A user that there is not, a wrong password and a disabled account look the same to the peer and take the same time:
-/// as many look-ups, and a hash that costs what the hashes of the store usually cost. Where those differ, names without
-/// a user share the costs out among them as the users do, each name always at the same.
+/// A user that there is not, a wrong password, a disabled account and one without keys for the mechanism look the same to
+/// the peer and take the same time: as many look-ups, of which one finds a user, as much to be read and overwritten, and a
+/// hash that costs what the hashes of the store usually cost. Where those differ, names without a user share the costs out
+/// among them as the users do, each name always at the same.
 ///
 /// A password is compared with its hash, or else with SCRAM keys, or else with a CRAM-MD5 key: as the client sent it
 /// and, where SASLprep makes another one of it, prepared, which takes twice as long for everybody. A form of more than
@@ -31,7 +33,18 @@ pub struct Stored<S> {
     hashing: Arc<Hashing>,
     keep: Keep,
     decoys: Decoys,
-    nobody_s_cram_md5: CramMd5Key,
+    /// Has all that may be kept, of a password that nobody knows.
+    nobody: StoredUser,
+    reveals: bool,
+}
+
+/// What a look-up finds, whatever the name.
+struct Row {
+    /// The user, or who stands in.
+    user: StoredUser,
+    /// It is the user.
+    known: bool,
+    decoy: Arc<Decoy>,
 }
 
 impl<S: Store> Stored<S> {
@@ -40,13 +53,13 @@ impl<S: Store> Stored<S> {
     /// # Errors
     /// Where there is no entropy.
     pub fn new(store: S) -> Result<Self, AccountError> {
-        let nobody = keys::random_text()?;
         Ok(Self {
             store,
             hashing: Arc::default(),
             keep: Keep::Scram,
             decoys: Decoys::new(keys::nobodys_hash()?),
-            nobody_s_cram_md5: CramMd5Key::derive(SecretRef::new(nobody.as_bytes())),
+            nobody: keys::nobody()?,
+            reveals: false,
         })
     }
 
@@ -64,6 +77,16 @@ impl<S: Store> Stored<S> {
         self
     }
 
+    /// Whether a user who has no keys for SCRAM or CRAM-MD5 yet, but would have once they have logged in by PLAIN or LOGIN,
+    /// is told so, by `432 4.7.12` (RFC 4954, section 6). **This tells everybody, before any password, that there is such a
+    /// user**, and is off unless changed: such a user is refused as an unknown one is, and the event says
+    /// [`NoKeys`](Refusal::NoKeys).
+    #[must_use]
+    pub fn reveal_users_without_keys(mut self, reveals: bool) -> Self {
+        self.reveals = reveals;
+        self
+    }
+
     /// The store.
     #[must_use]
     pub fn store(&self) -> &S {
@@ -75,11 +98,10 @@ impl<S: Store> Stored<S> {
         if !password.forms().any(is_taken) {
             return Ok(AuthResult::refuse());
         }
-        let decoy = self.decoys.choose(name, &self.store)?;
-        let found = self.store.find(name)?;
-        let stored = found.as_ref().map(StoredUser::password_hash).transpose()?.flatten();
+        let Row { user: found, known, decoy } = self.look_up(name)?;
+        let stored = found.password_hash()?;
         let Some(mut permit) = self.hashing.permit() else { return Ok(AuthResult::cannot_tell()) };
-        let hash = stored.as_ref().unwrap_or(&decoy);
+        let hash = stored.as_ref().unwrap_or(&decoy.hash);
         let mut has_memory = true;
         let right = password.check(|form| {
             let right =
@@ -90,7 +112,9 @@ impl<S: Store> Stored<S> {
         if !has_memory {
             return Err(StoreError::new(argon2::Error::OutOfMemory));
         }
-        let Some(found) = found else { return Ok(AuthResult::refuse_because(Refusal::UnknownUser)) };
+        if !known {
+            return Ok(AuthResult::refuse_because(Refusal::UnknownUser));
+        }
         match (right && stored.is_some(), found.disabled) {
             (false, _) => return Ok(AuthResult::refuse()),
             (true, true) => return Ok(AuthResult::refuse_because(Refusal::Disabled)),
@@ -112,11 +136,36 @@ impl<S: Store> Stored<S> {
         Ok(AuthResult::accept())
     }
 
+    /// Finds a user, or who stands in: with the same work, and as much of it to be wiped.
+    fn look_up(&self, name: &str) -> Result<Row, StoreError> {
+        let decoy = self.decoys.choose(name, &self.store)?;
+        let (found, known) = match self.store.find_or(name, &decoy.name)? {
+            Found::User(user) => (Some(user), true),
+            Found::Other(other) => (other, false),
+        };
+        let user = found.unwrap_or_else(|| {
+            // Deleted in the meantime, unless there was nobody at all.
+            if decoy.name != NOBODY {
+                self.decoys.forget();
+            }
+            self.nobody.clone()
+        });
+        user.make_up_for_what_is_missing(&self.nobody);
+        Ok(Row { user, known, decoy })
+    }
+
     /// Who has the keys is not logged in yet.
-    fn scram(&self, name: &str, hash: sansmtp::auth::ScramHash) -> Result<AuthResult, StoreError> {
-        let Some(found) = self.store.find(name)? else { return Ok(AuthResult::refuse_because(Refusal::UnknownUser)) };
+    fn scram(&self, name: &str, hash: ScramHash) -> Result<AuthResult, StoreError> {
+        let Row { user, known, .. } = self.look_up(name)?;
+        let own = user.scram_text(hash);
+        // Read in any case: what stands in is as long.
+        let keys = own.or(self.nobody.scram_text(hash)).map_or(Ok(None), |text| read_scram(text));
+        if !known {
+            return Ok(AuthResult::refuse_because(Refusal::UnknownUser));
+        }
+        let keys = keys?.filter(|keys| own.is_some() && keys.hash() == hash);
         let disabled = || AuthResult::refuse_because(Refusal::Disabled);
-        Ok(match (found.scram_keys(hash)?, found.disabled) {
+        Ok(match (keys, user.disabled) {
             (Some(keys), false) => AuthResult::scram_keys(keys),
             // Looks as before to the peer.
             (Some(keys), true) => disabled().with_scram_keys(keys),
@@ -127,33 +176,38 @@ impl<S: Store> Stored<S> {
 
     /// The same work whether there is such a user or not.
     fn check_cram_md5(&self, name: &str, response: &CramMd5Response) -> Result<AuthResult, StoreError> {
-        let found = self.store.find(name)?;
-        let stored = found.as_ref().map(StoredUser::cram_md5_key).transpose()?.flatten();
-        let right = response.verify_key(stored.as_ref().unwrap_or(&self.nobody_s_cram_md5));
-        Ok(match found {
-            None => AuthResult::refuse_because(Refusal::UnknownUser),
-            Some(found) if !found.disabled && stored.is_none() => self.refuse_without_key(),
-            Some(_) if !right => AuthResult::refuse(),
-            Some(found) if found.disabled => AuthResult::refuse_because(Refusal::Disabled),
-            Some(_) => AuthResult::accept(),
+        let Row { user, known, .. } = self.look_up(name)?;
+        let own = user.cram_md5_text();
+        let key = own.or(self.nobody.cram_md5_text()).map(|text| read_cram_md5(text)).transpose();
+        let right = key.as_ref().is_ok_and(|key| key.as_ref().is_some_and(|key| response.verify_key(key)));
+        if !known {
+            return Ok(AuthResult::refuse_because(Refusal::UnknownUser));
+        }
+        drop(key?);
+        Ok(match (own.is_some(), user.disabled) {
+            (false, false) => self.refuse_without_key(),
+            (true, _) if !right => AuthResult::refuse(),
+            (_, true) => AuthResult::refuse_because(Refusal::Disabled),
+            (true, false) => AuthResult::accept(),
         })
     }
 
-    /// Refuses a user for whom there is nothing that the mechanism needs. Where a login by PLAIN or LOGIN would change
-    /// that, the client is told, which tells that there is such a user; elsewhere it would help nobody.
+    /// Refuses a user for whom there is nothing that the mechanism needs, as one whom nobody knows. Where a login by PLAIN
+    /// or LOGIN would change that, the client can be told.
     fn refuse_without_key(&self) -> AuthResult {
-        if self.keeps_keys() {
-            AuthResult::refuse_because(Refusal::PasswordTransitionNeeded)
+        AuthResult::refuse_because(if self.reveals && self.keeps_keys() {
+            Refusal::PasswordTransitionNeeded
         } else {
-            AuthResult::refuse()
-        }
+            Refusal::NoKeys
+        })
     }
 
     fn keeps_keys(&self) -> bool {
         self.keep != Keep::Nothing && self.store.keeps_keys()
     }
 
-    /// XOAUTH2 says whose the token should be; OAUTHBEARER leaves that to the token.
+    /// XOAUTH2 says whose the token should be; OAUTHBEARER leaves that to the token. The name is not looked up, so there is
+    /// nothing to find out about it.
     fn check_token(&self, name: &str, token: &[u8]) -> Result<AuthResult, StoreError> {
         Ok(match self.store.find_by_token(&TokenHash::of(token))? {
             Some(user) if name.is_empty() || name == user.name => of_user(user),
@@ -161,14 +215,16 @@ impl<S: Store> Stored<S> {
         })
     }
 
-    /// The user whom a verified certificate names; of several, the first that there is.
+    /// The user whom a verified certificate names; of several, the first that there is. All of them are looked up.
     fn find_by_certificate(&self, chain: &[Vec<u8>]) -> Result<Option<User>, StoreError> {
+        let mut found = None;
         for name in names_in_certificate(chain) {
-            if let Some(found) = self.store.find(&name)? {
-                return Ok(Some(found.into_user()));
+            let Row { user, known, .. } = self.look_up(&name)?;
+            if known && found.is_none() {
+                found = Some(user.into_user());
             }
         }
-        Ok(None)
+        Ok(found)
     }
 }
 
@@ -196,7 +252,7 @@ impl<S: Store> Authenticator for Stored<S> {
     fn knows(&self, request: &AuthRequest) -> Knows {
         let known = match request.question() {
             AuthQuestion::Password(_) | AuthQuestion::ScramKeys(_) | AuthQuestion::CramMd5(_) => {
-                self.store.find(request.credentials().authcid()).map(|found| found.is_some())
+                self.look_up(request.credentials().authcid()).map(|row| row.known)
             }
             AuthQuestion::BearerToken(token) => {
                 let hash = TokenHash::of(token.token().expose_secret());

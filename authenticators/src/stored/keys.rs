@@ -10,7 +10,7 @@ use sansmtp::auth::{MalformedCredentials, ScramHash, ScramKeys, prepare_password
 use sansmtp::{Secret, SecretRef};
 use zeroize::Zeroizing;
 
-use super::{AccountError, Hashing, InvalidHash, PasswordHash};
+use super::{AccountError, Hashing, InvalidHash, NOBODY, PasswordHash, StoredUser};
 
 /// Which keys are kept of a password besides its hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +157,20 @@ pub(super) fn nobodys_hash() -> Result<PasswordHash, AccountError> {
     let (mut salt, mut output) = ([0; SALT_OCTETS], Zeroizing::new([0; HASH_OCTETS]));
     getrandom::fill(&mut salt).and_then(|()| getrandom::fill(&mut *output)).map_err(AccountError::Random)?;
     phc_text(&salt, &*output)?.parse().map_err(AccountError::Unreadable)
+}
+
+/// A user that there is not, with a text of each kind, all of the usual length.
+pub(super) fn nobody() -> Result<StoredUser, AccountError> {
+    let (mut salt, mut output) = ([0; SALT_OCTETS], Zeroizing::new([0; HASH_OCTETS]));
+    getrandom::fill(&mut salt).and_then(|()| getrandom::fill(&mut *output)).map_err(AccountError::Random)?;
+    let mut user = StoredUser::new(NOBODY, false).with_password(Some(phc_text(&salt, &*output)?));
+    for hash in [ScramHash::Sha1, ScramHash::Sha256, ScramHash::Sha512] {
+        // No password is tried against them, so that one iteration does; only the text is as long as others.
+        let keys = ScramKeys::derive(hash, &*output, &salt, 1).map_err(AccountError::ScramKeys)?;
+        let text = keys.to_text().replacen("$1:", &format!("${SCRAM_ITERATIONS}:"), 1);
+        user = user.with_scram(hash, Some(Zeroizing::new(text)));
+    }
+    Ok(user.with_cram_md5(Some(CramMd5Key::derive(SecretRef::new(&*output)).to_text())))
 }
 
 fn argon2() -> Argon2<'static> {

@@ -43,6 +43,23 @@ pub trait Store: Send + Sync {
     /// Where the store cannot be asked, or holds what cannot be read.
     fn find(&self, name: &str) -> Result<Option<StoredUser>, StoreError>;
 
+    /// Finds the user of this name, or else the one of the `other`, with as much work in either case: by the time nobody
+    /// is to find out which names there are. The other may be gone.
+    ///
+    /// Unless overridden, one of two look-ups finds a user, and one does not.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    fn find_or(&self, name: &str, other: &str) -> Result<Found, StoreError> {
+        Ok(match self.find(name)? {
+            Some(user) => {
+                drop(self.find(NOBODY)?);
+                Found::User(user)
+            }
+            None => Found::Other(self.find(other)?),
+        })
+    }
+
     /// Finds whose bearer token has this hash. `None` unless overridden.
     ///
     /// # Errors
@@ -68,12 +85,12 @@ pub trait Store: Send + Sync {
         false
     }
 
-    /// The hashes of some users' passwords, a hundred or so: they tell what logins usually cost, so that it costs as
-    /// much to find that there is no such user.
+    /// Some users, a hundred or so: they tell what logins usually cost, so that it costs as much to find that there is no
+    /// such user.
     ///
     /// # Errors
     /// As [`find`](Self::find).
-    fn sample(&self) -> Result<Vec<Zeroizing<String>>, StoreError>;
+    fn sample(&self) -> Result<Vec<StoredUser>, StoreError>;
 
     /// How many iterations the users' SCRAM keys usually have, which a server shows for unknown users:
     /// [`Scram::iterations`](sansmtp::auth::mechanism::Scram::iterations). [`SCRAM_ITERATIONS`] unless overridden.
@@ -96,6 +113,16 @@ pub trait Store: Send + Sync {
             Needed::Scram(_) | Needed::CramMd5 | Needed::Token | Needed::Other => Answers::ForNone,
         }
     }
+}
+
+/// Whom [`Store::find_or`] finds.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "there is no third")]
+pub enum Found {
+    /// The user.
+    User(StoredUser),
+    /// There is no such user. The other one, if there is.
+    Other(Option<StoredUser>),
 }
 
 /// What a mechanism needs of a store.
@@ -207,30 +234,44 @@ impl StoredUser {
         self.password_text().map(|text| text.parse()).transpose().map_err(StoreError::new)
     }
 
-    /// The SCRAM keys of this hash, from where they are kept or from where the hash of the password is.
-    fn scram_keys(&self, hash: ScramHash) -> Result<Option<ScramKeys>, StoreError> {
+    /// The text of the SCRAM keys of this hash, from where they are kept or from where the hash of the password is.
+    fn scram_text(&self, hash: ScramHash) -> Option<&Zeroizing<String>> {
         let [sha1, sha256, sha512] = &self.scram;
         let kept = match hash {
             ScramHash::Sha1 => sha1,
             ScramHash::Sha256 => sha256,
             ScramHash::Sha512 => sha512,
         };
-        if let Some(text) = kept {
-            let hash: PasswordHash = text.parse().map_err(StoreError::new)?;
-            return Ok(hash.scram_keys().cloned());
-        }
-        let password: Option<PasswordHash> =
-            self.password.as_ref().map(|text| text.parse()).transpose().map_err(StoreError::new)?;
-        Ok(password.and_then(|password| password.scram_keys().filter(|keys| keys.hash() == hash).cloned()))
+        kept.as_ref().or(self.password.as_ref().filter(|text| is_of_scheme(text, hash.mechanism())))
+    }
+
+    /// The text of the CRAM-MD5 key, likewise.
+    fn cram_md5_text(&self) -> Option<&Zeroizing<String>> {
+        self.cram_md5.as_ref().or(self.password.as_ref().filter(|text| is_of_scheme(text, "CRAM-MD5")))
     }
 
     fn cram_md5_key(&self) -> Result<Option<CramMd5Key>, StoreError> {
-        if let Some(text) = &self.cram_md5 {
-            return text.parse().map(Some).map_err(StoreError::new);
+        self.cram_md5_text().map(|text| read_cram_md5(text)).transpose()
+    }
+
+    /// All that may be kept of the password.
+    fn texts(&self) -> [Option<&Zeroizing<String>>; 5] {
+        let [sha1, sha256, sha512] = self.scram.each_ref().map(Option::as_ref);
+        [self.password.as_ref(), sha1, sha256, sha512, self.cram_md5.as_ref()]
+    }
+
+    /// Which of it there is.
+    fn has(&self) -> [bool; 5] {
+        self.texts().map(|text| text.is_some())
+    }
+
+    /// Does with what `full` has, and this user does not, what was done with the rest when it was read, and will be.
+    fn make_up_for_what_is_missing(&self, full: &Self) {
+        for (own, other) in self.texts().into_iter().zip(full.texts()) {
+            if own.is_none() {
+                drop(std::hint::black_box(other.cloned()));
+            }
         }
-        let password: Option<PasswordHash> =
-            self.password.as_ref().map(|text| text.parse()).transpose().map_err(StoreError::new)?;
-        Ok(password.and_then(|password| password.cram_md5_key().cloned()))
     }
 
     /// Whether keys are missing that are to be kept.
@@ -253,6 +294,25 @@ impl fmt::Debug for StoredUser {
     }
 }
 
+/// Whether a hash has this scheme of Dovecot's in front, or is of the form that PostgreSQL writes.
+fn is_of_scheme(text: &str, scheme: &str) -> bool {
+    let text = text.strip_prefix('{').unwrap_or(text);
+    let is_scheme = text.get(..scheme.len()).is_some_and(|name| name.eq_ignore_ascii_case(scheme));
+    is_scheme && matches!(text.as_bytes().get(scheme.len()), Some(b'$' | b'}'))
+}
+
+fn read_scram(text: &str) -> Result<Option<ScramKeys>, StoreError> {
+    text.parse().map(PasswordHash::into_scram_keys).map_err(StoreError::new)
+}
+
+/// A key in the form of its own, or with the scheme in front.
+fn read_cram_md5(text: &str) -> Result<CramMd5Key, StoreError> {
+    match text.split_once('}') {
+        Some((_, key)) => key.parse().map_err(StoreError::new),
+        None => text.parse().map_err(StoreError::new),
+    }
+}
+
 impl Needed {
     /// What the mechanism of this name, in any case, needs.
     #[must_use]
@@ -271,7 +331,10 @@ impl Needed {
     }
 }
 
-/// As many hashes as a [sample](Store::sample) of the crate's own stores has, or a few more.
+/// A name that no user has: SASLprep prohibits it.
+const NOBODY: &str = "\u{1}nobody";
+
+/// As many users as a [sample](Store::sample) of the crate's own stores has, or a few more.
 pub const SAMPLE: usize = 128;
 
 macro_rules! passed_on {
@@ -279,6 +342,10 @@ macro_rules! passed_on {
         impl<S: Store + ?Sized> Store for $owner {
             fn find(&self, name: &str) -> Result<Option<StoredUser>, StoreError> {
                 (**self).find(name)
+            }
+
+            fn find_or(&self, name: &str, other: &str) -> Result<Found, StoreError> {
+                (**self).find_or(name, other)
             }
 
             fn find_by_token(&self, token: &TokenHash) -> Result<Option<User>, StoreError> {
@@ -293,7 +360,7 @@ macro_rules! passed_on {
                 (**self).keeps_keys()
             }
 
-            fn sample(&self) -> Result<Vec<Zeroizing<String>>, StoreError> {
+            fn sample(&self) -> Result<Vec<StoredUser>, StoreError> {
                 (**self).sample()
             }
 

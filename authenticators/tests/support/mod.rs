@@ -3,6 +3,8 @@
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test takes what it needs")]
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+#[cfg(feature = "stored")]
+pub(crate) mod accounts;
 pub(crate) mod battery;
 pub(crate) mod login;
 pub(crate) mod logs;

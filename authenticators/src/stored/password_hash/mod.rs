@@ -117,6 +117,10 @@ impl PasswordHash {
         if let Form::Scram(keys) = &self.form { Some(keys) } else { None }
     }
 
+    pub(crate) fn into_scram_keys(self) -> Option<ScramKeys> {
+        if let Form::Scram(keys) = self.form { Some(keys) } else { None }
+    }
+
     /// The CRAM-MD5 key, if it is one.
     #[must_use]
     pub fn cram_md5_key(&self) -> Option<&CramMd5Key> {
