@@ -61,7 +61,7 @@ impl Relayer {
     fn begin(&self, session: &Session, envelope: &Envelope) -> std::io::Result<Incoming> {
         let id = QueueId::new();
         let mailbox = |path: Path<'_>| match path.domain() {
-            // `<Postmaster>` is this server's (RFC 5321, section 4.5.1).
+            // `<Postmaster>` is this server's (RFC 5321, section 4.5.1), and so is any other name without a domain.
             None if !path.is_null() => format!("{}@{}", path.as_str(), self.shared.hostname),
             _ => path.as_str().to_owned(),
         };

@@ -23,6 +23,8 @@ mod failure;
 mod greeting;
 mod handler;
 mod jwks_source;
+#[path = "../support/leniency.rs"]
+mod leniency;
 mod maildir;
 #[path = "../support/mechanisms.rs"]
 mod mechanisms;

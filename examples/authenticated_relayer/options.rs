@@ -13,6 +13,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, Args, Command, CommandFactory, Parser, Subcommand};
 use sansmtp_relay::{NextHop, Schedule};
 
+use crate::leniency::Leniency;
 use crate::mechanisms::Mechanism;
 use crate::runtime::Runtime;
 use crate::server_url::ServerUrl;
@@ -53,6 +54,8 @@ pub(crate) struct Serve {
     pub(crate) allow_plaintext_auth: bool,
     /// The most octets that a message may have.
     pub(crate) max_size: u64,
+    /// What is taken against the RFCs.
+    pub(crate) leniency: Leniency,
 }
 
 /// One address to listen on.
@@ -302,6 +305,9 @@ struct ServeArguments {
     /// Age at which undelivered mail goes back to its sender [default: 5 days]
     #[arg(long, value_name = "SECONDS", default_value = "432000", hide_default_value = true, value_parser = seconds, help_heading = DELIVERY)]
     give_up_after: Duration,
+
+    #[command(flatten)]
+    leniency: Leniency,
 }
 
 impl ServeArguments {
@@ -359,6 +365,7 @@ impl ServeArguments {
             runtime: self.runtime,
             allow_plaintext_auth: self.allow_plaintext_auth,
             max_size: self.max_size,
+            leniency: self.leniency,
         })
     }
 

@@ -185,3 +185,28 @@ fn servers_are_named_by_urls_that_are_not_shown() {
     }
     assert!(error(&["--attempts", "redis://counts", "--max-failures-per-address", "0"]).contains("nothing to count"));
 }
+
+#[test]
+fn what_is_taken_against_the_rfcs_can_be_chosen() {
+    let config = |arguments: &[&str]| {
+        let builder = sansmtp::Config::builder("relay.example").hooks(sansmtp::Hooks::MESSAGE);
+        serve(arguments).leniency.apply(builder).build().unwrap()
+    };
+    let replies = |arguments: &[&str], [hello, root, content]: [&str; 3]| {
+        let root = format!("C: MAIL FROM: <root>\nS: {root} ...\n");
+        let content = format!(
+            "C: RSET\nS: 250 ...\nC: MAIL FROM:<>\nS: 250 ...\nC: RCPT TO:<a@b>\nS: 250 ...\nC: DATA\nS: 354 ...\nC-: a\\nb\\r\\n.\\r\\n\n{content}"
+        );
+        let script =
+            format!("S: 220 ...\nC: HELO (none)\nS: {hello} ...\nC: HELO client.example\nS: 250 ...\n{root}{content}");
+        sansmtp::testing::Play::new(config(arguments)).transcript(&script).unwrap();
+    };
+    let refused = "A: bare-lf\nS: 554 ...";
+    let converted = "?: message 6 -> accept\nS: 250 ...";
+    replies(&[], ["250", "250", refused]);
+    replies(&["--quirks", "none", "--strict-client-names"], ["501", "501", refused]);
+    replies(&["--quirks", "space-after-colon", "--bare-newlines", "convert"], ["250", "501", converted]);
+    replies(&["--quirks", "Space-After-Colon,unqualified-paths"], ["250", "250", refused]);
+    error(&["--quirks", "all"]);
+    error(&["--bare-newlines", "keep"]);
+}

@@ -155,15 +155,15 @@ fn configure(options: &Serve, mut auth: Auth, attempts: Option<Arc<dyn AttemptLo
     if let Some(log) = attempts {
         auth = auth.attempts(log);
     }
-    Config::builder(options.hostname.as_str())
+    let builder = Config::builder(options.hostname.as_str())
         .auth(auth)
         .auth_required(true)
         .starttls(true)
         .implicit_tls(true)
         .smtputf8(true)
-        .limits(Limits { max_message_octets: options.max_size, ..Limits::default() })
-        .build()
-        .map_err(|error| Failure::new("cannot use the configuration", error))
+        .limits(Limits { max_message_octets: options.max_size, ..Limits::default() });
+    let config = options.leniency.apply(builder).build();
+    config.map_err(|error| Failure::new("cannot use the configuration", error))
 }
 
 /// From which unknown users' SCRAM salts are made: the database's, so that all servers over it make the same, or one

@@ -9,6 +9,8 @@
 #[expect(dead_code, reason = "the other programs make certificates that last")]
 mod certificate;
 mod handler;
+#[path = "../support/leniency.rs"]
+mod leniency;
 #[path = "../support/mechanisms.rs"]
 mod mechanisms;
 #[path = "../support/runtime.rs"]
@@ -25,12 +27,13 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use sansmtp::auth::KnownPassword;
-use sansmtp::{Auth, Config, Limits, Secret};
+use sansmtp::{Auth, Config, Extensions, FutureRelease, Limits, Secret};
 use sansmtp_authenticators::stored::prepare_name;
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use handler::{Shared, Sink, User};
+use leniency::Leniency;
 use mechanisms::Mechanism;
 use runtime::{Runtime, Serve};
 
@@ -86,6 +89,8 @@ struct Options {
     /// Keep each accepted message as a file in this directory
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
+    #[command(flatten)]
+    leniency: Leniency,
     /// What drives the connections
     #[arg(long, value_enum, default_value_t = Runtime::Smol)]
     runtime: Runtime,
@@ -112,15 +117,16 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     for mechanism in offered(&options)? {
         auth = mechanism.offer(auth, SCRAM_ITERATIONS);
     }
-    let config = Config::builder("localhost")
+    let builder = Config::builder("localhost")
         .banner("ESMTP sink")
         .auth(auth)
         .auth_required(true)
         .starttls(true)
         .implicit_tls(true)
         .smtputf8(true)
-        .limits(Limits { max_message_octets: options.max_size, ..Limits::default() })
-        .build()?;
+        .extensions(every_extension())
+        .limits(Limits { max_message_octets: options.max_size, ..Limits::default() });
+    let config = options.leniency.apply(builder).build()?;
     let clients = certificate::clients(options.client_ca.as_deref())?;
     let tls = match (&options.tls_cert, &options.tls_key) {
         (Some(certificate), Some(key)) => certificate::load(certificate, key, clients)?,
@@ -161,6 +167,24 @@ fn serve(mut server: impl Serve, listeners: impl Iterator<Item = (SocketAddr, bo
     stdout.flush()?;
     drop(stdout);
     Ok(server.serve()?)
+}
+
+/// All that the engine has. What they ask for is easily done with messages that go nowhere; REQUIRETLS is for
+/// connections under TLS.
+fn every_extension() -> Extensions {
+    Extensions {
+        chunking: true,
+        binarymime: true,
+        dsn: true,
+        deliver_by: Some(0),
+        mt_priority: true,
+        future_release: Some(FutureRelease {
+            max_interval: 999_999_999,
+            max_date_time: "9999-12-31T23:59:59Z".to_owned(),
+        }),
+        requiretls: true,
+        limits: true,
+    }
 }
 
 /// The mechanisms that are asked for, or all that there is something to check against.

@@ -73,6 +73,100 @@ fn refused_credentials_are_counted() {
     assert_absent("wrong password", &stderr);
 }
 
+/// So that any client's use of them can be tried.
+#[test]
+fn every_extension_is_offered_and_taken() {
+    let (directory, authority) = authority();
+    let sink = sink(directory.path(), &[&["--save", "saved"], TLS_AND_CA].concat());
+    let listed = |client: &mut Client| {
+        let reply = client.command("EHLO client.example").expect("the server talks");
+        reply.lines().filter_map(|line| line.get(4..)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let always = [
+        "PIPELINING",
+        "8BITMIME",
+        "ENHANCEDSTATUSCODES",
+        "SIZE 33554432",
+        "SMTPUTF8",
+        "CHUNKING",
+        "BINARYMIME",
+        "DSN",
+        "MT-PRIORITY",
+        "DELIVERBY",
+        "FUTURERELEASE 999999999 9999-12-31T23:59:59Z",
+        "LIMITS RCPTMAX=1000",
+        "HELP",
+    ];
+    let mut client = Client::greet(sink.address(0)).expect("the server talks");
+    let in_clear = listed(&mut client);
+    assert!(
+        always.iter().chain(&["STARTTLS"]).all(|wanted| in_clear.iter().any(|line| line == wanted)),
+        "{in_clear:?}"
+    );
+    assert!(!in_clear.iter().any(|line| line == "REQUIRETLS"), "{in_clear:?}");
+
+    let mut client = Client::greet_tls(sink.address(1), authority.client()).expect("the server talks");
+    let under_tls = listed(&mut client);
+    assert!(
+        always.iter().chain(&["REQUIRETLS"]).all(|wanted| under_tls.iter().any(|line| line == wanted)),
+        "{under_tls:?}"
+    );
+    let reply = client.auth_plain(USER, PASSWORD).expect("the server talks");
+    assert!(reply.starts_with("235 "), "{reply}");
+    for (command, code) in [
+        (
+            "MAIL FROM:<a@b.test> BODY=BINARYMIME SMTPUTF8 RET=HDRS ENVID=x BY=60;R MT-PRIORITY=3 HOLDFOR=60 REQUIRETLS",
+            "250 2.1.0 ",
+        ),
+        ("RCPT TO:<c@d.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;c@d.test", "250 2.1.5 "),
+        ("BDAT 2\r\n\0\n", "250 2.0.0 "),
+        ("BDAT 1 LAST\r\nx", "250 2.0.0 "),
+    ] {
+        let (line, octets) = command.split_once("\r\n").unwrap_or((command, ""));
+        client.write(format!("{line}\r\n{octets}").as_bytes()).expect("the server listens");
+        let reply = client.reply().expect("the server talks");
+        assert!(reply.starts_with(code), "{command}: {reply}");
+    }
+    assert_eq!(std::fs::read(directory.path().join("saved/000001.eml")).expect("it is saved"), b"\0\nx");
+}
+
+/// What clients do against the RFCs is taken where it does no harm; by option, it is not.
+#[test]
+fn quirks_can_be_chosen() {
+    let directory = TempDir::new().expect("there is room for a directory");
+    let tell = |client: &mut Client, line: &str| {
+        let reply = client.command(line).expect("the server talks");
+        reply.split([' ', '-']).next().unwrap_or_default().to_owned()
+    };
+    let taken = |arguments: &[&str]| {
+        let sink = sink(directory.path(), arguments);
+        let mut client = Client::connect(sink.address(0)).expect("the server talks");
+        let mut codes = vec![tell(&mut client, "AUTH LOGIN")];
+        tell(&mut client, "*");
+        tell(&mut client, "HELO client.example");
+        codes.push(tell(&mut client, "AUTH LOGIN"));
+        tell(&mut client, "*");
+        codes.push(tell(&mut client, "EHLO (none)"));
+        tell(&mut client, "EHLO client.example");
+        client.auth_plain(USER, PASSWORD).expect("the server talks");
+        for path in [" <a@b.test>", "a@b.test", "<a..b.@docomo.ne.jp>", "<a@my_host>", "<root>"] {
+            codes.push(tell(&mut client, &format!("MAIL FROM:{path}")));
+            tell(&mut client, "RSET");
+        }
+        for command in ["MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "DATA"] {
+            tell(&mut client, command);
+        }
+        codes.push(tell(&mut client, "a\nb\r\n."));
+        codes
+    };
+    let default = ["334", "334", "250", "250", "250", "250", "250", "250", "554"];
+    assert_eq!(taken(&[]), default);
+    let none = ["503", "503", "501", "501", "501", "501", "501", "501", "250"];
+    assert_eq!(taken(&["--quirks", "none", "--bare-newlines", "convert", "--strict-client-names"]), none);
+    let one = ["503", "503", "250", "501", "501", "250", "501", "501", "554"];
+    assert_eq!(taken(&["--quirks", "dots-in-local-parts"]), one);
+}
+
 #[test]
 fn nothing_is_taken_without_a_login() {
     let directory = TempDir::new().expect("there is room for a directory");

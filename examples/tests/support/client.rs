@@ -34,9 +34,19 @@ impl Client {
         Self::begin_session(Box::new(StreamOwned::new(tls, connect(address)?)))
     }
 
-    fn begin_session(stream: Box<dyn Stream>) -> io::Result<Self> {
+    /// Connects, and hears the server's greeting.
+    pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
+        Self::hear_greeting(Box::new(connect(address)?))
+    }
+
+    fn hear_greeting(stream: Box<dyn Stream>) -> io::Result<Self> {
         let mut client = Self { stream: BufReader::new(stream) };
         client.reply()?;
+        Ok(client)
+    }
+
+    fn begin_session(stream: Box<dyn Stream>) -> io::Result<Self> {
+        let mut client = Self::hear_greeting(stream)?;
         client.command("EHLO client.example")?;
         Ok(client)
     }

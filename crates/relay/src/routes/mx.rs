@@ -182,7 +182,9 @@ fn address_literal(literal: &str) -> Result<Exchanger, Unroutable> {
 
 /// A name as it is, without the search domains that a resolver may add to it.
 fn absolute(domain: &str) -> Result<Name, Unroutable> {
-    let mut name = Name::from_utf8(domain).map_err(|_| Unroutable::Syntax)?;
+    // What is in ASCII is looked up as it is: the rules for internationalised names allow no underscores.
+    let name = if domain.is_ascii() { Name::from_ascii(domain) } else { Name::from_utf8(domain) };
+    let mut name = name.map_err(|_| Unroutable::Syntax)?;
     name.set_fqdn(true);
     // Neither "" nor "." is anyone's domain.
     if name.is_root() {

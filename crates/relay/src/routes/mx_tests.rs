@@ -71,6 +71,16 @@ fn a_domain_without_mx_is_its_own() {
     assert_eq!(found, [Exchanger { host: "example.org".to_owned(), addresses: vec![Ipv6Addr::LOCALHOST.into()] }]);
 }
 
+/// Internal names have them, against the rules for host names (RFC 952).
+#[test]
+fn a_domain_may_have_underscores() {
+    let zone = vec![
+        ("my_host.example", RecordType::MX, Ok(vec![mx(10, "a_b.example.")])),
+        ("a_b.example", RecordType::A, a()),
+    ];
+    assert_eq!(hosts(&look_up("my_host.example", zone).unwrap()), ["a_b.example"]);
+}
+
 #[test]
 fn what_will_never_work_is_permanent() {
     assert_eq!(look_up("nowhere.example", vec![]), Err(Unroutable::NoDomain));
