@@ -10,7 +10,9 @@ use allocation_counter::measure;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sansmtp::auth::{AuthQuestion, ScramKeys};
-use sansmtp::{Action, Auth, AuthResult, Config, Connection, Events, Hooks, Peer, Verdict};
+use sansmtp::{
+    Action, Auth, AuthResult, Config, Connection, Envelope, Events, Handler, Hooks, Incoming, Peer, Session, Verdict,
+};
 
 #[path = "support/mechanisms.rs"]
 mod mechanisms;
@@ -192,10 +194,22 @@ fn nobody_makes_a_mechanism_grow_before_authenticating() {
 /// Plays a client, and the embedder, without allocating.
 struct Client {
     connection: Connection,
+    incoming: Incoming<()>,
     /// The code of the last reply.
     code: [u8; 3],
     /// What a look-up finds.
     keys: Option<ScramKeys>,
+}
+
+/// Accepts everything, and keeps nothing.
+struct Accepts;
+
+impl Handler for Accepts {
+    type Message = ();
+
+    fn message(&mut self, _: &Session, _: &Envelope, (): ()) -> Verdict {
+        Verdict::Accept
+    }
 }
 
 impl Client {
@@ -206,7 +220,12 @@ impl Client {
     }
 
     fn unasked(config: Arc<Config>) -> Self {
-        Self { connection: Connection::new(config, Peer::local()), code: [b'0'; 3], keys: None }
+        Self {
+            connection: Connection::new(config, Peer::local()),
+            incoming: Incoming::new(),
+            code: [b'0'; 3],
+            keys: None,
+        }
     }
 
     /// Sends `input` whole and checks the code of the last reply.
@@ -222,11 +241,11 @@ impl Client {
                     self.code = *reply.as_bytes().first_chunk().expect("a code");
                     continue;
                 }
-                Action::Challenge(_)
-                | Action::Flush { .. }
-                | Action::Content(_)
-                | Action::Aborted(_)
-                | Action::Event(_) => continue,
+                Action::Challenge(_) | Action::Flush { .. } | Action::Aborted(_) | Action::Event(_) => continue,
+                Action::Content(piece) => {
+                    self.incoming.append(piece);
+                    continue;
+                }
                 Action::CallAuthenticator(request) => {
                     let credentials = request.credentials();
                     let right = credentials.authcid() == "tim@example.org"
@@ -238,7 +257,7 @@ impl Client {
                     };
                     request.answer(result)
                 }
-                Action::CallHook(call) => call.answer(Verdict::Accept),
+                Action::CallHook(call) => Accepts.call_hook(call, &mut self.incoming),
                 Action::NeedInput { .. } | Action::Close => return,
                 other @ (Action::CallAuthHandler(_)
                 | Action::Transmit(_)
