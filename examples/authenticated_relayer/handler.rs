@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mail_builder::headers::date::Date;
 use sansmtp::{
-    Aborted, Answer, AuthRequest, AuthResult, AuthTurn, Body, EnhancedCode, Envelope, Event, Greeting, Handler, Hooks,
+    Aborted, Answer, AuthRequest, AuthResult, AuthTurn, EnhancedCode, Envelope, Event, Greeting, Handler, Hooks,
     MailData, Path, Reply, Session, Verdict, reply,
 };
 use sansmtp_authenticators::Authenticator;
@@ -70,7 +70,6 @@ impl Relayer {
             id,
             reverse_path: envelope.reverse_path().map(mailbox).unwrap_or_default(),
             recipients: envelope.forward_paths().map(mailbox).collect(),
-            eight_bit: envelope.body() == Some(Body::EightBitMime),
             smtputf8: envelope.is_smtputf8(),
         })
     }

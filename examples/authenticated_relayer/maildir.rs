@@ -126,7 +126,6 @@ mod tests {
             id: QueueId::new(),
             reverse_path: "tim@example.org".to_owned(),
             recipients: vec!["a@example.org".to_owned(), "b@example.org".to_owned()],
-            eight_bit: true,
             smtputf8: false,
             received: "Received: from there\r\n\tby here\r\n".to_owned(),
         }

@@ -71,7 +71,7 @@ pub(crate) struct Listener {
 pub(crate) enum Delivery {
     Maildir(PathBuf),
     Relay { relays: Vec<NextHop>, ca: Option<PathBuf>, relaying: Relaying },
-    Mx { port: u16, resolver: Option<SocketAddr>, relaying: Relaying },
+    Mx { port: u16, resolver: Option<SocketAddr>, allow_local: bool, relaying: Relaying },
 }
 
 /// What both ways out have in common.
@@ -293,6 +293,10 @@ struct ServeArguments {
     /// Port of the mail exchangers
     #[arg(long, value_name = "PORT", default_value_t = 25, value_parser = clap::value_parser!(u16).range(1..), help_heading = DELIVERY)]
     mx_port: u16,
+    /// Deliver to mail exchangers that are this host, or in a private network, too: whoever has a domain can have mail
+    /// for it sent there
+    #[arg(long, requires = "mx", help_heading = DELIVERY)]
+    mx_allow_local: bool,
     /// Connections at once to the relays, or to the mail exchangers of one domain [default: 3 to relays, 10 with --mx]
     #[arg(long, value_name = "N", help_heading = DELIVERY)]
     max_connections_per_destination: Option<NonZeroUsize>,
@@ -341,7 +345,7 @@ impl ServeArguments {
         let relaying =
             Relaying { spool: self.spool, schedule, sessions_per_destination: self.max_connections_per_destination };
         let delivery = if self.mx {
-            Delivery::Mx { port: self.mx_port, resolver: self.resolver, relaying }
+            Delivery::Mx { port: self.mx_port, resolver: self.resolver, allow_local: self.mx_allow_local, relaying }
         } else if !self.relay.is_empty() {
             Delivery::Relay { relays: self.relay, ca: self.relay_ca, relaying }
         } else {

@@ -243,9 +243,14 @@ fn open_store(options: &Serve) -> Result<(Store, Option<Worker>), Failure> {
             let worker = start(&spool, Route::Relays(relays.clone()), relaying, ca.as_ref())?;
             Ok((Store::Spool(spool), Some(worker)))
         }
-        Delivery::Mx { port, resolver, relaying } => {
+        Delivery::Mx { port, resolver, allow_local, relaying } => {
             let spool = open_spool(&relaying.spool)?;
-            let worker = start(&spool, Route::Mx { port: *port, resolver: *resolver }, relaying, None)?;
+            let worker = start(
+                &spool,
+                Route::Mx { port: *port, resolver: *resolver, allow_local: *allow_local },
+                relaying,
+                None,
+            )?;
             Ok((Store::Spool(spool), Some(worker)))
         }
     }

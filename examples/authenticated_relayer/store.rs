@@ -76,7 +76,6 @@ mod tests {
                     id: id.clone(),
                     reverse_path: String::new(),
                     recipients: vec!["a@example.org".to_owned()],
-                    eight_bit: false,
                     smtputf8: false,
                     received: String::new(),
                 })

@@ -194,7 +194,14 @@ fn a_recipients_mail_exchanger_is_found_by_dns() {
         ("mx.example.org", RecordType::A, Ok(vec![RData::A(A(Ipv4Addr::LOCALHOST))])),
     ]);
     let (resolver, port) = (resolver.to_string(), hop.address.port().to_string());
-    let relayer = relayer(&["--mx", "--resolver", &resolver, "--mx-port", &port]);
+    let arguments = ["--mx", "--resolver", &resolver, "--mx-port", &port];
+    // Whoever has the domain could otherwise reach what trusts this host.
+    let careful = relayer(&arguments);
+    careful.send(&numbered(6));
+    careful.program.stderr.wait(|log| log.contains("this host, or in a private network"));
+    careful.program.stop();
+    assert_eq!(hop.sessions(), 0);
+    let relayer = relayer(&[&arguments[..], &["--mx-allow-local"]].concat());
     relayer.send(&numbered(6));
     let mails = hop.wait(|mails| !mails.is_empty());
     assert_eq!(mails.iter().map(|mail| number_of(&mail.content)).collect::<Vec<_>>(), [6]);

@@ -14,8 +14,6 @@ pub struct Envelope {
     pub reverse_path: String,
     /// The forward-paths, without angle brackets. At least one.
     pub recipients: Vec<String>,
-    /// Whether BODY=8BITMIME was declared (RFC 6152).
-    pub eight_bit: bool,
     /// Whether SMTPUTF8 was declared (RFC 6531).
     pub smtputf8: bool,
     /// The trace header for the top of the message: one or more whole `Received:` lines, ending in CRLF.

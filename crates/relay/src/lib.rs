@@ -20,7 +20,6 @@
 //!     id: QueueId::new(),
 //!     reverse_path: "tim@example.org".to_owned(),
 //!     recipients: vec!["friend@example.net".to_owned()],
-//!     eight_bit: false,
 //!     smtputf8: false,
 //!     received: String::new(),
 //! };

@@ -116,7 +116,6 @@ fn report(state: &State, id: QueueId, hostname: &str, content: File) -> io::Resu
         id,
         reverse_path: String::new(),
         recipients: vec![state.reverse_path.clone()],
-        eight_bit: !message.is_ascii(),
         smtputf8: international,
         received: String::new(),
     };
@@ -216,7 +215,6 @@ mod tests {
             id: QueueId::new(),
             reverse_path: "tim@sender.example".to_owned(),
             recipients: recipients.iter().map(|&recipient| recipient.to_owned()).collect(),
-            eight_bit: false,
             smtputf8: false,
             received: String::new(),
         });
@@ -254,7 +252,7 @@ mod tests {
             (envelope.reverse_path.as_str(), &envelope.recipients[..]),
             ("", &["tim@sender.example".to_owned()][..])
         );
-        assert!(!envelope.eight_bit && !envelope.smtputf8);
+        assert!(!envelope.smtputf8);
 
         let parsed = MessageParser::default().parse(&message).unwrap();
         let content_type = parsed.content_type().unwrap();
@@ -296,20 +294,19 @@ mod tests {
         let long = Answer { text: format!("550 {}\r\nX-Evil: é", "x".repeat(5000)), ..refusal() };
         let state = state(&["a@b.example"], long);
         let original = [&b"Subject: \xff\xfe\r\nX: "[..], &[b'y'; 200_000], b"\r\nTo: a\r\n\r\n"].concat();
-        let (envelope, message) = report(&state, state.id.report(1), "relay.example", content(&original)).unwrap();
+        let (_, message) = report(&state, state.id.report(1), "relay.example", content(&original)).unwrap();
         assert!(message.split(|octet| *octet == b'\n').all(|line| line.len() <= 999));
         assert!(!message.windows(9).any(|window| window == b"\nX-Evil: "));
         let bare =
             message.iter().enumerate().any(|(at, octet)| *octet == b'\n' && (at == 0 || message[at - 1] != b'\r'));
         assert!(!bare, "a bare LF");
-        assert_eq!(envelope.eight_bit, !message.is_ascii());
     }
 
     #[test]
     fn addresses_in_utf_8_use_the_media_type_for_them() {
         let state = state(&["ü@b.example"], refusal());
         let (envelope, message) = report(&state, state.id.report(1), "relay.example", content(ORIGINAL)).unwrap();
-        assert!(envelope.smtputf8 && envelope.eight_bit);
+        assert!(envelope.smtputf8);
         let text = String::from_utf8(message).unwrap();
         assert!(
             text.contains("message/global-delivery-status") && text.contains("Final-Recipient: utf-8; ü@b.example")

@@ -83,7 +83,6 @@ pub(super) fn envelope(reverse_path: &str, recipients: &[&str]) -> Envelope {
         id: QueueId::new(),
         reverse_path: reverse_path.to_owned(),
         recipients: recipients.iter().map(|&recipient| recipient.to_owned()).collect(),
-        eight_bit: false,
         smtputf8: false,
         received: "Received: by relay.example\r\n".to_owned(),
     }
@@ -122,7 +121,7 @@ fn content_arrives_octet_for_octet() {
     let hop = NextHop::start(|_, command| accept(command, &["8BITMIME", "SIZE 1000000"]));
     let content = b"Bcc: c@b.example\r\n\r\n.\r\n..\r\n\xff\xfe \r\n\r\n";
     let mut fixture = Fixture::new();
-    fixture.add(Envelope { eight_bit: true, ..envelope("tim@sender.example", &["a@b.example"]) }, content);
+    fixture.add(envelope("tim@sender.example", &["a@b.example"]), content);
     let fixture = fixture.relay(&[hop.url("smtp", "")]);
     fixture.drain();
     let seen = hop.wait(|seen| seen.has("QUIT"));
@@ -131,6 +130,19 @@ fn content_arrives_octet_for_octet() {
     let size = 28 + content.len();
     assert!(seen.has(&format!("MAIL FROM:<tim@sender.example> SIZE={size} BODY=8BITMIME")), "{seen:#?}");
     assert!(seen.has("EHLO relay.example"));
+}
+
+#[test]
+fn content_is_declared_by_what_it_is() {
+    let hop = NextHop::start(|_, command| accept(command, &["8BITMIME"]));
+    let mut fixture = Fixture::new();
+    fixture.add(envelope("seven@sender.example", &["a@b.example"]), CONTENT);
+    fixture.add(envelope("eight@sender.example", &["a@b.example"]), "Subject: x\r\n\r\nGrüße\r\n".as_bytes());
+    let fixture = fixture.relay(&[hop.url("smtp", "")]);
+    fixture.drain();
+    let seen = hop.seen();
+    assert!(seen.has("MAIL FROM:<seven@sender.example>"), "{seen:#?}");
+    assert!(seen.has("MAIL FROM:<eight@sender.example> BODY=8BITMIME"), "{seen:#?}");
 }
 
 #[test]
@@ -352,7 +364,8 @@ fn mail_for_others_does_not_wait_for_a_silent_destination() {
         fixture.add(envelope("tim@sender.example", &[&format!("a{number}@[127.0.0.2]")]), CONTENT);
     }
     fixture.add(envelope("tim@sender.example", &["b@[127.0.0.1]", "a@[127.0.0.2]"]), CONTENT);
-    let _fixture = fixture.start(Route::Mx { port, resolver: Some(name_server(vec![])) }, QUICK, None);
+    let _fixture =
+        fixture.start(Route::Mx { port, resolver: Some(name_server(vec![])), allow_local: true }, QUICK, None);
     let seen = hop.wait(|seen| seen.messages.len() == 1);
     assert!(seen.has("RCPT TO:<b@[127.0.0.1]>"));
 }
@@ -628,7 +641,7 @@ fn mail_exchangers_are_tried_in_order() {
         ("null.example", RecordType::MX, Ok(vec![mx(0, ".")])),
         ("sender.example", RecordType::A, a([127, 0, 0, 1])),
     ]);
-    let route = Route::Mx { port: hop.address.port(), resolver: Some(server) };
+    let route = Route::Mx { port: hop.address.port(), resolver: Some(server), allow_local: true };
     let recipients = ["a@b.example", "b@B.example", "c@null.example", "d@nowhere.example", "e@[127.0.0.1]"];
     let fixture = Fixture::new().with(&recipients, CONTENT).start(route, QUICK, None);
     fixture.drain();

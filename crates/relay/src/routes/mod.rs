@@ -1,5 +1,6 @@
 //! From a recipient to the servers that take its mail on.
 
+mod local;
 mod mx;
 mod next_hop;
 mod relay_url;
@@ -23,5 +24,8 @@ pub enum Route {
         port: u16,
         /// The DNS server to ask; those of the system otherwise.
         resolver: Option<SocketAddr>,
+        /// Whether exchangers may be this host, or in a private network: at an address that is loopback, private,
+        /// link-local, unspecified or this host's. Otherwise mail for a domain that has no others fails with 5.4.6.
+        allow_local: bool,
     },
 }

@@ -9,6 +9,7 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Resolver, TokioResolver};
 
+use super::local::is_local;
 use crate::delivery::StartError;
 
 /// Looks up mail exchangers.
@@ -17,6 +18,8 @@ pub(crate) struct MailExchangers {
     resolver: TokioResolver,
     /// Our own name: mail for exchangers behind us must not come round again.
     hostname: String,
+    /// Whether they may be this host, or in a private network.
+    allow_local: bool,
 }
 
 /// One host that takes mail for a domain.
@@ -38,6 +41,8 @@ pub(crate) enum Unroutable {
     NoAddress,
     /// The best exchanger is this host, which is not the domain's end of the line.
     Loop,
+    /// Every exchanger is this host, or in a private network.
+    Local,
     /// What follows the @ is neither a domain nor an address.
     Syntax,
     /// DNS gave no answer; later it may.
@@ -49,7 +54,7 @@ impl MailExchangers {
     ///
     /// # Errors
     /// Where the system's configuration cannot be read.
-    pub(crate) fn new(server: Option<SocketAddr>, hostname: &str) -> Result<Self, StartError> {
+    pub(crate) fn new(server: Option<SocketAddr>, hostname: &str, allow_local: bool) -> Result<Self, StartError> {
         let builder = match server {
             None => TokioResolver::builder_tokio(),
             Some(server) => {
@@ -67,7 +72,7 @@ impl MailExchangers {
         let resolver = builder
             .and_then(hickory_resolver::ResolverBuilder::build)
             .map_err(|error| StartError::Resolver(Box::new(error)))?;
-        Ok(Self { resolver, hostname: hostname.trim_end_matches('.').to_owned() })
+        Ok(Self { resolver, hostname: hostname.trim_end_matches('.').to_owned(), allow_local })
     }
 
     /// The hosts to try for a domain or an address literal, best first.
@@ -77,7 +82,9 @@ impl MailExchangers {
     pub(crate) async fn look_up(&self, domain: &str) -> Result<Vec<Exchanger>, Unroutable> {
         if let Some(literal) = domain.strip_prefix('[') {
             let literal = literal.strip_suffix(']').ok_or(Unroutable::Syntax)?;
-            return address_literal(literal).map(|exchanger| vec![exchanger]);
+            let exchanger = address_literal(literal)?;
+            let is_local = !self.allow_local && exchanger.addresses.iter().copied().any(is_local);
+            return if is_local { Err(Unroutable::Local) } else { Ok(vec![exchanger]) };
         }
         let name = absolute(domain)?;
         let mut hosts = match self.resolver.lookup(name.clone(), RecordType::MX).await {
@@ -120,10 +127,17 @@ impl MailExchangers {
     async fn addresses(&self, hosts: Vec<Name>) -> Result<Vec<Exchanger>, Unroutable> {
         let mut exchangers = Vec::new();
         let mut unanswered = None;
+        let mut passed_over = false;
         for host in hosts {
             match self.resolver.lookup_ip(host.clone()).await {
                 Ok(lookup) => {
-                    let addresses = lookup.iter().take(MAX_ADDRESSES).collect();
+                    let mut addresses: Vec<_> = lookup.iter().collect();
+                    if !self.allow_local {
+                        let all = addresses.len();
+                        addresses.retain(|address| !is_local(*address));
+                        passed_over |= addresses.len() < all;
+                    }
+                    addresses.truncate(MAX_ADDRESSES);
                     exchangers.push(Exchanger { host: host_name(&host), addresses });
                 }
                 Err(error) if error.is_no_records_found() => {}
@@ -134,6 +148,7 @@ impl MailExchangers {
         match unanswered {
             _ if !exchangers.is_empty() => Ok(exchangers),
             Some(error) => Err(Unroutable::Unanswered(error)),
+            None if passed_over => Err(Unroutable::Local),
             None => Err(Unroutable::NoAddress),
         }
     }
@@ -150,7 +165,7 @@ impl Unroutable {
             Self::NoDomain => "5.1.2",
             Self::NullMx => "5.1.10",
             Self::NoAddress => "5.4.4",
-            Self::Loop => "5.4.6",
+            Self::Loop | Self::Local => "5.4.6",
             Self::Syntax => "5.1.3",
             Self::Unanswered(_) => "4.4.3",
         }
@@ -164,6 +179,7 @@ impl fmt::Display for Unroutable {
             Self::NullMx => f.write_str("the domain takes no mail (null MX)"),
             Self::NoAddress => f.write_str("no mail exchanger of the domain has an address"),
             Self::Loop => f.write_str("the domain's mail exchanger is this server, which does not take its mail"),
+            Self::Local => f.write_str("the domain's mail exchanger is this host, or in a private network"),
             Self::Syntax => f.write_str("what follows the @ is neither a domain nor an address"),
             Self::Unanswered(error) => write!(f, "DNS did not answer: {error}"),
         }

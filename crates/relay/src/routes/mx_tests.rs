@@ -17,9 +17,14 @@ fn a() -> Result<Vec<RData>, ResponseCode> {
 }
 
 fn look_up(domain: &str, zone: Zone<'_>) -> Result<Vec<Exchanger>, Unroutable> {
+    look_up_with(domain, zone, true)
+}
+
+fn look_up_with(domain: &str, zone: Zone<'_>, allow_local: bool) -> Result<Vec<Exchanger>, Unroutable> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let server = name_server(zone);
-    runtime.block_on(async { MailExchangers::new(Some(server), "us.example").unwrap().look_up(domain).await })
+    runtime
+        .block_on(async { MailExchangers::new(Some(server), "us.example", allow_local).unwrap().look_up(domain).await })
 }
 
 fn hosts(found: &[Exchanger]) -> Vec<&str> {
@@ -53,7 +58,7 @@ fn equals_share_the_load() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let server = name_server(zone);
     runtime.block_on(async {
-        let exchangers = MailExchangers::new(Some(server), "us.example").unwrap();
+        let exchangers = MailExchangers::new(Some(server), "us.example", true).unwrap();
         let mut first = std::collections::BTreeSet::new();
         for _ in 0..100 {
             let found = exchangers.look_up("example.org").await.unwrap();
@@ -145,4 +150,36 @@ fn address_literals_need_no_name_server() {
     {
         assert_eq!(hosts(&look_up(literal, vec![]).unwrap()), [host]);
     }
+}
+
+#[test]
+fn a_domain_cannot_have_its_mail_sent_to_this_host() {
+    let at = |ip: [u8; 4]| Ok(vec![RData::A(A(ip.into()))]);
+    let zone = || {
+        vec![
+            ("evil.example", RecordType::MX, Ok(vec![mx(10, "mx.evil.example.")])),
+            ("mx.evil.example", RecordType::A, at([127, 0, 0, 1])),
+            ("named.example", RecordType::MX, Ok(vec![mx(10, "localhost.")])),
+            ("localhost", RecordType::A, at([127, 0, 0, 1])),
+            ("implicit.example", RecordType::A, at([10, 0, 0, 1])),
+            ("mapped.example", RecordType::AAAA, Ok(vec![RData::AAAA(AAAA("::ffff:127.0.0.1".parse().unwrap()))])),
+            ("half.example", RecordType::MX, Ok(vec![mx(10, "mx.evil.example."), mx(20, "b.example.")])),
+            ("b.example", RecordType::A, a()),
+        ]
+    };
+    for domain in [
+        "evil.example",
+        "named.example",
+        "implicit.example",
+        "mapped.example",
+        "[127.0.0.1]",
+        "[0.0.0.0]",
+        "[IPv6:::1]",
+    ] {
+        let error = look_up_with(domain, zone(), false).unwrap_err();
+        assert_eq!((&error, error.status(), error.is_permanent()), (&Unroutable::Local, "5.4.6", true), "{domain}");
+        assert!(look_up(domain, zone()).is_ok(), "{domain}");
+    }
+    assert_eq!(hosts(&look_up_with("half.example", zone(), false).unwrap()), ["b.example"]);
+    assert_eq!(hosts(&look_up_with("[192.0.2.1]", zone(), false).unwrap()), ["192.0.2.1"]);
 }

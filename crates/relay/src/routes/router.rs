@@ -64,8 +64,8 @@ impl Router {
     pub(crate) fn new(route: Route, hostname: &str) -> Result<Self, StartError> {
         let way = match route {
             Route::Relays(relays) => Way::Relays(relays),
-            Route::Mx { port, resolver } => {
-                Way::Exchangers { exchangers: Box::new(MailExchangers::new(resolver, hostname)?), port }
+            Route::Mx { port, resolver, allow_local } => {
+                Way::Exchangers { exchangers: Box::new(MailExchangers::new(resolver, hostname, allow_local)?), port }
             }
         };
         Ok(Self { way, known: Mutex::default() })

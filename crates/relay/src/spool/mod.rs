@@ -93,9 +93,11 @@ impl Spool {
     /// # Errors
     /// Where the file system refuses.
     pub fn begin(spool: &Arc<Self>, envelope: Envelope) -> io::Result<Incoming> {
-        let mut content = Scratch::create(spool.incoming(&envelope.id, "eml"))?;
-        content.write(envelope.received.as_bytes())?;
-        Ok(Incoming { spool: Arc::clone(spool), content, state: State::new(envelope) })
+        let content = Scratch::create(spool.incoming(&envelope.id, "eml"))?;
+        let received = envelope.received.clone();
+        let mut incoming = Incoming { spool: Arc::clone(spool), content, state: State::new(envelope) };
+        incoming.write(received.as_bytes())?;
+        Ok(incoming)
     }
 
     /// Begins to write a report. Committed, it waits to be announced until the message that it is on says so.
@@ -298,6 +300,7 @@ impl Incoming {
     /// # Errors
     /// Where the file system refuses: the peer should hear 452 at the end of its mail data.
     pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.state.eight_bit |= !piece.is_ascii();
         self.content.write(piece)
     }
 

@@ -14,6 +14,7 @@ pub(crate) struct State {
     pub(crate) id: QueueId,
     /// Empty if null: then nobody is told of failures.
     pub(crate) reverse_path: String,
+    /// Whether the content has octets above 127, whatever the client has said of it.
     pub(crate) eight_bit: bool,
     pub(crate) smtputf8: bool,
     pub(crate) arrived: Timestamp,
@@ -89,7 +90,7 @@ impl State {
         Self {
             id: envelope.id,
             reverse_path: envelope.reverse_path,
-            eight_bit: envelope.eight_bit,
+            eight_bit: false,
             smtputf8: envelope.smtputf8,
             arrived: now,
             attempts: 0,

@@ -5,7 +5,6 @@ fn envelope() -> Envelope {
         id: QueueId::new(),
         reverse_path: "tim@example.org".to_owned(),
         recipients: vec!["a@example.org".to_owned(), "b@example.org".to_owned()],
-        eight_bit: false,
         smtputf8: false,
         received: "Received: by here\r\n".to_owned(),
     }
