@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -12,7 +13,7 @@ use redis::{Client, Connection, ErrorKind, RedisError, RedisResult};
 
 use super::barred::Barred;
 use super::counted::Counts;
-use super::script::{self, Stamp, Stamps, Taken};
+use super::script::{self, Stamps, Taken};
 
 /// Takes questions, failures and what is given back to the server, on one connection and as many at once as there are. Its thread ends
 /// when it is dropped, once it has delivered what it was given if it can.
@@ -50,7 +51,8 @@ struct Shared {
     inbox: Mutex<Inbox>,
     arrived: Condvar,
     barred: Barred,
-    stamp: Stamp,
+    /// The next one.
+    stamp: AtomicI64,
 }
 
 struct Inbox {
@@ -100,7 +102,7 @@ impl Courier {
             warned: false,
         };
         let barred = Barred::new(settings.entries);
-        let (inbox, stamp) = (Mutex::new(inbox), script::new_stamp());
+        let (inbox, stamp) = (Mutex::new(inbox), AtomicI64::new(script::first_stamp()));
         let shared = Arc::new(Shared { settings, inbox, arrived: Condvar::new(), barred, stamp });
         let this = Self(Arc::clone(&shared));
         thread::Builder::new().name("sansmtp-attempts".to_owned()).spawn(move || shared.keep_running())?;
@@ -235,15 +237,15 @@ impl Shared {
             return Ok(());
         }
         let result = match connection {
-            Some(open) => match batch.exchange(open, self.stamp) {
+            Some(open) => match batch.exchange(open, &self.stamp) {
                 // The server closes connections that have been idle, or has been started again.
                 Err(error) if error.is_connection_dropped() => {
                     batch.drop_releases();
-                    self.connect().and_then(|new| batch.exchange(connection.insert(new), self.stamp))
+                    self.connect().and_then(|new| batch.exchange(connection.insert(new), &self.stamp))
                 }
                 result => result,
             },
-            None => self.connect().and_then(|new| batch.exchange(connection.insert(new), self.stamp)),
+            None => self.connect().and_then(|new| batch.exchange(connection.insert(new), &self.stamp)),
         };
         match result.and_then(|answers| self.learn(&mut batch, &answers)) {
             Ok(()) => {
@@ -354,17 +356,18 @@ impl Inbox {
 
 impl Batch {
     /// Errands go first, so that the answers know of them. Returns an answer to each of both.
-    fn exchange(&self, connection: &mut Connection, stamp: Stamp) -> RedisResult<Vec<Vec<i64>>> {
+    fn exchange(&self, connection: &mut Connection, stamp: &AtomicI64) -> RedisResult<Vec<Vec<i64>>> {
         let mut pipeline = redis::pipe();
+        let next_stamp = || stamp.fetch_add(1, Ordering::Relaxed);
         for Errand { what, counts, .. } in &self.errands {
             match *what {
-                What::Count => script::count(&mut pipeline, counts, stamp),
+                What::Count => script::count(&mut pipeline, counts, next_stamp()),
                 What::Release(stamps) => script::release(&mut pipeline, counts, stamps),
             }
         }
         for Question { counts, takes, .. } in &self.questions {
             if *takes {
-                script::take(&mut pipeline, counts, stamp);
+                script::take(&mut pipeline, counts, next_stamp());
             } else {
                 script::look(&mut pipeline, counts);
             }

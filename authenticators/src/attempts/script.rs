@@ -70,8 +70,9 @@ impl Taken {
     }
 }
 
-/// A stamp that no other process, nor this one before, has made. It fits into a number of the server's language.
-pub(super) fn new_stamp() -> Stamp {
+/// Where a process begins to number its stamps, so that no two make the same. They fit into a number of the server's
+/// language, which has 53 bits.
+pub(super) fn first_stamp() -> Stamp {
     let random = RandomState::new().hash_one(0_u8) % (1 << 52);
     i64::try_from(random).unwrap_or(0).max(1)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sansmtp::auth::{AuthQuestion, ScramKeys};
-use sansmtp::{Action, Auth, AuthRequest, AuthResult, Config, Connection, Peer, Refusal};
+use sansmtp::{Action, Answer, Auth, AuthRequest, AuthResult, AuthTurn, Config, Connection, Peer, Refusal};
 use sansmtp_authenticators::attempts::{Guarded, ValkeyAttemptLog};
 use sansmtp_authenticators::{Authenticator, Knows};
 
@@ -70,36 +70,75 @@ impl Server {
     fn auth(&self, from: &str, words: &str, respond: impl Fn(&str) -> String) -> u16 {
         let auth = Auth::new().attempts(self.log.clone()).require_tls(false).pause(Duration::ZERO, Duration::ZERO);
         let config = Config::builder("mx.example.org").auth(auth).build().unwrap();
-        let peer = Peer::from(SocketAddr::new(from.parse().unwrap(), 12345));
-        let mut connection = Connection::new(config, peer);
-        let mut lines = vec![format!("AUTH {words}\r\n"), "EHLO client.example.com\r\n".to_owned()];
-        let mut last = 0;
-        loop {
-            let line = lines.pop();
-            let mut input = line.as_deref().unwrap_or_default().as_bytes();
-            loop {
-                match connection.poll(Duration::ZERO, &mut input) {
-                    Action::Reply(reply) => last = reply.code(),
-                    Action::CallAuthenticator(request) => {
-                        let result = self.users.authenticate(&request);
-                        connection.answer(request.answer(result)).unwrap();
-                    }
-                    Action::Challenge(challenge) => {
-                        lines.push(respond(challenge.to_string().trim_start_matches("334 ")) + "\r\n");
-                    }
-                    Action::NeedInput { .. } if line.is_none() => return last,
-                    Action::NeedInput { .. } => break,
-                    Action::Flush { .. } | Action::Event(_) => {}
-                    other @ (Action::Transmit(_)
-                    | Action::CallAuthHandler(_)
-                    | Action::CallHook(_)
-                    | Action::Content(_)
-                    | Action::Aborted(_)
-                    | Action::StartTls
-                    | Action::AwaitAnswer { .. }
-                    | Action::Pause { .. }
-                    | Action::Close) => panic!("{other:?} does not belong here"),
+        let connection = Connection::new(config, peer(from));
+        talk(
+            connection,
+            words,
+            |challenge| Some(respond(challenge)),
+            |asked| match asked {
+                Asked::Request(request) => {
+                    let result = self.users.authenticate(&request);
+                    Some(request.answer(result))
                 }
+                Asked::Turn(turn) => panic!("{turn:?} is asked"),
+            },
+        )
+    }
+}
+
+pub(crate) fn peer(from: &str) -> Peer {
+    Peer::from(SocketAddr::new(from.parse().unwrap(), 12345))
+}
+
+/// What is asked of the embedder.
+pub(crate) enum Asked {
+    Request(AuthRequest),
+    Turn(AuthTurn),
+}
+
+/// Says EHLO, and AUTH with these words, and responds to challenges until there is no response, or questions until
+/// there is no answer. The code of the last reply.
+pub(crate) fn talk(
+    mut connection: Connection,
+    words: &str,
+    respond: impl Fn(&str) -> Option<String>,
+    mut answer: impl FnMut(Asked) -> Option<Answer>,
+) -> u16 {
+    let mut lines = vec![format!("AUTH {words}\r\n"), "EHLO client.example.com\r\n".to_owned()];
+    let mut last = 0;
+    loop {
+        let line = lines.pop();
+        let mut input = line.as_deref().unwrap_or_default().as_bytes();
+        loop {
+            let asked = match connection.poll(Duration::ZERO, &mut input) {
+                Action::Reply(reply) => {
+                    last = reply.code();
+                    continue;
+                }
+                Action::CallAuthenticator(request) => Asked::Request(request),
+                Action::CallAuthHandler(turn) => Asked::Turn(turn),
+                Action::Challenge(challenge) => {
+                    match respond(challenge.to_string().trim_start_matches("334 ")) {
+                        Some(response) => lines.push(response + "\r\n"),
+                        None => return 334,
+                    }
+                    continue;
+                }
+                Action::NeedInput { .. } if line.is_none() => return last,
+                Action::NeedInput { .. } => break,
+                Action::Flush { .. } | Action::Event(_) => continue,
+                other @ (Action::Transmit(_)
+                | Action::CallHook(_)
+                | Action::Content(_)
+                | Action::Aborted(_)
+                | Action::StartTls
+                | Action::AwaitAnswer { .. }
+                | Action::Pause { .. }
+                | Action::Close) => panic!("{other:?} does not belong here"),
+            };
+            match answer(asked) {
+                Some(answer) => connection.answer(answer).unwrap(),
+                None => return last,
             }
         }
     }

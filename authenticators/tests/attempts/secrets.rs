@@ -33,7 +33,7 @@ fn the_server_learns_no_names() {
     until("the counts", || (valkey.times_to_live().len() == 3).then_some(()));
     for (key, time_to_live) in valkey.times_to_live() {
         assert!(key.starts_with("sansmtp:attempts:") && time_to_live > 0, "{key}");
-        // A number that the process has drawn, the same in all.
+        // A random number.
         assert!(valkey.ask::<u64>(&["GET", &key]) > 0);
     }
     // Everything that it has, and that comes into its backups.
