@@ -1,14 +1,10 @@
 //! Failures counted across connections: the log in memory, and what a connection tells a log.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test that goes wrong may stop here, and a match names what it is about"
-)]
+#![expect(clippy::indexing_slicing, reason = "a test that goes wrong may stop here")]
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use allocation_counter::measure;
@@ -21,11 +17,14 @@ use sansmtp::auth::{
 use sansmtp::testing::{Mismatch, Play};
 use sansmtp::{Auth, AuthResult, Config, Peer};
 
+#[path = "support/diary.rs"]
+mod diary;
 #[path = "support/embedder.rs"]
 mod embedder;
 #[path = "support/scram.rs"]
 mod scram;
 
+use diary::Diary;
 use embedder::{Embedder, Ending, config};
 
 // ---------------------------------------------------------------------------------------------------
@@ -193,6 +192,49 @@ fn few_entries_are_some() {
     }
 }
 
+/// An attempt that is not decided yet counts, does not drain, and is not pushed out by others.
+#[test]
+fn what_is_reserved_stays_until_it_is_given_back() {
+    let clock = Clock::default();
+    let log = clock.log(AttemptLimits { entries: 8, ..limits(2, 0) });
+    let attempt = from("192.0.2.1", "tim");
+    let first = log.admit(&attempt).expect("room");
+    clock.advance(1_000_000);
+    let second = log.admit(&attempt).expect("room");
+    assert!(!admits(&log, &attempt));
+    // Seven others take what else there is; the next one would have to push one of them out.
+    let others: Vec<_> = (2..9).map(|host| log.admit(&from(&format!("192.0.2.{host}"), "")).expect("room")).collect();
+    assert!(!admits(&log, &from("192.0.2.9", "")));
+    log.release(first);
+    assert!(admits(&log, &attempt));
+    log.release(others[0]);
+    let ninth = log.admit(&from("192.0.2.9", "")).expect("the room of one that has nothing reserved");
+    // It has been pushed out, so there is nothing to give back, of the other's neither.
+    log.release(others[0]);
+    log.refused(&Attempt::new(Peer::local(), "PLAIN".into(), ""));
+    log.release(ninth);
+    log.release(second);
+    for _ in 0..2 {
+        assert!(admits(&log, &attempt));
+        log.refused(&attempt);
+    }
+    assert!(!admits(&log, &attempt));
+}
+
+/// A reservation of the address alone is none where the user has no room, and the other way round.
+#[test]
+fn all_is_reserved_or_nothing() {
+    let log = Clock::default().log(limits(2, 1));
+    let tim = log.admit(&from("192.0.2.1", "tim")).expect("room");
+    assert!((0..10).all(|_| log.admit(&from("192.0.2.2", "tim")).is_none()));
+    let [one, other] = ["tom", "joe"].map(|name| log.admit(&from("192.0.2.2", name)).expect("room"));
+    assert!((0..10).all(|_| log.admit(&from("192.0.2.2", "ada")).is_none()));
+    [tim, one, other].into_iter().for_each(|reservation| log.release(reservation));
+    for name in ["tim", "tom", "joe", "ada"] {
+        assert!(admits(&log, &from("192.0.2.2", name)), "{name}");
+    }
+}
+
 /// Failures from many threads are neither lost nor counted twice.
 #[test]
 fn threads_count_together() {
@@ -219,67 +261,6 @@ fn threads_count_together() {
 
 // ---------------------------------------------------------------------------------------------------
 // What a connection tells a log
-
-/// Writes everything down, and bars whom `bars` says.
-#[derive(Default)]
-struct Diary {
-    entries: Mutex<Vec<String>>,
-    bars: Option<&'static str>,
-}
-
-impl Diary {
-    fn note(&self, what: &str, attempt: &Attempt<'_>) {
-        let entry = format!("{what} {} {:?}", attempt.mechanism, attempt.authcid);
-        self.entries.lock().expect("no panic").push(entry);
-    }
-
-    /// What became of attempts.
-    fn outcomes(&self) -> Vec<String> {
-        let entries = self.entries.lock().expect("no panic");
-        let is_outcome = |entry: &&String| entry.starts_with("failed") || entry.starts_with("succeeded");
-        entries.iter().filter(is_outcome).cloned().collect()
-    }
-
-    /// How many attempts were admitted, refused and released.
-    fn counts(&self) -> [usize; 3] {
-        let entries = self.entries.lock().expect("no panic");
-        ["admitted", "failed", "released"].map(|how| entries.iter().filter(|entry| entry.starts_with(how)).count())
-    }
-
-    fn unfinished(&self) -> Vec<String> {
-        let entries = self.entries.lock().expect("no panic");
-        entries.iter().filter(|entry| entry.starts_with("unfinished")).cloned().collect()
-    }
-}
-
-impl AttemptLog for Diary {
-    fn admit(&self, attempt: &Attempt<'_>) -> Option<Reservation> {
-        if self.bars == Some(attempt.authcid) || self.bars == Some("*") {
-            return None;
-        }
-        self.note("admitted", attempt);
-        Some(Reservation::new(u128::MAX - 1))
-    }
-
-    fn release(&self, reservation: Reservation) {
-        assert_eq!(reservation.number(), u128::MAX - 1);
-        self.entries.lock().expect("no panic").push("released".to_owned());
-    }
-
-    fn refused(&self, attempt: &Attempt<'_>) {
-        assert_eq!(attempt.reservation, Some(Reservation::new(u128::MAX - 1)));
-        self.note("failed", attempt);
-    }
-
-    fn unfinished(&self, attempt: &Attempt<'_>) {
-        assert_eq!((attempt.authcid, attempt.reservation), ("", None));
-        self.note("unfinished", attempt);
-    }
-
-    fn succeeded(&self, attempt: &Attempt<'_>) {
-        self.note("succeeded", attempt);
-    }
-}
 
 fn auth(log: &Arc<Diary>) -> Auth {
     Auth::new()
@@ -493,68 +474,4 @@ fn a_log_of_one_s_own_over_several_connections() -> Result<(), Mismatch> {
     try_as("tom", "pencil", "235 2.7.0")?;
     clock.advance(40);
     try_as("tim", "pencil", "235 2.7.0")
-}
-
-// ---------------------------------------------------------------------------------------------------
-// Exchanges that are not finished
-
-/// Who has left too many exchanges gets no challenge for a while; others do, and so does who finishes.
-#[test]
-fn challenges_cannot_be_asked_for_without_end() -> Result<(), Mismatch> {
-    let clock = Clock::default();
-    let [first, last] = scram("pencil");
-    let limits = AttemptLimits { unfinished_by_address: 4, ..limits(2, 0) };
-    let auth = Auth::new().mechanism(CramMd5::new()).handler_mechanism("X-TURNS").attempts(Arc::new(clock.log(limits)));
-    let config = config(auth);
-    let play_from = |address: &str, dialogue: &str| {
-        let peer = SocketAddr::new(address.parse().expect("an address"), 1);
-        let mut embedder = Embedder::new(know_tim);
-        embedder.turn = |turn| turn.challenge(*b"code?");
-        let greeting = "S: 220 mx.example.org ESMTP\nC: EHLO c.example\nS*: 250";
-        let play = Play::new(Arc::clone(&config)).peer(peer);
-        play.transcript_with(&mut embedder, &format!("{greeting}\n{dialogue}")).map(|()| embedder.events)
-    };
-    let scram = format!("C: {first}\nS*: 334\nC: {last}\nS*: 334\nC-: \\r\\n\nS: 235 2.7.0 ...");
-    let cancel = "C: AUTH LOGIN\nS*: 334\nC: *\nS: 501 5.7.0 ...";
-    play_from("192.0.2.1", &format!("{cancel}\n{cancel}\nC: AUTH X-TURNS\nS*: 334\nX: eof\nS: <closed>"))?;
-    // What is finished does not count, nor what never began.
-    for _ in 0..5 {
-        play_from("192.0.2.1", &format!("C: AUTH PLAIN !\nS: 501 5.5.2 ...\n{scram}"))?;
-    }
-    play_from("192.0.2.1", cancel)?;
-    for mechanism in ["LOGIN", "CRAM-MD5", "X-TURNS", "PLAIN AHRpbQBwZW5jaWw="] {
-        let events =
-            play_from("192.0.2.1", &format!("C: AUTH {mechanism}\nS: 454 4.7.0 ...\nC: NOOP\nS: 250 2.0.0 ..."))?;
-        let name = mechanism.split(' ').next().unwrap_or_default();
-        assert_eq!(events, [format!("{name} too-many-unfinished 0")]);
-    }
-    play_from("192.0.2.2", &scram)?;
-    // One of four is forgotten after a quarter of the window.
-    clock.advance(26);
-    play_from("192.0.2.1", cancel)?;
-    play_from("192.0.2.1", "C: AUTH LOGIN\nS: 454 4.7.0 ...")?;
-    Ok(())
-}
-
-/// Nobody polls a connection that its driver drops.
-#[test]
-fn a_connection_that_is_dropped_leaves_its_exchange_unfinished() {
-    for (sent, unfinished) in [("AUTH LOGIN\r\n", 1), ("AUTH PLAIN AHRpbQBwZW5jaWw=\r\n", 0), ("NOOP\r\n", 0)] {
-        let log = Arc::new(Diary::default());
-        let mut connection = sansmtp::Connection::new(config(auth(&log)), Peer::local());
-        let sent = format!("EHLO c.example\r\n{sent}");
-        let mut input = sent.as_bytes();
-        let mut requests = Vec::new();
-        loop {
-            match connection.poll(Duration::ZERO, &mut input) {
-                sansmtp::Action::CallAuthenticator(request) => requests.push(request),
-                sansmtp::Action::NeedInput { .. } | sansmtp::Action::AwaitAnswer { .. } => break,
-                _ => {}
-            }
-        }
-        drop(connection);
-        assert_eq!(log.unfinished().len(), unfinished, "{sent}");
-        let [admitted, failed, released] = log.counts();
-        assert_eq!((admitted, failed), (released, 0), "{sent}");
-    }
 }

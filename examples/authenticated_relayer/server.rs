@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -105,27 +106,26 @@ fn serve(mut server: impl Server, listeners: &[Listener], started: impl FnOnce(&
 }
 
 /// Where refused logins are counted.
-#[derive(Default)]
 struct Attempts {
-    /// Told by the engine; none without a limit.
-    log: Option<Arc<dyn AttemptLog>>,
+    /// Told by the engine.
+    log: Arc<dyn AttemptLog>,
     /// The same, where it has to be asked before an authenticator.
     shared: Option<Arc<ValkeyAttemptLog>>,
 }
 
 fn open_attempts(options: &Serve) -> Result<Attempts, Failure> {
-    let Some(failures) = options.max_failures_per_address else { return Ok(Attempts::default()) };
-    let limits = AttemptLimits { by_address: failures.get(), ..AttemptLimits::default() };
+    let by_address = options.max_failures_per_address.map_or(0, NonZeroU32::get);
+    let limits = AttemptLimits { by_address, ..AttemptLimits::default() };
     let Some(url) = &options.attempts else {
         let started = Instant::now();
         let log = MemoryAttemptLog::new(limits, move || started.elapsed());
-        return Ok(Attempts { log: Some(Arc::new(log)), shared: None });
+        return Ok(Attempts { log: Arc::new(log), shared: None });
     };
     let what = || format!("cannot count in {url}");
     let config = ValkeyConfig::from_url(url.expose_secret()).map_err(|error| Failure::new(what(), error))?;
     let log = ValkeyAttemptLog::new(config.limits(limits)).map_err(|error| Failure::new(what(), error))?;
     let log = Arc::new(log);
-    Ok(Attempts { log: Some(Arc::<ValkeyAttemptLog>::clone(&log)), shared: Some(log) })
+    Ok(Attempts { log: Arc::<ValkeyAttemptLog>::clone(&log), shared: Some(log) })
 }
 
 fn guarded(users: Arc<dyn Authenticator>, attempts: Option<Arc<ValkeyAttemptLog>>) -> Arc<dyn Authenticator> {
@@ -151,12 +151,9 @@ fn built_in(options: &Serve, mechanisms: &[Mechanism], users: &Users) -> Result<
     Ok(auth)
 }
 
-fn configure(options: &Serve, mut auth: Auth, attempts: Option<Arc<dyn AttemptLog>>) -> Result<Arc<Config>, Failure> {
-    if let Some(log) = attempts {
-        auth = auth.attempts(log);
-    }
+fn configure(options: &Serve, auth: Auth, attempts: Arc<dyn AttemptLog>) -> Result<Arc<Config>, Failure> {
     let builder = Config::builder(options.hostname.as_str())
-        .auth(auth)
+        .auth(auth.attempts(attempts))
         .auth_required(true)
         .starttls(true)
         .implicit_tls(true)

@@ -61,12 +61,10 @@ struct BehindGate(Arc<Gate>);
 impl Authenticator for BehindGate {
     fn authenticate(&self, request: &AuthRequest) -> AuthResult {
         self.0.pass();
-        match request.question() {
-            AuthQuestion::ScramKeys(hash) => {
-                AuthResult::scram_keys(ScramKeys::derive(hash, b"pencil", b"salt", 4096).unwrap())
-            }
-            _ => AuthResult::refuse(),
+        if let AuthQuestion::ScramKeys(hash) = request.question() {
+            return AuthResult::scram_keys(ScramKeys::derive(hash, b"pencil", b"salt", 4096).unwrap());
         }
+        AuthResult::refuse()
     }
 
     fn knows(&self, _: &AuthRequest) -> Knows {

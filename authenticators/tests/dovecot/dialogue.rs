@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sansmtp::auth::mechanism::{OAuthBearer, XOAuth2};
-use sansmtp::{Action, Auth, AuthFailure, Config, Connection, Event, Peer, Session, TlsInfo};
+use sansmtp::{Action, Auth, AuthFailure, AuthResult, AuthTurn, Config, Connection, Event, Peer, Session, TlsInfo};
 use sansmtp_authenticators::Authenticator as _;
 use sansmtp_authenticators::dovecot::{Dovecot, Exchange};
 
@@ -14,6 +14,8 @@ pub(crate) struct Dialogue {
     connection: Connection,
     exchange: Exchange,
     authenticator: Option<Dovecot>,
+    /// Asked before an exchange; it may refuse.
+    pub(crate) guard: Option<Guard>,
     /// What TLS will have negotiated.
     tls: Option<TlsInfo>,
     pub(crate) failures: Vec<AuthFailure>,
@@ -21,14 +23,21 @@ pub(crate) struct Dialogue {
     pub(crate) cancels: bool,
 }
 
+pub(crate) type Guard = Box<dyn Fn(&AuthTurn) -> Option<AuthResult> + Send>;
+
+/// All mechanisms that Dovecot offers, as if they might be used in the clear.
+pub(crate) fn all_in_the_clear(dovecot: &Dovecot) -> Auth {
+    let mut auth = dovecot.offer(Auth::without_mechanisms().require_tls(false)).unwrap();
+    for mechanism in dovecot.mechanisms().unwrap().iter().filter(|mechanism| mechanism.plaintext) {
+        auth = auth.policy(mechanism.name.as_str(), sansmtp::auth::Policy::new());
+    }
+    auth
+}
+
 impl Dialogue {
     /// As if all mechanisms might be used in the clear.
     pub(crate) fn in_the_clear(dovecot: &Dovecot) -> Self {
-        let mut auth = dovecot.offer(Auth::without_mechanisms().require_tls(false)).unwrap();
-        for mechanism in dovecot.mechanisms().unwrap().iter().filter(|mechanism| mechanism.plaintext) {
-            auth = auth.policy(mechanism.name.as_str(), sansmtp::auth::Policy::new());
-        }
-        Self::new(dovecot.exchange(), auth, Peer::local(), None)
+        Self::new(dovecot.exchange(), all_in_the_clear(dovecot), Peer::local(), None)
     }
 
     /// By mechanisms of the engine's own, which ask Dovecot.
@@ -43,7 +52,8 @@ impl Dialogue {
         let auth = auth.pause(Duration::ZERO, Duration::ZERO);
         let config = Config::builder("mx.example.org").auth(auth).starttls(tls.is_some()).build().unwrap();
         let connection = Connection::new(config, peer);
-        let mut dialogue = Self { connection, exchange, authenticator: None, tls, failures: Vec::new(), cancels: true };
+        let (failures, cancels) = (Vec::new(), true);
+        let mut dialogue = Self { connection, exchange, authenticator: None, guard: None, tls, failures, cancels };
         if dialogue.tls.is_some() {
             dialogue.say("EHLO client.example.com");
             dialogue.say("STARTTLS");
@@ -98,7 +108,11 @@ impl Dialogue {
                 | Action::Pause { .. }
                 | Action::AwaitAnswer { .. }) => panic!("{other:?} does not belong here"),
             };
-            let answer = self.exchange.turn(self.connection.session(), turn);
+            let guard = self.guard.as_ref().filter(|_| turn.number() == 0);
+            let answer = match guard.and_then(|refuses| refuses(&turn)) {
+                Some(refused) => turn.result(refused),
+                None => self.exchange.turn(self.connection.session(), turn),
+            };
             self.connection.answer(answer).unwrap();
         }
     }

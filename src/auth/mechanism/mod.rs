@@ -204,6 +204,10 @@ pub trait Exchange: Send {
 /// What happens next in an exchange.
 pub enum Step {
     /// Sends a challenge, encoded in base64 by the engine; the client's response is the next step.
+    ///
+    /// Behind a response, the challenge may show what the mechanism thinks of it. So the
+    /// [`AttemptLog`](super::AttemptLog) has to admit the attempt first, and the client is sent
+    /// `454 4.7.0` if it does not.
     Challenge(Cow<'static, [u8]>),
     /// Sends a challenge as it is, behind `334 `. Octets outside printable ASCII make the exchange fail
     /// with `454 4.7.0`.
@@ -213,7 +217,8 @@ pub enum Step {
     /// Asks the authenticator about data of the mechanism's own; its result ends the exchange.
     Ask(Box<dyn Any + Send + Sync>),
     /// Asks the authenticator in the middle of the exchange; its result goes to
-    /// [`Exchange::consulted`].
+    /// [`Exchange::consulted`]. If it refuses and the exchange asks again, the refusal counts, and the
+    /// next question is another attempt.
     Consult(Box<dyn Any + Send + Sync>),
     /// Ends the exchange with the mechanism's own decision.
     Finish(AuthResult),
