@@ -258,6 +258,22 @@ pub enum AbortReason {
     Reset,
 }
 
+impl fmt::Display for AbortReason {
+    /// A stable word for log lines.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BareCr => "bare-cr",
+            Self::BareLf => "bare-lf",
+            Self::Nul => "nul",
+            Self::TooBig => "too-big",
+            Self::LineTooLong => "line-too-long",
+            Self::ConnectionLost => "connection-lost",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+        })
+    }
+}
+
 /// Why an AUTH failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

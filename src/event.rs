@@ -227,6 +227,48 @@ impl<'c> Event<'c> {
     }
 }
 
+/// [`Event::Closed`] with all that it is about, for a handler that another thread has.
+#[derive(Clone, Debug)]
+pub struct OwnedClosed {
+    session: Session,
+    reason: CloseReason,
+    received: u64,
+    sent: u64,
+    lasted: Duration,
+}
+
+impl OwnedClosed {
+    /// Copies the event, if it is [`Event::Closed`].
+    #[must_use]
+    pub fn of(event: &Event<'_>) -> Option<Self> {
+        match *event {
+            Event::Closed { session, reason, received, sent, lasted } => {
+                Some(Self { session: session.clone(), reason, received, sent, lasted })
+            }
+            Event::Opened { .. }
+            | Event::TlsEstablished { .. }
+            | Event::TlsFailed { .. }
+            | Event::ClientRefused { .. }
+            | Event::CommandRefused { .. }
+            | Event::TransactionBegun { .. }
+            | Event::RecipientRefused { .. }
+            | Event::MessageAccepted { .. }
+            | Event::MessageRefused { .. }
+            | Event::LimitReached { .. }
+            | Event::AuthSucceeded { .. }
+            | Event::AuthFailed { .. }
+            | Event::ProxyRefused { .. } => None,
+        }
+    }
+
+    /// The event.
+    #[must_use]
+    pub fn event(&self) -> Event<'_> {
+        let Self { session, reason, received, sent, lasted } = self;
+        Event::Closed { session, reason: *reason, received: *received, sent: *sent, lasted: *lasted }
+    }
+}
+
 /// Why a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -171,7 +171,7 @@ pub use auth::{Auth, AuthQuestion, AuthRequest, AuthResult, AuthTurn, Hidden, Me
 pub use config::{Config, ConfigBuilder, ConfigError, Events, Hooks, Limits, Newlines, NoEntropy, Quirks, Timeouts};
 pub use connection::Connection;
 pub use envelope::{Body, DeliverBy, Envelope, Hold, Notify, Path, Ret};
-pub use event::{CloseReason, Event, ReachedLimit, TlsFailure};
+pub use event::{CloseReason, Event, OwnedClosed, ReachedLimit, TlsFailure};
 pub use extensions::{Extensions, FutureRelease};
 pub use handler::{AsyncHandler, Handler, OwnedHookCall};
 pub use mail_data::{AsyncMailData, Incoming, MailData, Piece};

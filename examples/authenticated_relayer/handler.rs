@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mail_builder::headers::date::Date;
 use sansmtp::{
-    Aborted, Answer, AuthRequest, AuthResult, AuthTurn, EnhancedCode, Envelope, Event, Greeting, Handler, Hooks,
-    MailData, Path, Reply, Session, Verdict, reply,
+    Answer, AuthRequest, AuthResult, AuthTurn, EnhancedCode, Envelope, Event, Greeting, Handler, Hooks, MailData, Path,
+    Reply, Session, Verdict, reply,
 };
 use sansmtp_authenticators::Authenticator;
 use sansmtp_authenticators::attempts::ValkeyAttemptLog;
@@ -36,12 +36,10 @@ pub(crate) struct Relayer {
 pub(crate) struct Draft {
     /// Gone where something of it could not be stored.
     incoming: Option<Incoming>,
-    octets: usize,
 }
 
 impl MailData for Draft {
     fn append(&mut self, piece: &[u8]) {
-        self.octets += piece.len();
         if let Some(incoming) = &mut self.incoming
             && let Err(error) = incoming.write(piece)
         {
@@ -119,25 +117,18 @@ impl Handler for Relayer {
     }
 
     /// 250 is said when the message is on the disk, and not before.
-    fn message(&mut self, session: &Session, _: &Envelope, message: Draft) -> Verdict {
-        let Draft { incoming: Some(incoming), octets } = message else {
+    fn message(&mut self, _: &Session, _: &Envelope, message: Draft) -> Verdict {
+        let Draft { incoming: Some(incoming) } = message else {
             return reply!("452 4.3.1 There is no room for the message now").into();
         };
         match incoming.commit() {
-            Ok(id) => {
-                let user = session.login().unwrap_or_default();
-                tracing::info!(%id, peer = %session.peer(), user, octets, "accepted");
-                queued(&id)
-            }
+            // The server logs the reply, with the identifier in it.
+            Ok(id) => queued(&id),
             Err(error) => {
                 tracing::error!(%error, "cannot store a message");
                 reply!("451 4.3.0 The message cannot be stored now").into()
             }
         }
-    }
-
-    fn aborted(&mut self, aborted: Aborted) {
-        tracing::debug!(?aborted, "message not completed");
     }
 }
 

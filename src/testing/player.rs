@@ -10,8 +10,8 @@ use core::time::Duration;
 
 use super::transcript::{Item, What, parse};
 use super::words::{
-    abort_word, answer_request, answer_turn, describe_event, describe_hook, describe_request, describe_turn,
-    is_question, parse_verdict,
+    answer_request, answer_turn, describe_event, describe_hook, describe_request, describe_turn, is_question,
+    parse_verdict,
 };
 use crate::action::{Action, Hook};
 use crate::auth::{AuthRequest, AuthTurn};
@@ -331,7 +331,7 @@ impl<H: Handler> Player<'_, H> {
                     }
                 }
                 Action::Aborted(aborted) => {
-                    self.found.push_back(Found::Aborted(abort_word(aborted.reason).into()));
+                    self.found.push_back(Found::Aborted(aborted.reason.to_string()));
                     self.incoming.discard();
                     if let Some(handler) = &mut self.handler {
                         handler.aborted(aborted);

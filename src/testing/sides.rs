@@ -9,8 +9,8 @@ use core::time::Duration;
 use super::player::Mismatch;
 use super::transcript::{Item, What, parse};
 use super::words::{
-    abort_word, answer_request, answer_turn, describe_event, describe_hook, describe_request, describe_turn,
-    is_question, parse_verdict,
+    answer_request, answer_turn, describe_event, describe_hook, describe_request, describe_turn, is_question,
+    parse_verdict,
 };
 use crate::action::{AbortReason, Aborted, AuthFailure, HookCall};
 use crate::auth::{AuthRequest, AuthResult, AuthTurn};
@@ -246,7 +246,7 @@ impl Handler for Embedder {
         self.content.clear();
         // A client whose lines have come to their end is gone.
         if aborted.reason != AbortReason::ConnectionLost || !self.lines.is_empty() {
-            self.expect(&What::Aborted(abort_word(aborted.reason).into()));
+            self.expect(&What::Aborted(aborted.reason.to_string()));
         }
     }
 

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::transcript::{escape, unescape};
-use crate::action::{AbortReason, Hook, HookCall};
+use crate::action::{Hook, HookCall};
 use crate::auth::{AuthQuestion, AuthRequest, AuthResult, AuthTurn, KnownPassword, Refusal, ScramHash, ScramKeys};
 use crate::envelope::Path;
 use crate::event::Event;
@@ -209,18 +209,5 @@ pub(super) fn describe_event(event: Event<'_>) -> String {
             format!("message-refused {octets} {}{}", reply.code(), recipient(forward_path))
         }
         Event::LimitReached { limit, .. } => format!("limit {limit}"),
-    }
-}
-
-pub(super) fn abort_word(reason: AbortReason) -> &'static str {
-    match reason {
-        AbortReason::BareCr => "bare-cr",
-        AbortReason::BareLf => "bare-lf",
-        AbortReason::Nul => "nul",
-        AbortReason::TooBig => "too-big",
-        AbortReason::LineTooLong => "line-too-long",
-        AbortReason::ConnectionLost => "connection-lost",
-        AbortReason::Timeout => "timeout",
-        AbortReason::Reset => "reset",
     }
 }

@@ -26,6 +26,7 @@ mod certificate;
 mod client;
 pub mod clients;
 pub mod connections;
+pub mod events;
 mod handler;
 pub mod handlers;
 pub mod listeners;
@@ -88,6 +89,9 @@ macro_rules! conformance {
             a_message_that_is_refused_at_data_gets_into_no_other,
             a_panic_over_a_message_is_its_end,
         );
+        $crate::tests!($kind, events:
+            events_come_in_their_order,
+        );
         $crate::tests!($kind, clients:
             a_client_that_leaves_in_the_middle_of_content,
             a_reset_at_any_step_harms_nobody_else,
@@ -113,6 +117,15 @@ macro_rules! server_conformance {
             what_was_said_before_a_slow_answer_goes_out_first,
             no_answer_in_time_is_451_and_the_end,
             content_that_is_not_taken_in_time_is_451_and_the_end,
+        );
+        $crate::tests!($kind, events:
+            each_connection_is_closed_once,
+            who_is_silent_is_closed_once,
+            a_reset_is_told_as_a_loss,
+            a_connection_whose_handler_fails_is_closed_once,
+            what_is_cut_off_is_closed_once,
+            a_shutdown_is_why_connections_close,
+            a_session_says_where_it_came_in,
         );
         $crate::tests!($kind, listeners:
             each_listener_has_its_configuration,

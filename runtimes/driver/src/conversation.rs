@@ -5,7 +5,8 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sansmtp::{Action, Answer, AuthRequest, AuthTurn, Event, Hook, Peer, ReadBuffer};
+use sansmtp::{Action, Answer, AuthRequest, AuthTurn, CloseReason, Event, Hook, ReadBuffer};
+use tracing::Span;
 
 use crate::buffers::{Buffers, is_large};
 use crate::engine::Engine;
@@ -14,6 +15,7 @@ use crate::out::{Out, is_nothing_yet};
 use crate::question::Question;
 use crate::signal::Stages;
 use crate::time::{after, at};
+use crate::trace::{Trace, report};
 
 /// One connection, without its socket and its handler.
 ///
@@ -35,8 +37,8 @@ pub struct Conversation {
     gate: Option<Box<Gate>>,
     /// A question whose session is still to be borrowed.
     held: Option<Box<Held>>,
-    /// What was asked last was to take content.
-    asks_content: bool,
+    /// What was asked last: a hook, or another method of the handler.
+    asked: &'static str,
     /// The engine knows of the shutdown.
     shutting_down: bool,
     /// Nothing more can be asked of the handler: the engine is to end the session.
@@ -47,6 +49,7 @@ pub struct Conversation {
     lost: bool,
     /// What the adapter was told to do may have taken time.
     has_waited: bool,
+    trace: Trace,
 }
 
 /// What an adapter does next.
@@ -58,10 +61,10 @@ pub enum Step<'c> {
         until: Instant,
     },
     /// Ask the handler, and give the outcome to [`Conversation::settle`]. Where that takes time, write what
-    /// has been said first.
-    Ask(Question<'c>),
-    /// [Report](report) it.
-    Event(Event<'c>),
+    /// has been said first. What is done about it belongs into the span.
+    Ask(Question<'c>, &'c Span),
+    /// [Report](crate::report) it to the handler.
+    Event(Event<'c>, &'c Span),
     /// Unless [`Conversation::heed_shutdown`] says that something else comes first,
     /// [read](Conversation::read); if there is nothing to read, wait until there is, or the server is
     /// ending, or `until`.
@@ -97,7 +100,13 @@ enum Held {
 }
 
 impl Conversation {
-    pub(crate) fn new(engine: Engine, stages: Arc<Stages>, buffers: Arc<Buffers>, gate: Option<Box<Gate>>) -> Self {
+    pub(crate) fn new(
+        engine: Engine,
+        stages: Arc<Stages>,
+        buffers: Arc<Buffers>,
+        gate: Option<Box<Gate>>,
+        trace: Trace,
+    ) -> Self {
         Self {
             engine,
             accepted: Instant::now(),
@@ -107,12 +116,13 @@ impl Conversation {
             buffer: None,
             gate,
             held: None,
-            asks_content: false,
+            asked: CONTENT,
             shutting_down: false,
             broken: false,
             incomplete: false,
             lost: false,
             has_waited: true,
+            trace,
         }
     }
 
@@ -126,15 +136,16 @@ impl Conversation {
             return Some(step);
         }
         if mem::take(&mut self.broken) {
-            self.engine.begin_shutdown();
+            self.engine.end_session(CloseReason::HandlerFailed);
         }
         if let Some(held) = self.held.take() {
-            self.asks_content = false;
             let session = self.engine.connection().session();
-            return Some(Step::Ask(match *held {
-                Held::Authenticator(request) => Question::Authenticator(session, request),
-                Held::AuthHandler(turn) => Question::AuthHandler(session, turn),
-            }));
+            let (question, asked) = match *held {
+                Held::Authenticator(request) => (Question::Authenticator(session, request), "authenticate"),
+                Held::AuthHandler(turn) => (Question::AuthHandler(session, turn), "auth"),
+            };
+            self.asked = asked;
+            return Some(Step::Ask(question, self.trace.span_of(session)));
         }
         if self.lost {
             return self.step_alone();
@@ -155,23 +166,25 @@ impl Conversation {
             Action::CallHook(call) => {
                 // A message that the handler does not have whole is not offered to it: unanswered, it is refused.
                 if !(self.incomplete && matches!(call.hook(), Hook::Message { .. })) {
-                    self.asks_content = false;
-                    return Some(Step::Ask(Question::Hook(call)));
+                    self.asked = call.hook().name();
+                    let span = self.trace.span_of(call.session());
+                    return Some(Step::Ask(Question::Hook(call), span));
                 }
             }
             Action::CallAuthenticator(request) => self.held = Some(Box::new(Held::Authenticator(request))),
             Action::CallAuthHandler(turn) => self.held = Some(Box::new(Held::AuthHandler(turn))),
             Action::Content(piece) => {
                 if !self.incomplete {
-                    self.asks_content = true;
-                    return Some(Step::Ask(Question::Content(piece)));
+                    self.asked = CONTENT;
+                    return Some(Step::Ask(Question::Content(piece), self.trace.span()));
                 }
             }
             Action::Aborted(aborted) => {
-                self.asks_content = false;
-                return Some(Step::Ask(Question::Aborted(aborted)));
+                self.asked = ABORTED;
+                self.trace.note_aborted(aborted);
+                return Some(Step::Ask(Question::Aborted(aborted), self.trace.span()));
             }
-            Action::Event(event) => return Some(Step::Event(event)),
+            Action::Event(event) => return self.trace.note(&event).map(|span| Step::Event(event, span)),
             Action::NeedInput { deadline } => {
                 self.has_waited = true;
                 // It may have been the proxy's header that was read last, and TLS comes next: the gate is first.
@@ -201,23 +214,29 @@ impl Conversation {
         let connection = self.engine.connection();
         let client = connection.session().proxy()?.source().map(|_| connection.session().peer())?;
         let line = gate.refuse(client)?;
-        tracing::warn!(peer = %client, "too many connections");
+        self.trace.span_of(connection.session()).in_scope(|| tracing::warn!("too many connections from the address"));
         self.held = None;
+        let timeout = connection.config().timeouts().write;
+        self.engine.abandon(CloseReason::Limit);
         out.clear();
         let Some(line) = line else { return Some(Step::Close) };
         out.append(line.as_bytes());
-        Some(Step::Write { until: after(connection.config().timeouts().write) })
+        Some(Step::Write { until: after(timeout) })
     }
 
     /// Tells the handler how what was begun ends, after the peer was lost.
     fn step_alone(&mut self) -> Option<Step<'_>> {
-        // Every deadline is past.
-        match self.engine.poll(Duration::MAX, &mut &[][..]) {
-            Action::Aborted(aborted) => Some(Step::Ask(Question::Aborted(aborted))),
-            Action::Event(event) => Some(Step::Event(event)),
-            Action::NeedInput { .. } | Action::Close => Some(Step::Close),
-            // Nobody hears a reply, and no question is worth asking.
-            Action::Reply(_)
+        match self.engine.poll(self.now, &mut &[][..]) {
+            Action::Aborted(aborted) => {
+                self.asked = ABORTED;
+                self.trace.note_aborted(aborted);
+                Some(Step::Ask(Question::Aborted(aborted), self.trace.span()))
+            }
+            Action::Event(event) => self.trace.note(&event).map(|span| Step::Event(event, span)),
+            // An engine that has been abandoned does nothing else.
+            Action::Close
+            | Action::NeedInput { .. }
+            | Action::Reply(_)
             | Action::Challenge(_)
             | Action::Transmit(_)
             | Action::Flush { .. }
@@ -227,7 +246,39 @@ impl Conversation {
             | Action::Content(_)
             | Action::StartTls
             | Action::AwaitAnswer { .. }
-            | Action::Pause { .. } => None,
+            | Action::Pause { .. } => Some(Step::Close),
+        }
+    }
+
+    /// Ends the connection where it is, unless it has ended, and tells the handler by `tell` what events are left; the
+    /// last is [`Event::Closed`]. An adapter calls it whenever a connection is over, whatever ended it.
+    pub fn finish(&mut self, mut tell: impl FnMut(Event<'_>)) {
+        self.held = None;
+        self.engine.abandon(CloseReason::CutOff);
+        let now = self.accepted.elapsed();
+        loop {
+            match self.engine.poll(now, &mut &[][..]) {
+                Action::Event(event) => {
+                    if let Some(span) = self.trace.note(&event) {
+                        report(event, span, &mut tell);
+                    }
+                }
+                // The handler is not asked any more, nor told but by events: its message is dropped with it.
+                Action::Aborted(aborted) => self.trace.note_aborted(aborted),
+                Action::Close
+                | Action::NeedInput { .. }
+                | Action::Reply(_)
+                | Action::Challenge(_)
+                | Action::Transmit(_)
+                | Action::Flush { .. }
+                | Action::CallAuthenticator(_)
+                | Action::CallAuthHandler(_)
+                | Action::CallHook(_)
+                | Action::Content(_)
+                | Action::StartTls
+                | Action::AwaitAnswer { .. }
+                | Action::Pause { .. } => return,
+            }
         }
     }
 
@@ -247,14 +298,15 @@ impl Conversation {
             }
             Err(unanswered) => unanswered,
         };
-        match unanswered {
-            Unanswered::Panicked => tracing::error!("the handler panicked"),
-            Unanswered::Late => tracing::error!("the handler did not answer in time"),
-            Unanswered::NotAsked => tracing::error!("the handler could not be asked"),
-        }
+        let hook = self.asked;
+        self.trace.span().in_scope(|| match unanswered {
+            Unanswered::Panicked => tracing::error!(hook, "the handler panicked"),
+            Unanswered::Late => tracing::error!(hook, "the handler did not answer in time"),
+            Unanswered::NotAsked => tracing::error!(hook, "the handler could not be asked"),
+        });
         if unanswered != Unanswered::Panicked {
             self.broken = true;
-            self.incomplete |= self.asks_content;
+            self.incomplete |= self.asked == CONTENT;
         }
     }
 
@@ -293,9 +345,13 @@ impl Conversation {
                 false
             }
             // Whether the peer has ended or is gone, the engine says what becomes of what was begun.
-            Ok(0) | Err(_) => {
+            Ok(0) => {
                 self.drop_buffer();
                 self.engine.end_of_input();
+                true
+            }
+            Err(error) => {
+                self.be_lost(&error);
                 true
             }
         }
@@ -355,21 +411,26 @@ impl Conversation {
         }
     }
 
-    /// Says that the peer is out of reach, and forgets what was to be written to it. The steps that are left
+    /// Says that the peer is out of reach, and why, and forgets what was to be written to it. The steps that are left
     /// tell the handler how what was begun ends.
-    pub fn lose_peer(&mut self, out: &mut Out) {
+    pub fn lose_peer(&mut self, out: &mut Out, error: &io::Error) {
         out.clear();
-        self.lost = true;
-        self.held = None;
-        self.asks_content = false;
-        self.drop_buffer();
-        self.engine.end_of_input();
+        self.be_lost(error);
     }
 
-    /// Where the connection comes from.
+    fn be_lost(&mut self, error: &io::Error) {
+        self.trace.span().in_scope(|| tracing::debug!(%error, "connection lost"));
+        self.lost = true;
+        self.held = None;
+        self.has_waited = true;
+        self.drop_buffer();
+        self.engine.abandon(CloseReason::Lost);
+    }
+
+    /// The connection's span, for what is done about it.
     #[must_use]
-    pub fn peer(&self) -> Peer {
-        self.engine.connection().session().peer()
+    pub fn span(&self) -> &Span {
+        self.trace.span()
     }
 
     /// How long the handler may take for an answer.
@@ -384,6 +445,10 @@ impl Drop for Conversation {
         self.drop_buffer();
     }
 }
+
+/// How what is no hook is called where it has no answer.
+const CONTENT: &str = "content";
+const ABORTED: &str = "aborted";
 
 /// How long a closed connection is listened to, so that its peer sees the last reply.
 pub const LINGER: Duration = Duration::from_secs(2);

@@ -7,7 +7,8 @@
 //!   sockets handed over), its limits on connections, its certificates;
 //! * [`Conversation`]: one connection between engine and handler. It reduces the engine's actions to a few
 //!   [`Step`]s, and knows what becomes of a connection whose handler breaks or whose peer is gone;
-//! * [`Desk`]: a blocking handler, with the message that is on its way to it;
+//! * [`Desk`]: a blocking handler, with the message that is on its way to it, and [`SharedDesk`], of which more than one
+//!   thread knows;
 //! * [`lobby`]: where connections wait that are served by threads;
 //! * [`Stages`], [`Signal`] and [`Shutdown`]: how a server ends;
 //! * [`tasks`]: the whole loop for asynchronous runtimes, of which an adapter only implements
@@ -30,14 +31,14 @@
 //!         match conversation.step(&mut out) {
 //!             None => {}
 //!             Some(Step::Write { .. }) => drop(out.write(|octets| stream.write(octets))?),
-//!             Some(Step::Ask(question)) => {
+//!             Some(Step::Ask(question, _)) => {
 //!                 let outcome = match desk.accept(question) {
 //!                     Some(question) => desk.work(question),
 //!                     None => Ok(None),
 //!                 };
 //!                 conversation.settle(outcome.map_err(|_| sansmtp_driver::Unanswered::Panicked));
 //!             }
-//!             Some(Step::Event(event)) => report(event, |event| desk.event(event)),
+//!             Some(Step::Event(event, span)) => report(event, span, |event| desk.event(event)),
 //!             Some(Step::Read { .. }) => drop(conversation.read(|room| stream.read(room))),
 //!             Some(Step::Sleep { until }) => std::thread::sleep(until - std::time::Instant::now()),
 //!             Some(Step::Close) => return Ok(()),
@@ -74,7 +75,7 @@ pub use inherited::{Inherited, inherited_listeners};
 pub use limits::{Place, Refused};
 pub use listening::Service;
 pub use out::{Out, is_nothing_yet};
-pub use question::{Desk, OwnedQuestion, Question};
+pub use question::{Desk, OwnedQuestion, Question, SharedDesk};
 pub use setup::{Setup, accept_failed};
 pub use signal::{Alive, Shutdown, Signal, Stages, Wait};
 pub use sockets::{Listener, Stream};

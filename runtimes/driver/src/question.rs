@@ -3,11 +3,12 @@
 use std::fmt;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 
 use sansmtp::{
-    Aborted, Answer, AsyncHandler, AuthRequest, AuthTurn, Event, Handler, HookCall, Incoming, OwnedHookCall, Piece,
-    Session,
+    Aborted, Answer, AsyncHandler, AuthRequest, AuthTurn, Event, Handler, HookCall, Incoming, OwnedClosed,
+    OwnedHookCall, Piece, Session,
 };
 
 /// What is asked of a handler, or told to it.
@@ -153,6 +154,81 @@ impl<H: Handler> Desk<H> {
 impl<H: Handler + fmt::Debug> fmt::Debug for Desk<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Desk").field("handler", &self.handler).finish_non_exhaustive()
+    }
+}
+
+/// A [`Desk`] that a connection shares with the thread that works at it, so that the handler is told how the connection
+/// ends, also while a method of its has not returned: then that thread tells it, when it has.
+pub struct SharedDesk<H: Handler> {
+    desk: Mutex<Desk<H>>,
+    /// The end, while nobody has been able to tell of it.
+    closed: Mutex<Option<OwnedClosed>>,
+}
+
+impl<H: Handler> SharedDesk<H> {
+    /// A desk for `handler`.
+    pub fn new(handler: H) -> Self {
+        Self { desk: Mutex::new(Desk::new(handler)), closed: Mutex::default() }
+    }
+
+    /// [`Desk::accept`], by the connection while nobody works there.
+    pub fn accept(&self, question: Question<'_>) -> Option<OwnedQuestion> {
+        lock(&self.desk).accept(question)
+    }
+
+    /// [`Desk::work`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn work(&self, question: OwnedQuestion) -> thread::Result<Option<Answer>> {
+        let outcome = lock(&self.desk).work(question);
+        self.tell_closed();
+        outcome
+    }
+
+    /// Tells the handler of an event, at once; of [`Event::Closed`] later, if a method has not returned, and of another
+    /// event not at all then.
+    pub fn event(&self, event: Event<'_>) {
+        match try_lock(&self.desk) {
+            Some(mut desk) => desk.event(event),
+            None => {
+                *lock(&self.closed) = OwnedClosed::of(&event);
+                self.tell_closed();
+            }
+        }
+    }
+
+    /// Whoever comes last, of the one who tells of the end and the one who works, finds the other has been there.
+    fn tell_closed(&self) {
+        while lock(&self.closed).is_some() {
+            let Some(mut desk) = try_lock(&self.desk) else { return };
+            let closed = lock(&self.closed).take();
+            if let Some(closed) = closed
+                && catch_unwind(AssertUnwindSafe(|| desk.event(closed.event()))).is_err()
+            {
+                tracing::error!(hook = "event", "the handler panicked");
+            }
+        }
+    }
+}
+
+impl<H: Handler + fmt::Debug> fmt::Debug for SharedDesk<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SharedDesk").field(&self.desk).finish()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A handler that has panicked can be asked again.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }
 

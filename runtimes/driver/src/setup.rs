@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(unix)]
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sansmtp::{Config, Connection, Events, Hooks, Peer};
@@ -19,6 +20,7 @@ use crate::limits::{Limits, Place, Refused};
 use crate::listening::{self, Service};
 use crate::signal::{Shutdown, Stages};
 use crate::sockets::Listener;
+use crate::trace::Trace;
 
 /// A server's configuration, listeners, limits and end, whatever runs it.
 #[derive(Debug)]
@@ -151,21 +153,31 @@ impl Setup {
     }
 
     /// Begins the conversation on a connection that was [admitted](Self::admit), with the handler that `make`
-    /// makes, the hooks that it wants to be asked, and the events that it wants to be told. `None` if that panics, or TLS fails; the connection is
+    /// makes, the hooks that it wants to be asked, and the events that it wants to be told. `local_address` is that of
+    /// the connection's own socket, if it has any. `None` if the handler cannot be made, or TLS fails; the connection is
     /// to be dropped then.
     pub fn open<H>(
         &self,
         service: &Service,
         peer: Peer,
+        local_address: Option<SocketAddr>,
         make: impl FnOnce(Peer) -> (Hooks, Events, H),
     ) -> Option<(Box<Conversation>, H)> {
-        let Ok((hooks, events, handler)) = catch_unwind(AssertUnwindSafe(|| make(peer))) else {
-            tracing::error!(%peer, "the handler could not be made: it panicked");
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let mut connection = Connection::new(service.config.clone(), peer).with_id(id);
+        if let Some(address) = local_address {
+            // A socket for both protocols has IPv4 addresses as `::ffff:192.0.2.1`.
+            connection = connection.with_local_address(SocketAddr::new(address.ip().to_canonical(), address.port()));
+        }
+        let trace = Trace::new(connection.session());
+        let made = trace.span().in_scope(|| catch_unwind(AssertUnwindSafe(|| make(peer))));
+        let Ok((hooks, events, handler)) = made else {
+            trace.span().in_scope(|| tracing::error!("the handler could not be made: it panicked"));
             return None;
         };
-        let mut connection = Connection::new(service.config.clone(), peer);
+        let trace = trace.wanting(events);
         connection.set_hooks(hooks);
-        connection.set_events(events);
+        connection.set_events(trace.events());
         // Whoever a proxy speaks for is not known yet.
         let gate = if service.config.expects_proxy_header(peer) {
             self.limits.gate(service.security != Security::Clear)
@@ -174,16 +186,19 @@ impl Setup {
         };
         match self.tls.engine(connection, service.security) {
             Ok(engine) => {
-                let conversation = Conversation::new(engine, self.stages.clone(), self.buffers.clone(), gate);
+                let conversation = Conversation::new(engine, self.stages.clone(), self.buffers.clone(), gate, trace);
                 Some((Box::new(conversation), handler))
             }
             Err(error) => {
-                tracing::error!(%peer, %error, "cannot begin TLS");
+                trace.span().in_scope(|| tracing::error!(%error, "cannot begin TLS"));
                 None
             }
         }
     }
 }
+
+/// Connections are numbered from 1, over all servers of the process.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// Traces that no connection could be accepted. How long to wait before trying again, if it was not the
 /// connection's own fault: descriptors have run out, most likely, and they come back when connections end.

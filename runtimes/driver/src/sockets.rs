@@ -93,6 +93,16 @@ impl Listener {
 }
 
 impl Stream {
+    /// The address of this end, if it has one of a network.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Whether small segments are sent at once (`TCP_NODELAY`). Unix sockets always do so.
     ///
     /// # Errors

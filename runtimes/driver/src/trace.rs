@@ -1,17 +1,110 @@
-//! What an operator sees: each event as a line of `tracing`.
+//! What an operator sees: each event as a line of `tracing`, in a span that says of which connection.
+//!
+//! What nobody sees costs nothing: the engine tells only the events that the handler wants, or some subscriber.
 
 use std::fmt::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sansmtp::{Envelope, Event, Path, TlsInfo};
+use sansmtp::{AbortReason, Aborted, Envelope, Event, Events, Path, Peer, Session, TlsInfo};
 use tracing::field::{DisplayValue, display};
+use tracing::{Level, Span};
 
-/// Traces an event, and tells the handler of it by `tell`.
-pub fn report(event: Event<'_>, tell: impl FnOnce(Event<'_>)) {
-    trace(event);
-    if catch_unwind(AssertUnwindSafe(|| tell(event))).is_err() {
-        tracing::error!(hook = "event", "the handler panicked");
+/// The span of a connection, and what its handler is told.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    span: Span,
+    /// Of whom the span tells. A proxy, or XCLIENT, names another one.
+    peer: Peer,
+    /// The events that the handler wants.
+    wanted: Events,
+}
+
+impl Trace {
+    pub(crate) fn new(session: &Session) -> Self {
+        Self { span: span(session), peer: session.peer(), wanted: Events::NONE }
     }
+
+    /// The same for a handler that wants these events.
+    pub(crate) fn wanting(self, wanted: Events) -> Self {
+        Self { wanted, ..self }
+    }
+
+    /// The events to be told: to the handler, or to a subscriber.
+    pub(crate) fn events(&self) -> Events {
+        self.wanted | traced()
+    }
+
+    /// The span as it was last.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// The span, which tells of `session` from now on.
+    pub(crate) fn span_of(&mut self, session: &Session) -> &Span {
+        if self.peer != session.peer() {
+            self.peer = session.peer();
+            self.span = span(session);
+        }
+        &self.span
+    }
+
+    /// Traces an event. The span, if the handler is to be told of it, too.
+    pub(crate) fn note(&mut self, event: &Event<'_>) -> Option<&Span> {
+        let is_wanted = self.wanted.contains(event.kind());
+        let span = self.span_of(event.session());
+        span.in_scope(|| trace(*event));
+        is_wanted.then_some(span)
+    }
+
+    /// Traces a message that has no end. Where its content was refused, the event of that says so.
+    pub(crate) fn note_aborted(&self, aborted: Aborted) {
+        let Aborted { reason, octets } = aborted;
+        if matches!(reason, AbortReason::ConnectionLost | AbortReason::Timeout | AbortReason::Reset) {
+            self.span.in_scope(|| tracing::info!(%reason, octets, "message given up"));
+        }
+    }
+}
+
+/// Tells the handler of an event by `tell`, in the connection's span.
+pub fn report(event: Event<'_>, span: &Span, tell: impl FnOnce(Event<'_>)) {
+    span.in_scope(|| {
+        if catch_unwind(AssertUnwindSafe(|| tell(event))).is_err() {
+            tracing::error!(hook = "event", "the handler panicked");
+        }
+    });
+}
+
+/// It is there wherever a line of any level is.
+fn span(session: &Session) -> Span {
+    tracing::error_span!("connection", id = session.id(), peer = %session.peer(), listener = %Listener(session))
+}
+
+/// By its name, if it has one, or else by its address.
+struct Listener<'s>(&'s Session);
+
+impl fmt::Display for Listener<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.listener(), self.0.local_address()) {
+            (Some(name), _) => f.write_str(name),
+            (None, Some(address)) => address.fmt(f),
+            (None, None) => f.write_str("local"),
+        }
+    }
+}
+
+/// The events that a subscriber would see.
+fn traced() -> Events {
+    let mut events = Events::NONE;
+    if tracing::enabled!(Level::WARN) {
+        events = events | Events::AUTH | Events::PROXY_REFUSED | Events::LIMIT_REACHED;
+    }
+    if tracing::enabled!(Level::INFO) {
+        events = events | Events::TLS_FAILED | Events::REFUSED | Events::MESSAGE_ACCEPTED;
+    }
+    if tracing::enabled!(Level::DEBUG) {
+        events = Events::ALL;
+    }
+    events
 }
 
 fn trace(event: Event<'_>) {

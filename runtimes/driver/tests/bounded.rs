@@ -37,7 +37,7 @@ fn answer(question: Question<'_>) -> Option<Answer> {
 fn serve(conversation: &mut Conversation, out: &mut Out, mut said: &[u8], mut window: usize) {
     loop {
         match conversation.step(out) {
-            None | Some(Step::Event(_)) => {}
+            None | Some(Step::Event(..)) => {}
             Some(Step::Write { .. }) => {
                 let write = |octets: &[u8]| {
                     let taken = octets.len().min(window);
@@ -48,7 +48,7 @@ fn serve(conversation: &mut Conversation, out: &mut Out, mut said: &[u8], mut wi
                     return;
                 }
             }
-            Some(Step::Ask(question)) => {
+            Some(Step::Ask(question, _)) => {
                 let answer = answer(question);
                 conversation.settle(Ok(answer));
             }
@@ -76,7 +76,7 @@ fn held(said: &[u8], window: usize) -> i64 {
     let mut all = None;
     let memory = measure(|| {
         let (mut conversation, ()) =
-            setup.open(&service, Peer::local(), |_| (Hooks::MESSAGE, Events::ALL, ())).unwrap();
+            setup.open(&service, Peer::local(), None, |_| (Hooks::MESSAGE, Events::ALL, ())).unwrap();
         let mut out = Out::default();
         serve(&mut conversation, &mut out, said, window);
         all = Some((conversation, out));

@@ -14,13 +14,13 @@ fn hear(client: &str, hooks: Hooks, unanswered: Unanswered) -> String {
     let mut setup = Setup::new(config);
     setup.add(TcpListener::bind("127.0.0.1:0").unwrap().into(), Security::Clear);
     let (_listener, service) = setup.start().unwrap().pop().unwrap();
-    let (conversation, ()) = setup.open(&service, Peer::local(), |_| (hooks, Events::NONE, ())).unwrap();
+    let (conversation, ()) = setup.open(&service, Peer::local(), None, |_| (hooks, Events::NONE, ())).unwrap();
     let mut conversation: Box<Conversation> = conversation;
     let (mut out, mut heard) = (Out::default(), String::new());
     let mut client = Some(client);
     loop {
         match conversation.step(&mut out) {
-            None | Some(Step::Event(_)) => {}
+            None | Some(Step::Event(..)) => {}
             Some(Step::Write { .. }) => {
                 let mut write = |octets: &[u8]| {
                     heard.push_str(std::str::from_utf8(octets).unwrap());
@@ -28,7 +28,7 @@ fn hear(client: &str, hooks: Hooks, unanswered: Unanswered) -> String {
                 };
                 assert!(out.write(&mut write).unwrap());
             }
-            Some(Step::Ask(_)) => conversation.settle(Err(unanswered)),
+            Some(Step::Ask(..)) => conversation.settle(Err(unanswered)),
             Some(Step::Read { .. }) => {
                 let said = client.take();
                 let read = |room: &mut [u8]| {

@@ -5,8 +5,8 @@
 //! [`Handler`](sansmtp::Handler) in [`Blocking`], which runs its methods on the blocking pool.
 //!
 //! A connection that waits holds no read buffer. Replies to a pipelined group leave in one write, with
-//! `TCP_NODELAY` set. Events go to `tracing`: failed authentications at `warn`, successful ones at
-//! `info`, lost connections at `debug`. Nothing that a client sends as a secret is ever logged.
+//! `TCP_NODELAY` set. Events go to `tracing`, in a span for each connection; the README lists them with their levels.
+//! Nothing that a client sends as a secret is ever logged.
 
 mod runtime;
 mod server;

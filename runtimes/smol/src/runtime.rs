@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -46,6 +46,10 @@ impl Runtime for Smol {
         let (stream, peer) = listener.read_with(Listener::accept).await?;
         // Who has just connected hardly ever has said something.
         Ok((SmolStream { socket: Async::new(stream)?, drained: true }, peer))
+    }
+
+    fn local_address(stream: &Self::Stream) -> Option<SocketAddr> {
+        stream.socket.get_ref().local_address()
     }
 
     fn set_nodelay(stream: &Self::Stream, nodelay: bool) -> io::Result<()> {

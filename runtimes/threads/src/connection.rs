@@ -8,7 +8,7 @@ use std::time::Instant;
 use sansmtp::Handler;
 use sansmtp_driver::lobby::{Guest, Left, News, Socket, Turn, WaitFor};
 use sansmtp_driver::{
-    Alive, Conversation, Desk, LINGER, Out, OwnedQuestion, Step, Unanswered, after, is_nothing_yet, report,
+    Alive, Conversation, LINGER, Out, OwnedQuestion, SharedDesk, Step, Unanswered, after, is_nothing_yet, report,
 };
 
 use crate::guests::Guests;
@@ -18,12 +18,11 @@ pub(crate) struct Line<H: Handler> {
     /// Closed before the handler is dropped.
     pub(crate) socket: Socket,
     conversation: Box<Conversation>,
-    /// Absent while a method runs.
-    desk: Option<Desk<H>>,
+    desk: Arc<SharedDesk<H>>,
+    /// A method runs, or has not returned in time.
+    is_busy: bool,
     out: Out,
     doing: Doing,
-    /// Why the peer is out of reach.
-    lost: Option<io::Error>,
     /// Dropped last.
     alive: Arc<Alive>,
 }
@@ -50,9 +49,9 @@ enum Next {
 
 impl<H: Handler + 'static> Line<H> {
     /// A connection that has just been accepted.
-    pub(crate) fn new(socket: Socket, conversation: Box<Conversation>, desk: Desk<H>, alive: Arc<Alive>) -> Box<Self> {
-        let (out, doing) = (Out::default(), Doing::Talking);
-        Box::new(Self { socket, conversation, desk: Some(desk), out, doing, lost: None, alive })
+    pub(crate) fn new(socket: Socket, conversation: Box<Conversation>, handler: H, alive: Arc<Alive>) -> Box<Self> {
+        let (out, doing, desk) = (Out::default(), Doing::Talking, Arc::new(SharedDesk::new(handler)));
+        Box::new(Self { socket, conversation, desk, is_busy: false, out, doing, alive })
     }
 
     /// Serves the connection until it waits, or to its end.
@@ -76,9 +75,6 @@ impl<H: Handler + 'static> Line<H> {
                     },
                     Next::Wait(wait, until) => break (wait, until),
                     Next::End => {
-                        if let Some(error) = &self.lost {
-                            tracing::debug!(peer = %self.conversation.peer(), %error, "connection lost");
-                        }
                         // The handler may be long in being dropped.
                         turn.may_block();
                         return;
@@ -111,27 +107,25 @@ impl<H: Handler + 'static> Line<H> {
     }
 
     fn step(&mut self, turn: &Turn<'_, Guests<H>>) -> Next {
-        let Self { socket, conversation, desk, out, alive, .. } = self;
+        let Self { socket, conversation, desk, is_busy, out, alive, .. } = self;
         match conversation.step(out) {
             None => {}
             Some(Step::Write { until }) => return self.write(until, None),
-            Some(Step::Ask(question)) => match desk.as_mut().map(|desk| desk.accept(question)) {
+            // An earlier method did not return in time.
+            Some(Step::Ask(..)) if *is_busy => conversation.settle(Err(Unanswered::Late)),
+            Some(Step::Ask(question, _)) => match desk.accept(question) {
                 // It may take long: what has been said goes out first.
-                Some(Some(question)) => {
+                Some(question) => {
                     let until = after(conversation.answer_timeout());
                     return self.write(until, Some(question));
                 }
                 // Content that is only gathered.
-                Some(None) => conversation.settle(Ok(None)),
-                // An earlier method did not return in time, and still has it.
-                None => conversation.settle(Err(Unanswered::Late)),
+                None => conversation.settle(Ok(None)),
             },
-            Some(Step::Event(event)) => report(event, |event| {
-                if let Some(desk) = desk {
-                    turn.may_block();
-                    desk.event(event);
-                }
-            }),
+            Some(Step::Event(event, span)) => {
+                turn.may_block();
+                report(event, span, |event| desk.event(event));
+            }
             Some(Step::Read { until }) => {
                 // Whoever always has more to say is never waited for.
                 if alive.stages().cut_off.is_set() {
@@ -151,17 +145,17 @@ impl<H: Handler + 'static> Line<H> {
 
     /// Writes what has been said, until then at the latest.
     fn write(&mut self, until: Instant, then: Option<OwnedQuestion>) -> Next {
-        match self.socket.write(&mut self.out) {
+        let error = match self.socket.write(&mut self.out) {
             Ok(true) => return then.map_or(Next::GoOn, Next::Ask),
             // A peer that reads a little now and then does not get more time by that.
             Ok(false) if Instant::now() < until => {
                 self.doing = Doing::Writing { until, then: then.map(Box::new) };
                 return Next::Wait(WaitFor::Socket, until);
             }
-            Ok(false) => self.lost = Some(io::ErrorKind::TimedOut.into()),
-            Err(error) => self.lost = Some(error),
-        }
-        self.conversation.lose_peer(&mut self.out);
+            Ok(false) => io::ErrorKind::TimedOut.into(),
+            Err(error) => error,
+        };
+        self.conversation.lose_peer(&mut self.out, &error);
         Next::GoOn
     }
 
@@ -170,7 +164,7 @@ impl<H: Handler + 'static> Line<H> {
             return Next::End;
         }
         if let Err(error) = self.socket.close_write() {
-            self.lost = Some(error);
+            self.conversation.span().in_scope(|| tracing::debug!(%error, "connection lost"));
             return Next::End;
         }
         self.linger(after(LINGER))
@@ -200,7 +194,8 @@ impl<H: Handler + 'static> Line<H> {
             return Some(self);
         }
         let late_at = after(self.conversation.answer_timeout());
-        let mut desk = self.desk.take()?;
+        self.is_busy = true;
+        let (desk, span) = (Arc::clone(&self.desk), self.conversation.span().clone());
         match turn.leave(Guests::Line(self), WaitFor::Thread, Some(late_at)) {
             Left::Waits => {}
             Left::Over(over) | Left::GoesOn(over, _) => {
@@ -208,11 +203,19 @@ impl<H: Handler + 'static> Line<H> {
                 return None;
             }
         }
-        let outcome = desk.work(question);
+        let outcome = span.in_scope(|| desk.work(question));
         let Some(Guests::Line(mut line)) = turn.come_back() else { return None };
-        line.desk = Some(desk);
+        line.is_busy = false;
         line.conversation.settle(outcome.map_err(|_| Unanswered::Panicked));
         Some(line)
+    }
+}
+
+impl<H: Handler> Drop for Line<H> {
+    /// Whatever has ended it: its handler hears of it.
+    fn drop(&mut self) {
+        let Self { conversation, desk, .. } = self;
+        conversation.finish(|event| desk.event(event));
     }
 }
 

@@ -74,7 +74,10 @@ impl<H: Handler + 'static> Guest for Guests<H> {
     fn cut_off(self) {
         match self {
             Self::Door(door) => drop(door),
-            Self::Line(line) => line.socket.reset(),
+            Self::Line(line) => {
+                line.socket.reset();
+                drop(line);
+            }
         }
     }
 }

@@ -22,9 +22,8 @@
 //! Beside a handler's methods, nothing of yours should block: not what TLS asks for a certificate or a signature, nor a
 //! mechanism. As many of these at a time as there are processors keep everybody waiting.
 //!
-//! A connection that waits for its client holds no read buffer. `TCP_NODELAY` is set. Events go to `tracing`: failed
-//! authentications at `warn`, successful ones at `info`, lost connections at `debug`. Nothing that a client
-//! sends as a secret is ever logged.
+//! A connection that waits for its client holds no read buffer. `TCP_NODELAY` is set. Events go to `tracing`, in a span
+//! for each connection; the README lists them with their levels. Nothing that a client sends as a secret is ever logged.
 
 mod connection;
 mod guests;

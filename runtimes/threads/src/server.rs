@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sansmtp::{Handler, Peer};
 use sansmtp_driver::lobby::{Entrance, Lobby, Socket};
-use sansmtp_driver::{Alive, Desk, Place, Service, Setup, setup_methods};
+use sansmtp_driver::{Alive, Place, Service, Setup, setup_methods};
 
 use crate::connection::Line;
 use crate::guests::{Door, Guests};
@@ -143,8 +143,8 @@ fn receive<F: Fn(Peer) -> H, H: Handler + 'static>(
         let handler = make_handler(peer);
         (handler.hooks(), handler.events(), handler)
     };
-    let (conversation, handler) = setup.open(service, peer, make)?;
-    Some((place, Line::new(socket, conversation, Desk::new(handler), alive.upgrade()?)))
+    let (conversation, handler) = setup.open(service, peer, socket.local_address(), make)?;
+    Some((place, Line::new(socket, conversation, handler, alive.upgrade()?)))
 }
 
 /// How long a listener may take to end.

@@ -2,6 +2,7 @@
 
 use std::future::{Future, pending};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -75,6 +76,14 @@ impl Runtime for Tokio {
             #[cfg(unix)]
             TokioListener::Unix(listener) => (TokioStream::Unix(listener.accept().await?.0), Peer::local()),
         })
+    }
+
+    fn local_address(stream: &Self::Stream) -> Option<SocketAddr> {
+        match stream {
+            TokioStream::Tcp(stream) => stream.local_addr().ok(),
+            #[cfg(unix)]
+            TokioStream::Unix(_) => None,
+        }
     }
 
     fn set_nodelay(stream: &Self::Stream, nodelay: bool) -> io::Result<()> {

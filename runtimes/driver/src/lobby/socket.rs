@@ -1,7 +1,7 @@
 //! Sockets that are watched.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use mio::event::Source;
@@ -106,6 +106,16 @@ impl Socket {
         each!(AnyStream, &mut self.stream, socket => socket.register(registry, token, interest))
     }
 
+    /// The address of this end, if it has one of a network.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match &self.stream {
+            AnyStream::Tcp(stream) => stream.local_addr().ok(),
+            #[cfg(unix)]
+            AnyStream::Unix(_) => None,
+        }
+    }
+
     /// Takes into account what was seen.
     pub fn notice(&mut self, news: News) {
         self.may_read |= news.is_readable;
@@ -163,8 +173,9 @@ impl Socket {
         each!(AnyStream, &self.stream, socket => socket.shutdown(Shutdown::Write))
     }
 
-    /// Resets the connection. A peer whose window is full would else not be told that it has ended.
-    pub fn reset(self) {
+    /// Has the connection reset when the socket is dropped. A peer whose window is full would else not be told that it
+    /// has ended.
+    pub fn reset(&self) {
         // Where it fails, there is no TCP to wait for.
         let _ = each!(AnyStream, &self.stream, socket => SockRef::from(socket).set_linger(Some(Duration::ZERO)));
     }

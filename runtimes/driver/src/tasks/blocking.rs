@@ -4,14 +4,16 @@ use std::fmt;
 use std::future::pending;
 use std::marker::PhantomData;
 use std::panic::resume_unwind;
+use std::sync::Arc;
 
 use sansmtp::{
     Aborted, Answer, AsyncHandler, AuthRequest, AuthTurn, Event, Events, Handler, HookCall, Hooks, Incoming, Piece,
     Session,
 };
+use tracing::Span;
 
 use super::Runtime;
-use crate::question::{Desk, Question};
+use crate::question::{Question, SharedDesk};
 
 /// Makes an [`AsyncHandler`] of a [`Handler`].
 ///
@@ -20,12 +22,14 @@ use crate::question::{Desk, Question};
 /// `451 4.3.0` or `454 4.7.0`, a message that panics over a piece is refused at its end, and the handler is used
 /// further. What does not return in time ends the connection.
 ///
-/// Only [`event`](Handler::event) runs on the executor, and must not block there.
+/// Only [`event`](Handler::event) runs on the executor, and must not block there. While a method has not returned, no
+/// event is told but the last one, [`Event::Closed`], which comes when it has.
 pub struct Blocking<H: Handler, R> {
     hooks: Hooks,
     events: Events,
-    /// Absent while a method runs.
-    desk: Option<Desk<H>>,
+    desk: Arc<SharedDesk<H>>,
+    /// A method runs, or has not returned in time.
+    is_busy: bool,
     runtime: PhantomData<fn() -> R>,
 }
 
@@ -33,23 +37,20 @@ impl<H: Handler + 'static, R: Runtime> Blocking<H, R> {
     /// Wraps `handler`.
     pub fn new(handler: H) -> Self {
         let (hooks, events) = (handler.hooks(), handler.events());
-        Self { hooks, events, desk: Some(Desk::new(handler)), runtime: PhantomData }
+        Self { hooks, events, desk: Arc::new(SharedDesk::new(handler)), is_busy: false, runtime: PhantomData }
     }
 
     /// Has the question worked on in the pool.
     async fn put(&mut self, question: Question<'_>) -> Option<Answer> {
-        let Some(desk) = &mut self.desk else {
-            // An earlier method did not return in time, and still has it: neither will this one.
+        if self.is_busy {
+            // An earlier method did not return in time: neither will this one.
             return pending().await;
-        };
-        let question = desk.accept(question)?;
-        let mut desk = self.desk.take()?;
-        let (desk, result) = R::unblock(move || {
-            let result = desk.work(question);
-            (desk, result)
-        })
-        .await;
-        self.desk = Some(desk);
+        }
+        let question = self.desk.accept(question)?;
+        self.is_busy = true;
+        let (desk, span) = (Arc::clone(&self.desk), Span::current());
+        let result = R::unblock(move || span.in_scope(|| desk.work(question))).await;
+        self.is_busy = false;
         result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
@@ -83,9 +84,7 @@ impl<H: Handler + 'static, R: Runtime> AsyncHandler for Blocking<H, R> {
     }
 
     fn event(&mut self, event: Event<'_>) {
-        if let Some(desk) = &mut self.desk {
-            desk.event(event);
-        }
+        self.desk.event(event);
     }
 
     async fn call_hook(&mut self, call: HookCall<'_>, _: &mut Incoming<()>) -> Answer {

@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use sansmtp::{AsyncHandler, Incoming};
+use tracing::Instrument;
 
 use super::Runtime;
 use super::alarm::Alarm;
@@ -76,7 +77,6 @@ impl<R: Runtime, H: AsyncHandler> Connection<R, H> {
         let Self { stream, conversation, handler, incoming } = self;
         let answer_timeout = conversation.answer_timeout();
         let mut out = Out::default();
-        let mut lost = None;
         loop {
             *turns += 1;
             if *turns > TURNS_IN_A_ROW {
@@ -87,10 +87,10 @@ impl<R: Runtime, H: AsyncHandler> Connection<R, H> {
             let Some(step) = conversation.step(&mut out) else { continue };
             let done = match step {
                 Step::Write { until } => write::<R>(stream, &mut out, until).await,
-                Step::Ask(question) => {
+                Step::Ask(question, span) => {
                     let outcome = {
                         // Pinned here: what is moved into a future takes its room twice.
-                        let answer = pin!(question.put_to(handler, incoming));
+                        let answer = pin!(question.put_to(handler, incoming).instrument(span.clone()));
                         ask::<R, _>(stream, &mut out, answer_timeout, answer).await
                     };
                     match outcome {
@@ -101,8 +101,8 @@ impl<R: Runtime, H: AsyncHandler> Connection<R, H> {
                         Err(error) => Err(error),
                     }
                 }
-                Step::Event(event) => {
-                    report(event, |event| handler.event(event));
+                Step::Event(event, span) => {
+                    report(event, span, |event| handler.event(event));
                     Ok(())
                 }
                 Step::Read { until } => {
@@ -115,17 +115,23 @@ impl<R: Runtime, H: AsyncHandler> Connection<R, H> {
                 Step::Close => break,
             };
             if let Err(error) = done {
-                conversation.lose_peer(&mut out);
-                lost = Some(error);
+                conversation.lose_peer(&mut out, &error);
             }
         }
-        if conversation.lingers() {
-            lost = close::<R>(stream, conversation).await.err();
-        }
-        if let Some(error) = lost {
-            tracing::debug!(peer = %conversation.peer(), %error, "connection lost");
+        if conversation.lingers()
+            && let Err(error) = close::<R>(stream, conversation).await
+        {
+            conversation.span().in_scope(|| tracing::debug!(%error, "connection lost"));
         }
         Next::End
+    }
+}
+
+impl<R: Runtime, H: AsyncHandler> Drop for Connection<R, H> {
+    /// Whatever has ended it: its handler hears of it.
+    fn drop(&mut self) {
+        let Self { conversation, handler, .. } = self;
+        conversation.finish(|event| handler.event(event));
     }
 }
 
@@ -216,6 +222,7 @@ const READ_TURNS: u32 = 16;
 mod tests {
     use std::collections::VecDeque;
     use std::future::{Pending, pending};
+    use std::net::SocketAddr;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::{Context, Wake, Waker};
@@ -240,6 +247,10 @@ mod tests {
 
         async fn accept((): &()) -> io::Result<(Self::Stream, Peer)> {
             pending().await
+        }
+
+        fn local_address(_: &Self::Stream) -> Option<SocketAddr> {
+            None
         }
 
         fn set_nodelay(_: &Self::Stream, _: bool) -> io::Result<()> {
@@ -303,7 +314,7 @@ mod tests {
         setup.add(std::net::TcpListener::bind("127.0.0.1:0").unwrap().into(), crate::Security::Clear);
         let listeners = setup.start().unwrap();
         let make = |_| (sansmtp::Hooks::NONE, sansmtp::Events::default(), RefusesEverybody);
-        let (conversation, handler) = setup.open(&listeners[0].1, Peer::local(), make).unwrap();
+        let (conversation, handler) = setup.open(&listeners[0].1, Peer::local(), None, make).unwrap();
         let stream = (client.bytes().collect(), Vec::new());
         (setup, Connection::new(stream, conversation, handler))
     }
@@ -322,7 +333,7 @@ mod tests {
             assert!(woken.0.swap(false, Ordering::Relaxed), "the end wakes it");
             let _ = run.as_mut().poll(&mut context);
         }
-        (String::from_utf8(connection.stream.1).unwrap(), woken.0.load(Ordering::Relaxed))
+        (String::from_utf8(connection.stream.1.clone()).unwrap(), woken.0.load(Ordering::Relaxed))
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -31,6 +32,9 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Waits for the next connection. Over a unix socket, the peer is [local](Peer::local).
     fn accept(listener: &Self::Listener) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
+
+    /// The address of the connection's own end, if it has one of a network.
+    fn local_address(stream: &Self::Stream) -> Option<SocketAddr>;
 
     /// Sends small segments at once, or waits for more to send (`TCP_NODELAY`). Unix sockets always do the
     /// former.

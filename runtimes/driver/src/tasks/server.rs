@@ -52,7 +52,8 @@ where
                     let handler = make_handler(peer);
                     (handler.hooks(), handler.events(), handler)
                 };
-                let Some((conversation, handler)) = setup.open(&service, peer, make) else { continue };
+                let local_address = R::local_address(&stream);
+                let Some((conversation, handler)) = setup.open(&service, peer, local_address, make) else { continue };
                 let mut connection = Connection::<R, _>::new(stream, conversation, handler);
                 let alive = alive.clone();
                 runtime.spawn(async move {
