@@ -280,7 +280,7 @@ impl fmt::Display for AbortReason {
 pub enum AuthFailure {
     /// The authenticator refused.
     Refused(Refusal),
-    /// The user name or the password was empty; the authenticator was not asked.
+    /// The user name or the password was empty, or nothing is left of it by SASLprep; the authenticator was not asked.
     EmptyCredentials,
     /// The [`AttemptLog`](crate::auth::AttemptLog) does not admit the attempt; the authenticator was not
     /// asked.

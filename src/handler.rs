@@ -22,7 +22,7 @@ use crate::session::{Greeting, Session};
 /// What a server does with its connections; methods may block.
 ///
 /// ```
-/// use sansmtp::auth::{KnownPassword, Refusal};
+/// use sansmtp::auth::KnownPassword;
 /// use sansmtp::{AuthRequest, AuthResult, Envelope, Handler, Path, Session, Verdict, reply};
 ///
 /// struct OnlyTim {
@@ -33,10 +33,7 @@ use crate::session::{Greeting, Session};
 ///     type Message = Vec<u8>;
 ///
 ///     fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
-///         match request.credentials().authcid() {
-///             "tim" => self.password.answer(request),
-///             _ => AuthResult::refuse_because(Refusal::UnknownUser),
-///         }
+///         self.password.answer_for("tim", request)
 ///     }
 ///
 ///     fn rcpt(&mut self, _: &Session, _: &Envelope, forward_path: Path<'_>) -> Verdict {

@@ -51,7 +51,7 @@
 //! In a store, two forms are two hashes, for a user and for a name without one, whichever is right. In LDAP and Dovecot
 //! the second form is left out when the first was right, as those count failures; both refuse in two steps whomever they
 //! refuse. What follows the first 72 octets of a password makes no difference to bcrypt: a longer one is not refused, since
-//! its hash was made all the same.
+//! its hash was made all the same. A password of which SASLprep leaves nothing is an empty one.
 //!
 //! # Features
 //!

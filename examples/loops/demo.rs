@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use rustls::ServerConfig;
-use sansmtp::auth::{KnownPassword, Refusal};
+use sansmtp::auth::KnownPassword;
 use sansmtp::{
     Auth, AuthRequest, AuthResult, Config, Connection, EnhancedCode, Envelope, Handler, Hooks, MailData, Reply,
     Session, Timeouts, Verdict, tls,
@@ -67,10 +67,7 @@ impl Demo {
 
     /// Answers whatever a mechanism wants to know.
     pub(crate) fn authenticate(&self, request: &AuthRequest) -> AuthResult {
-        match request.credentials().authcid() {
-            "tim" => self.tim.answer(request),
-            _ => AuthResult::refuse_because(Refusal::UnknownUser),
-        }
+        self.tim.answer_for("tim", request)
     }
 }
 

@@ -44,7 +44,7 @@ impl User {
                 Some(_) | None => AuthResult::refuse(),
             };
         }
-        if is_user { self.password.answer(request) } else { AuthResult::refuse_because(Refusal::UnknownUser) }
+        self.password.answer_for(&self.name, request)
     }
 }
 

@@ -119,15 +119,17 @@ impl Credentials {
     }
 
     /// Sets the password. One that SASLprep prohibits is held as it is, without a prepared form: what is stored of it
-    /// may have been made by a program that prepares nothing.
+    /// may have been made by a program that prepares nothing. One of which SASLprep leaves nothing is held as the empty
+    /// one, which is refused without asking the authenticator (RFC 4616, section 2).
     ///
     /// # Errors
     ///
     /// [`MalformedCredentials`] if it is not UTF-8 or holds a NUL.
     pub fn set_password(&mut self, password: &[u8]) -> Result<(), MalformedCredentials> {
-        let prepared = match prepared_form(password) {
-            Ok(prepared) => Ok(prepared),
-            Err(MalformedCredentials::Prohibited(_)) => Err(Span::default()),
+        let (password, prepared) = match prepared_form(password) {
+            Ok(prepared) => (password, Ok(prepared)),
+            Err(MalformedCredentials::Prohibited(Prohibited::NothingLeft)) => (&[][..], Ok(None)),
+            Err(MalformedCredentials::Prohibited(_)) => (password, Err(Span::default())),
             Err(malformed) => return Err(malformed),
         };
         let span = self.store(password)?;

@@ -4,20 +4,17 @@ use core::fmt;
 
 use super::mechanism::CramMd5Key;
 use super::password::prepared_form;
-use super::{AuthQuestion, AuthRequest, AuthResult, InvalidScramKeys, ScramHash, ScramKeys};
+use super::{AuthQuestion, AuthRequest, AuthResult, InvalidScramKeys, Refusal, ScramHash, ScramKeys};
 use crate::secret::{Secret, SecretRef};
 
 /// A user's password, known in the clear: for tests, for small tools, and for the one user of a device.
 /// A server with many users stores hashes and [`ScramKeys`] instead.
 ///
 /// ```
-/// use sansmtp::auth::{AuthRequest, AuthResult, KnownPassword, Refusal};
+/// use sansmtp::auth::{AuthRequest, KnownPassword};
 ///
 /// let password = KnownPassword::new(b"tanstaaftanstaaf", b"16 random octets")?;
-/// let authenticate = move |request: &AuthRequest| match request.credentials().authcid() {
-///     "tim" => password.answer(request),
-///     _ => AuthResult::refuse_because(Refusal::UnknownUser),
-/// };
+/// let authenticate = move |request: &AuthRequest| password.answer_for("tim", request);
 /// # let _ = authenticate;
 /// # Ok::<(), sansmtp::auth::InvalidScramKeys>(())
 /// ```
@@ -46,8 +43,15 @@ impl KnownPassword {
         })
     }
 
-    /// Answers for the user whose password this is, if the question is about a password; refuses
-    /// otherwise. Whether the request's authcid is that user, the caller knows.
+    /// Answers for the user of this name, whose password this is, if the question is about a password; refuses
+    /// otherwise. Any other name is refused as [`UnknownUser`](Refusal::UnknownUser), with as much work.
+    pub fn answer_for(&self, user: &str, request: &AuthRequest) -> AuthResult {
+        let result = self.answer(request);
+        if request.credentials().authcid() == user { result } else { AuthResult::refuse_because(Refusal::UnknownUser) }
+    }
+
+    /// As [`answer_for`](Self::answer_for), whatever the name: whether the request's authcid is the user, the caller
+    /// knows.
     pub fn answer(&self, request: &AuthRequest) -> AuthResult {
         let right = match request.question() {
             AuthQuestion::Password(password) => {

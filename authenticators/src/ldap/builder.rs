@@ -105,9 +105,10 @@ impl LdapBuilder {
         self
     }
 
-    /// The entry against which the password is tried where a search finds nobody, so that it takes as long as a wrong
-    /// password: one of which nobody knows the password, hashed as those of users are. An entry right below the base
-    /// that does not exist, unless set; then a server answers sooner by the time of a hash, as it has none to compare.
+    /// The entry that is read, and against which the password is tried, where a search finds nobody, so that it takes as
+    /// long as a wrong password: one that the account may read, and of which nobody knows the password, hashed as those of
+    /// users are. An entry right below the base that does not exist, unless set; then a server answers sooner by the time
+    /// of a hash, as it has none to compare, and **tells by that who exists**.
     pub fn nobody(mut self, dn: impl Into<String>) -> Self {
         self.nobody = Some(dn.into());
         self
@@ -241,6 +242,7 @@ impl LdapBuilder {
             filter: FilterTemplate::parse(filter).ok_or_else(|| LdapError::Filter(filter.clone()))?,
             login_attribute: self.login_attribute.clone(),
             nobody: self.nobody.clone().unwrap_or_else(|| format!("{NOBODY}{below}")),
+            missing: format!("{NOBODY}{below}"),
         })
     }
 

@@ -27,8 +27,10 @@ pub(super) enum Lookup {
         scope: Scope,
         filter: FilterTemplate,
         login_attribute: Option<String>,
-        /// Whom to bind as where there is nobody.
+        /// Whom to read, and to bind as, where there is nobody.
         nobody: String,
+        /// An entry that there is not.
+        missing: String,
     },
 }
 
@@ -104,11 +106,17 @@ impl Directory {
     }
 
     async fn find(&self, user: &str, until: Instant) -> Result<Found, Failure> {
-        let Lookup::Search { base, scope, filter, login_attribute, .. } = &self.lookup else {
+        let Lookup::Search { base, scope, filter, login_attribute, nobody, missing } = &self.lookup else {
             return Ok(Found::Nobody);
         };
-        let search = Search { base, scope: *scope, filter: filter.fill(user), attribute: login_attribute.as_deref() };
-        self.searches.perform(&search, until).await
+        let attribute = login_attribute.as_deref();
+        let search = Search { base, scope: *scope, filter: filter.fill(user), attribute, matters: true };
+        let found = self.searches.perform(&search, until).await?;
+        // Another one, so that of two searches one finds an entry, which is read, and one does not, whoever there is.
+        let base = if matches!(found, Found::Nobody) { nobody } else { missing };
+        let other = Search { base, scope: Scope::Base, filter: ANY_ENTRY.to_owned(), attribute, matters: false };
+        self.searches.perform(&other, until).await?;
+        Ok(found)
     }
 }
 
@@ -139,6 +147,8 @@ struct Search<'a> {
     scope: Scope,
     filter: String,
     attribute: Option<&'a str>,
+    /// What comes of it makes a difference; else the server may say what it likes.
+    matters: bool,
 }
 
 impl Operation for Search<'_> {
@@ -162,6 +172,7 @@ impl Operation for Search<'_> {
         }
         match (ResultCode(stream.finish().await.rc), found) {
             (ResultCode::SUCCESS, found) => Ok(found),
+            (_, found) if !self.matters => Ok(found),
             // The server's own limit may be one.
             (ResultCode::SIZE_LIMIT_EXCEEDED, Found::One(_) | Found::Several) => Ok(Found::Several),
             (code, _) => Err(Fault::Search(code)),
@@ -284,6 +295,9 @@ fn policy_disables(value: &[u8]) -> bool {
 
 /// The password policy control. Whoever does not know it passes it over.
 const PASSWORD_POLICY: &str = "1.3.6.1.4.1.42.2.27.8.5.1";
+
+/// RFC 4512, section 3.3: every entry has one.
+const ANY_ENTRY: &str = "(objectClass=*)";
 
 /// RFC 4511, section 4.5.1.8.
 const NO_ATTRIBUTES: &str = "1.1";

@@ -67,10 +67,10 @@
 //!
 //! # Time
 //!
-//! Where a search finds nobody, the password is tried on the entry of [`LdapBuilder::nobody`], so that an unknown user
-//! takes as many steps as a wrong password. What is left is in the server's hands: how long it looks for one filter and
-//! for another, and that it has no hash to compare if that entry is none with a password. A template's binds are the
-//! server's alone.
+//! Where a search finds nobody, the entry of [`LdapBuilder::nobody`] is read and the password tried on it, and where it
+//! finds somebody, an entry that there is not is looked for: an unknown user takes as many steps as a wrong password. What
+//! is left is in the server's hands: how long it looks for one filter and for another, and that it has no hash to compare
+//! if that entry is none with a password. A template's binds are the server's alone.
 //!
 //! # In a chain
 //!
