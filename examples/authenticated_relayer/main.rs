@@ -19,6 +19,8 @@
 
 #[path = "../support/certificate.rs"]
 mod certificate;
+#[path = "../support/connection_limits.rs"]
+mod connection_limits;
 mod failure;
 mod greeting;
 mod handler;

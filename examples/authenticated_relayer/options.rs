@@ -13,6 +13,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, Args, Command, CommandFactory, Parser, Subcommand};
 use sansmtp_relay::{NextHop, Schedule};
 
+use crate::connection_limits::ConnectionLimits;
 use crate::leniency::Leniency;
 use crate::mechanisms::Mechanism;
 use crate::runtime::Runtime;
@@ -56,6 +57,8 @@ pub(crate) struct Serve {
     pub(crate) max_size: u64,
     /// What is taken against the RFCs.
     pub(crate) leniency: Leniency,
+    /// How many connections there may be.
+    pub(crate) limits: ConnectionLimits,
 }
 
 /// One address to listen on.
@@ -312,6 +315,8 @@ struct ServeArguments {
 
     #[command(flatten)]
     leniency: Leniency,
+    #[command(flatten)]
+    limits: ConnectionLimits,
 }
 
 impl ServeArguments {
@@ -370,6 +375,7 @@ impl ServeArguments {
             allow_plaintext_auth: self.allow_plaintext_auth,
             max_size: self.max_size,
             leniency: self.leniency,
+            limits: self.limits,
         })
     }
 

@@ -210,3 +210,24 @@ fn what_is_taken_against_the_rfcs_can_be_chosen() {
     error(&["--quirks", "all"]);
     error(&["--bare-newlines", "keep"]);
 }
+
+#[test]
+fn crowds_can_be_limited() {
+    let timeout = |arguments: &[&str]| {
+        let config = serve(arguments).limits.apply(sansmtp::Config::builder("relay.example")).build().unwrap();
+        config.timeouts().before_auth
+    };
+    assert_eq!(timeout(&[]), Some(Duration::from_secs(600)));
+    assert_eq!(timeout(&["--login-timeout", "30"]), Some(Duration::from_secs(30)));
+    assert_eq!(timeout(&["--login-timeout", "0"]), None);
+    let usual = serve(&[]).limits;
+    assert_eq!((usual.max_connections, usual.per_address(), usual.keep_open_file_limit), (None, None, false));
+    let limits =
+        serve(&["--max-connections", "3", "--max-connections-per-address", "0", "--keep-open-file-limit"]).limits;
+    assert_eq!(limits.max_connections.map(usize::from), Some(3));
+    assert_eq!((limits.per_address(), limits.keep_open_file_limit), (Some(usize::MAX), true));
+    let limits = serve(&["--exempt-network", "192.0.2.0/24", "--exempt-network", "2001:db8::1"]).limits;
+    assert_eq!(limits.exempt_network.len(), 2);
+    assert!(error(&["--exempt-network", "192.0.2.1/24"]).contains("--exempt-network"));
+    assert!(error(&["--max-connections", "0"]).contains("--max-connections"));
+}

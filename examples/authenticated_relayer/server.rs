@@ -77,17 +77,16 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
             say(&format!("listening on {address}\n"));
         }
     };
-    let listeners = &options.listeners;
     let served = match options.runtime {
         Runtime::Smol => {
             let blocking = move |peer| sansmtp_smol::Blocking::new(relayer(peer));
-            serve(sansmtp_smol::Server::new(config, blocking).tls(tls), listeners, started)
+            serve(sansmtp_smol::Server::new(config, blocking).tls(tls), &options, started)
         }
         Runtime::Tokio => {
             let blocking = move |peer| sansmtp_tokio::Blocking::new(relayer(peer));
-            serve(sansmtp_tokio::Server::new(config, blocking).tls(tls), listeners, started)
+            serve(sansmtp_tokio::Server::new(config, blocking).tls(tls), &options, started)
         }
-        Runtime::Threads => serve(sansmtp_threads::Server::new(config, relayer).tls(tls), listeners, started),
+        Runtime::Threads => serve(sansmtp_threads::Server::new(config, relayer).tls(tls), &options, started),
     };
     if let Some(worker) = worker {
         worker.stop(GRACE);
@@ -95,8 +94,9 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     served
 }
 
-fn serve(mut server: impl Server, listeners: &[Listener], started: impl FnOnce(&[SocketAddr])) -> Result<(), Failure> {
-    for &Listener { address, implicit_tls } in listeners {
+fn serve(server: impl Server, options: &Serve, started: impl FnOnce(&[SocketAddr])) -> Result<(), Failure> {
+    let mut server = server.limit(&options.limits);
+    for &Listener { address, implicit_tls } in &options.listeners {
         let bound = server.bind(address, implicit_tls);
         server = bound.map_err(|error| Failure::new(format!("cannot listen on {address}"), error))?;
     }
@@ -159,7 +159,7 @@ fn configure(options: &Serve, auth: Auth, attempts: Arc<dyn AttemptLog>) -> Resu
         .implicit_tls(true)
         .smtputf8(true)
         .limits(Limits { max_message_octets: options.max_size, ..Limits::default() });
-    let config = options.leniency.apply(builder).build();
+    let config = options.limits.apply(options.leniency.apply(builder)).build();
     config.map_err(|error| Failure::new("cannot use the configuration", error))
 }
 

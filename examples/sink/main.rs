@@ -8,6 +8,8 @@
 #[path = "../support/certificate.rs"]
 #[expect(dead_code, reason = "the other programs make certificates that last")]
 mod certificate;
+#[path = "../support/connection_limits.rs"]
+mod connection_limits;
 mod handler;
 #[path = "../support/leniency.rs"]
 mod leniency;
@@ -32,6 +34,7 @@ use sansmtp_authenticators::stored::prepare_name;
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
+use connection_limits::ConnectionLimits;
 use handler::{Shared, Sink, User};
 use leniency::Leniency;
 use mechanisms::Mechanism;
@@ -91,6 +94,8 @@ struct Options {
     save: Option<PathBuf>,
     #[command(flatten)]
     leniency: Leniency,
+    #[command(flatten)]
+    limits: ConnectionLimits,
     /// What drives the connections
     #[arg(long, value_enum, default_value_t = Runtime::Smol)]
     runtime: Runtime,
@@ -126,7 +131,7 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
         .smtputf8(true)
         .extensions(every_extension())
         .limits(Limits { max_message_octets: options.max_size, ..Limits::default() });
-    let config = options.leniency.apply(builder).build()?;
+    let config = options.limits.apply(options.leniency.apply(builder)).build()?;
     let clients = certificate::clients(options.client_ca.as_deref())?;
     let tls = match (&options.tls_cert, &options.tls_key) {
         (Some(certificate), Some(key)) => certificate::load(certificate, key, clients)?,
@@ -149,10 +154,11 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let in_the_clear = clear.iter().map(|&address| (address, false));
     let listeners = in_the_clear.chain(options.listen_tls.iter().map(|&address| (address, true)));
     let sink = move |_| Sink::new(Arc::clone(&shared));
+    let limits = &options.limits;
     match options.runtime {
-        Runtime::Smol => serve(sansmtp_smol::Server::new(config, sink).tls(tls), listeners),
-        Runtime::Tokio => serve(sansmtp_tokio::Server::new(config, sink).tls(tls), listeners),
-        Runtime::Threads => serve(sansmtp_threads::Server::new(config, sink).tls(tls), listeners),
+        Runtime::Smol => serve(sansmtp_smol::Server::new(config, sink).tls(tls).limit(limits), listeners),
+        Runtime::Tokio => serve(sansmtp_tokio::Server::new(config, sink).tls(tls).limit(limits), listeners),
+        Runtime::Threads => serve(sansmtp_threads::Server::new(config, sink).tls(tls).limit(limits), listeners),
     }
 }
 

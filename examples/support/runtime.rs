@@ -10,6 +10,8 @@ use clap::ValueEnum;
 use sansmtp::{AsyncHandler, Handler, Peer};
 use sansmtp_smol::Shutdown;
 
+use crate::connection_limits::ConnectionLimits;
+
 /// What drives the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Runtime {
@@ -23,6 +25,7 @@ pub(crate) enum Runtime {
 
 /// A server on one of them, once the choice has been made.
 pub(crate) trait Serve: Sized {
+    fn limit(self, limits: &ConnectionLimits) -> Self;
     fn bind(self, address: SocketAddr, implicit_tls: bool) -> io::Result<Self>;
     fn addresses(&self) -> Vec<SocketAddr>;
     fn shutdown(&self) -> Shutdown;
@@ -32,6 +35,17 @@ pub(crate) trait Serve: Sized {
 
 macro_rules! surface {
     () => {
+        fn limit(mut self, limits: &ConnectionLimits) -> Self {
+            if let Some(connections) = limits.max_connections {
+                self = self.max_connections(connections.get());
+            }
+            if let Some(connections) = limits.per_address() {
+                self = self.max_connections_per_address(connections);
+            }
+            self.exempt_from_address_limit(limits.exempt_network.iter().copied())
+                .raise_open_file_limit(!limits.keep_open_file_limit)
+        }
+
         fn bind(self, address: SocketAddr, implicit_tls: bool) -> io::Result<Self> {
             if implicit_tls { self.listen_tls(address) } else { self.listen(address) }
         }

@@ -87,6 +87,30 @@ pub fn who_is_too_many_from_one_address_is_turned_away<K: Kind>() {
     assert!(clients.iter_mut().all(|client| client.ask("NOOP").starts_with("250 ")));
 }
 
+/// From elsewhere there may be fifty, and a client is told at once that it is one too many. Loopback is a proxy here.
+pub fn fifty_from_one_address_and_any_number_from_loopback<K: Kind>() {
+    let proxy = || sansmtp::Proxy::from_networks(["127.0.0.1".parse().unwrap()]);
+    let change = |plan: &mut crate::Plan| plan.exempt = vec!["198.51.100.0/24".parse().unwrap()];
+    let server = Running::start_like::<K>(|config| config.proxy(proxy()), change);
+    let connect = |address: &str| {
+        let mut client = Client::new(server.clear);
+        client.say(format!("PROXY TCP4 {address} 192.0.2.100 1024 25\r\n"));
+        let reply = client.reply();
+        (client, reply)
+    };
+    let served = |address| {
+        let connected: Vec<_> = (0..60).map(|_| connect(address)).collect();
+        let served = connected.iter().filter(|(_, reply)| reply.starts_with("220 ")).count();
+        assert!(connected.iter().skip(served).all(|(_, reply)| reply == TOO_MANY_FROM_ADDRESS));
+        served
+    };
+    assert_eq!([served("192.0.2.1"), served("127.0.0.1"), served("198.51.100.1")], [50, 60, 60]);
+    if cfg!(target_os = "linux") {
+        let crowd: Vec<_> = (0..60).map(|_| connect_from("127.0.0.2".parse().unwrap(), server.clear)).collect();
+        assert!(crowd.into_iter().all(|mut client| client.reply().starts_with("220 ")));
+    }
+}
+
 /// A proxy's address is that of all its clients.
 pub fn the_clients_of_a_proxy_are_not_counted_as_one<K: Kind>() {
     let proxy = || sansmtp::Proxy::from_networks(["127.0.0.1".parse().unwrap()]);
@@ -221,9 +245,16 @@ impl Drop for Process {
     }
 }
 
-/// Serves until nobody wants it any more.
-fn serve_in_this_process<K: Kind>() {
-    let server = Running::start_with::<K, _>(|config| config, Arc::default(), |_| ThrowsAway);
+/// Serves until nobody wants it any more, with a file open for each of its descriptors but so many, if it is told to.
+fn serve_in_this_process<K: Kind>(plan: &crate::Plan, left: Option<usize>) {
+    let server = Running::start_plan::<K, _>(plan, Arc::default(), |_| ThrowsAway);
+    // Whatever the runtime opens for its first connection is open then.
+    drop(server.connect());
+    let mut files = Vec::new();
+    if let Some(left) = left {
+        files.extend(std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()));
+        files.truncate(files.len() - left);
+    }
     println!("address={}", server.clear);
     let _ = std::io::stdout().flush();
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -232,16 +263,16 @@ fn serve_in_this_process<K: Kind>() {
 /// Those who are there go on, and so does the listener when descriptors are back.
 pub fn descriptors_run_out_and_come_back<K: Kind>(test: &str) {
     if part().is_some() {
-        return serve_in_this_process::<K>();
+        return serve_in_this_process::<K>(&usual_plan(|config| config), Some(40));
     }
-    let mut process = Process::start(test, "server", "64");
+    let mut process = Process::start(test, "server", "256");
     let address: SocketAddr = process.hear("address=").parse().unwrap();
     for _ in 0..2 {
         let mut clients: Vec<_> = (0..100).map(|_| Client::new(address)).collect();
-        for client in &mut clients[..40] {
+        for client in &mut clients[..38] {
             assert!(client.reply().starts_with("220 "));
         }
-        for client in &mut clients[..40] {
+        for client in &mut clients[..38] {
             assert!(client.ask("NOOP").starts_with("250 "));
         }
         // There is no descriptor for it before others have gone.
@@ -255,10 +286,33 @@ pub fn descriptors_run_out_and_come_back<K: Kind>(test: &str) {
     process.end();
 }
 
+/// Half of the descriptors are left for handlers' files, and whoever is one too many hears of it. A soft limit is raised.
+pub fn a_crowd_leaves_descriptors_for_handlers<K: Kind>(test: &str) {
+    if part().is_some() {
+        return serve_in_this_process::<K>(&usual_plan(|config| config), None);
+    }
+    for (descriptors, served) in [("100", 50), ("-S 100 && ulimit -H -n 160", 80)] {
+        let mut process = Process::start(test, "server", descriptors);
+        let address: SocketAddr = process.hear("address=").parse().unwrap();
+        // The first connection may not have quite gone.
+        let mut clients = Vec::new();
+        clients.extend((0..served).map(|_| connect_when_there_is_a_place(|| Client::new(address))));
+        for _ in 0..100 {
+            assert_eq!(Client::new(address).rest(), TOO_MANY);
+        }
+        assert!(clients.iter_mut().all(|client| client.ask("NOOP").starts_with("250 ")));
+        process.end();
+    }
+}
+
 /// As many as there are descriptors for.
 pub fn ten_thousand_connects_at_once<K: Kind>(test: &str) {
     match part().as_deref() {
-        Some("server") => return serve_in_this_process::<K>(),
+        Some("server") => {
+            let mut plan = usual_plan(|config| config);
+            plan.max_connections = Some(10_000);
+            return serve_in_this_process::<K>(&plan, None);
+        }
         Some(_) => {}
         None => {
             let mut clients = Process::start(test, "clients", "$(ulimit -H -n)");

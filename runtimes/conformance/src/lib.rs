@@ -140,9 +140,11 @@ macro_rules! server_conformance {
             who_is_too_many_from_one_address_is_turned_away,
             the_clients_of_a_proxy_are_not_counted_as_one,
             each_client_of_a_proxy_is_counted_by_its_address,
+            fifty_from_one_address_and_any_number_from_loopback,
             a_place_is_free_again_after_a_panic,
         );
         $crate::tests_in_processes!($kind, connections:
+            a_crowd_leaves_descriptors_for_handlers,
             descriptors_run_out_and_come_back,
             ten_thousand_connects_at_once,
         );

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
-use sansmtp::{AsyncHandler, Auth, Config, ConfigBuilder, Connection, Handler, Peer, tls};
+use sansmtp::{AsyncHandler, Auth, Config, ConfigBuilder, Connection, Handler, Network, Peer, tls};
 use sansmtp_driver::{Certificates, Listener, Shutdown};
 
 use crate::certificate::TLS;
@@ -39,6 +39,8 @@ pub struct Plan {
     pub max_connections: Option<usize>,
     /// How many there may be from one address.
     pub max_connections_per_address: Option<usize>,
+    /// From where there may be any number.
+    pub exempt: Vec<Network>,
 }
 
 impl Plan {
@@ -53,6 +55,7 @@ impl Plan {
             other: None,
             max_connections: None,
             max_connections_per_address: None,
+            exempt: Vec::new(),
         }
     }
 
@@ -101,6 +104,7 @@ macro_rules! set_up {
         if let Some(connections) = plan.max_connections_per_address {
             server = server.max_connections_per_address(connections);
         }
+        server = server.exempt_from_address_limit(plan.exempt.iter().copied());
         let set_up = || {
             server = server.listen(plan.clear)?;
             if let Some(address) = plan.implicit {

@@ -214,7 +214,6 @@ impl Conversation {
         let connection = self.engine.connection();
         let client = connection.session().proxy()?.source().map(|_| connection.session().peer())?;
         let line = gate.refuse(client)?;
-        self.trace.span_of(connection.session()).in_scope(|| tracing::warn!("too many connections from the address"));
         self.held = None;
         let timeout = connection.config().timeouts().write;
         self.engine.abandon(CloseReason::Limit);

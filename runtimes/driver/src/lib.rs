@@ -49,6 +49,7 @@
 
 mod buffers;
 mod conversation;
+mod descriptors;
 mod engine;
 #[cfg(unix)]
 mod inherited;
@@ -76,7 +77,7 @@ pub use limits::{Place, Refused};
 pub use listening::Service;
 pub use out::{Out, is_nothing_yet};
 pub use question::{Desk, OwnedQuestion, Question, SharedDesk};
-pub use setup::{Setup, accept_failed};
+pub use setup::Setup;
 pub use signal::{Alive, Shutdown, Signal, Stages, Wait};
 pub use sockets::{Listener, Stream};
 pub use time::{after, at};

@@ -1,4 +1,4 @@
-//! How many connections there are, and may be.
+//! How many connections there are, and may be, over all listeners and from one address.
 
 use std::collections::HashMap;
 use std::io;
@@ -6,15 +6,19 @@ use std::mem;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sansmtp::Peer;
+use sansmtp::{Network, Peer};
 
+use crate::listening::ListenerLog;
 use crate::sockets::Stream;
 
-/// The limits on connections, and what is counted against them, over all listeners.
-#[derive(Debug)]
+/// The limits on connections, and what is counted against them, over all listeners. Clones count together.
+#[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) max_connections: usize,
+    /// Nothing, if the embedder has not said anything: then loopback does not count.
     pub(crate) max_per_address: Option<usize>,
+    /// What does not count, either.
+    pub(crate) exempt: Vec<Network>,
     taken: Arc<Mutex<Taken>>,
 }
 
@@ -34,34 +38,39 @@ enum Source {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_connections: 10_000, max_per_address: None, taken: Arc::default() }
+        Self { max_connections: MAX_CONNECTIONS, max_per_address: None, exempt: Vec::new(), taken: Arc::default() }
     }
 }
 
 impl Limits {
-    /// What counts a connection later, if anything does.
-    pub(crate) fn gate(&self, is_silent: bool) -> Option<Box<Gate>> {
-        let (max, taken) = (self.max_per_address?, Arc::clone(&self.taken));
-        Some(Box::new(Gate { taken, max, counted: None, is_silent, is_closed: false, has_news: false }))
+    /// What counts the clients of a proxy, each by the address that the proxy tells.
+    pub(crate) fn gate(self: &Arc<Self>, is_silent: bool, log: Arc<ListenerLog>) -> Box<Gate> {
+        Box::new(Gate { limits: Arc::clone(self), log, counted: None, is_silent, is_closed: false, has_news: false })
     }
 
     /// Counts a connection, until its place is dropped.
     pub(crate) fn admit(&self, peer: Peer, is_counted_by_address: impl FnOnce() -> bool) -> Result<Place, Refused> {
-        let source = match (self.max_per_address, peer.address()) {
-            (Some(max), Some(address)) if is_counted_by_address() => Some((Source::from(address.ip()), max)),
-            _ => None,
-        };
+        let source = peer.address().and_then(|address| self.source(address.ip())).filter(|_| is_counted_by_address());
         let mut taken = lock(&self.taken);
         if taken.all >= self.max_connections {
             return Err(Refused { peer, line: Some(TOO_MANY) });
         }
-        if let Some((source, max)) = source
-            && !taken.count(source, max)
-        {
+        if source.is_some_and(|source| !taken.count(source, self.per_address())) {
             return Err(Refused { peer, line: Some(TOO_MANY_FROM_ADDRESS) });
         }
         taken.all += 1;
-        Ok(Place { taken: Arc::clone(&self.taken), source: source.map(|(source, _)| source) })
+        Ok(Place { taken: Arc::clone(&self.taken), source })
+    }
+
+    /// What a connection from this address counts as, unless it does not count.
+    fn source(&self, address: IpAddr) -> Option<Source> {
+        let is_exempt = self.max_per_address.is_none() && address.to_canonical().is_loopback()
+            || self.exempt.iter().any(|network| network.contains(address));
+        (!is_exempt).then(|| Source::from(address))
+    }
+
+    fn per_address(&self) -> usize {
+        self.max_per_address.unwrap_or(MAX_PER_ADDRESS)
     }
 }
 
@@ -106,8 +115,8 @@ impl Drop for Place {
 /// Counts a connection by its client's address once a proxy has named it.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    taken: Arc<Mutex<Taken>>,
-    max: usize,
+    limits: Arc<Limits>,
+    log: Arc<ListenerLog>,
     counted: Option<Counted>,
     /// Before TLS that is there from the start, nothing can be said.
     is_silent: bool,
@@ -120,12 +129,16 @@ impl Gate {
     /// Lets a client through, or closes. What one is then told, if anything can be said.
     pub(crate) fn refuse(&mut self, client: Peer) -> Option<Option<&'static str>> {
         let (None, Some(address)) = (&self.counted, client.address()) else { return None };
-        let source = Source::from(address.ip());
-        if lock(&self.taken).count(source, self.max) {
-            self.counted = Some(Counted { taken: Arc::clone(&self.taken), source });
+        let Some(source) = self.limits.source(address.ip()) else {
+            self.counted = Some(Counted(None));
+            return None;
+        };
+        if lock(&self.limits.taken).count(source, self.limits.per_address()) {
+            self.counted = Some(Counted(Some((Arc::clone(&self.limits.taken), source))));
             return None;
         }
         self.is_closed = true;
+        self.log.too_many(client);
         Some((!self.is_silent).then_some(TOO_MANY_FROM_ADDRESS))
     }
 
@@ -145,16 +158,15 @@ impl Gate {
     }
 }
 
-/// A connection that counts for its address. Dropped, it does not any more.
+/// A connection that counts for its address, if that counts. Dropped, it does not any more.
 #[derive(Debug)]
-struct Counted {
-    taken: Arc<Mutex<Taken>>,
-    source: Source,
-}
+struct Counted(Option<(Arc<Mutex<Taken>>, Source)>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        lock(&self.taken).discount(self.source);
+        if let Some((taken, source)) = &self.0 {
+            lock(taken).discount(*source);
+        }
     }
 }
 
@@ -177,7 +189,6 @@ impl Refused {
     /// Tells the peer, without waiting for anything, and closes the connection.
     pub fn tell(self, stream: io::Result<Stream>) {
         let Self { peer, line } = self;
-        tracing::warn!(%peer, "too many connections");
         let told = stream.and_then(|stream| line.map_or(Ok(()), |line| stream.turn_away(line.as_bytes())));
         if let Err(error) = told {
             tracing::debug!(%peer, %error, "connection lost");
@@ -202,6 +213,10 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
     // No panic leaves it half changed.
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// How many connections there may be unless the embedder, or the limit on open files, says otherwise.
+pub(crate) const MAX_CONNECTIONS: usize = 10_000;
+const MAX_PER_ADDRESS: usize = 50;
 
 const TOO_MANY: &str = "421 4.7.0 Too many connections, try again later\r\n";
 const TOO_MANY_FROM_ADDRESS: &str = "421 4.7.0 Too many connections from your address\r\n";
@@ -238,6 +253,31 @@ mod tests {
         assert!(limits.admit(Peer::local(), || true).is_ok());
         assert!(limits.admit(SocketAddr::from(([192, 0, 2, 1], 25)).into(), || false).is_ok());
         drop(places);
+        let taken = lock(&limits.taken);
+        assert_eq!((taken.all, taken.by_source.len()), (0, 0));
+    }
+
+    /// Unless a number is given, which means everybody.
+    #[test]
+    fn loopback_and_named_networks_are_exempt() {
+        let mut limits = Limits { exempt: vec!["192.0.2.0/24".parse().unwrap()], ..Limits::default() };
+        let admitted = |limits: &Limits, address| {
+            let places: Vec<_> = (0..60).map_while(|_| admit(limits, address)).collect();
+            places.len()
+        };
+        for (address, usual, given) in [
+            ("127.0.0.1", 60, 2),
+            ("::1", 60, 2),
+            ("::ffff:127.0.0.2", 60, 2),
+            ("192.0.2.1", 60, 60),
+            ("198.51.100.1", 50, 2),
+            ("2001:db8::1", 50, 2),
+        ] {
+            limits.max_per_address = None;
+            assert_eq!(admitted(&limits, address), usual, "{address}");
+            limits.max_per_address = Some(2);
+            assert_eq!(admitted(&limits, address), given, "{address}");
+        }
         let taken = lock(&limits.taken);
         assert_eq!((taken.all, taken.by_source.len()), (0, 0));
     }

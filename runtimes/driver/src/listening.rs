@@ -1,10 +1,12 @@
 //! Listeners: opened here, or handed over.
 
 use std::io;
+use std::mem;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use sansmtp::Config;
+use sansmtp::{Config, Peer};
 use socket2::{Domain, Socket, Type};
 
 use crate::engine::Security;
@@ -15,10 +17,82 @@ use crate::sockets::Listener;
 pub struct Service {
     pub(crate) config: Arc<Config>,
     pub(crate) security: Security,
+    pub(crate) log: Arc<ListenerLog>,
     /// It goes when nobody listens any more.
     #[cfg(unix)]
     pub(crate) _socket_file: Option<unix::SocketFile>,
 }
+
+impl Service {
+    /// Traces, once a second at most, that no connection could be accepted. How long to wait before trying again, if it
+    /// was not the connection's own fault: descriptors have run out, most likely, and they come back when connections
+    /// end.
+    #[must_use]
+    pub fn accept_failed(&self, error: &io::Error) -> Option<Duration> {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+        if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+            return None;
+        }
+        self.log.cannot_accept(error);
+        Some(ACCEPT_PAUSE)
+    }
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is traced of a listener, however often it happens: once a second at most.
+#[derive(Debug)]
+pub(crate) struct ListenerLog {
+    /// Where it listens.
+    listener: String,
+    cannot_accept: Throttle,
+    too_many: Throttle,
+}
+
+impl ListenerLog {
+    pub(crate) fn new(listener: String) -> Arc<Self> {
+        Arc::new(Self { listener, cannot_accept: Throttle::default(), too_many: Throttle::default() })
+    }
+
+    fn cannot_accept(&self, error: &io::Error) {
+        if let Some(suppressed) = self.cannot_accept.pass(Instant::now()) {
+            tracing::warn!(listener = %self.listener, %error, suppressed, "cannot accept");
+        }
+    }
+
+    /// A client was turned away.
+    pub(crate) fn too_many(&self, peer: Peer) {
+        if let Some(suppressed) = self.too_many.pass(Instant::now()) {
+            tracing::warn!(listener = %self.listener, %peer, suppressed, "too many connections");
+        }
+    }
+}
+
+/// Lets something be said once a second.
+#[derive(Debug, Default)]
+struct Throttle(Mutex<Said>);
+
+#[derive(Debug, Default)]
+struct Said {
+    last: Option<Instant>,
+    suppressed: u64,
+}
+
+impl Throttle {
+    /// How often it was not to be said since the last time, if it may be said now.
+    fn pass(&self, now: Instant) -> Option<u64> {
+        // No panic leaves it half changed.
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.last.is_some_and(|last| now.saturating_duration_since(last) < ONCE_IN) {
+            said.suppressed += 1;
+            return None;
+        }
+        said.last = Some(now);
+        Some(mem::take(&mut said.suppressed))
+    }
+}
+
+const ONCE_IN: Duration = Duration::from_secs(1);
 
 /// Listens on the first address of those where that is possible.
 pub(crate) fn tcp(address: impl ToSocketAddrs) -> io::Result<Listener> {
@@ -116,6 +190,13 @@ mod tests {
 
     use super::*;
     use crate::sockets::Stream;
+
+    #[test]
+    fn what_happens_often_is_said_once_a_second() {
+        let (throttle, start) = (Throttle::default(), Instant::now());
+        let at = |milliseconds| throttle.pass(start + Duration::from_millis(milliseconds));
+        assert_eq!([0, 1, 999, 1000, 1500, 2001, 5000].map(at), [Some(0), None, None, Some(2), None, Some(1), Some(0)]);
+    }
 
     fn accepts_nodelay(listener: &Listener) -> bool {
         let _client = TcpStream::connect(listener.address().unwrap()).unwrap();

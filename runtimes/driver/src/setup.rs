@@ -7,17 +7,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use sansmtp::{Config, Connection, Events, Hooks, Peer};
+use sansmtp::{Config, Connection, Events, Hooks, Network, Peer};
 
 use crate::buffers::Buffers;
 use crate::conversation::Conversation;
+use crate::descriptors;
 #[cfg(feature = "rustls")]
 use crate::engine::Certificates;
 use crate::engine::{Security, Tls};
 use crate::limits::{Limits, Place, Refused};
-use crate::listening::{self, Service};
+use crate::listening::{self, ListenerLog, Service};
 use crate::signal::{Shutdown, Stages};
 use crate::sockets::Listener;
 use crate::trace::Trace;
@@ -29,7 +29,10 @@ pub struct Setup {
     config: Arc<Config>,
     tls: Tls,
     listeners: Vec<(Listener, Service)>,
-    limits: Limits,
+    limits: Arc<Limits>,
+    /// If the embedder has said how many there may be.
+    max_connections: Option<usize>,
+    raises_open_file_limit: bool,
     buffers: Arc<Buffers>,
     stages: Arc<Stages>,
 }
@@ -42,7 +45,9 @@ impl Setup {
             config,
             tls: Tls::default(),
             listeners: Vec::new(),
-            limits: Limits::default(),
+            limits: Arc::default(),
+            max_connections: None,
+            raises_open_file_limit: true,
             buffers: Arc::default(),
             stages: Arc::default(),
         }
@@ -78,16 +83,19 @@ impl Setup {
     #[cfg(unix)]
     pub fn listen_unix(&mut self, path: &Path, security: Security) -> io::Result<()> {
         let (listener, file) = listening::unix::listen(path)?;
-        let service = Service { config: self.config.clone(), security, _socket_file: Some(file) };
+        let log = ListenerLog::new(path.display().to_string());
+        let service = Service { config: self.config.clone(), security, log, _socket_file: Some(file) };
         self.listeners.push((listener, service));
         Ok(())
     }
 
     /// Adds a listener that is there already.
     pub fn add(&mut self, listener: Listener, security: Security) {
+        let address = listener.address().map_or_else(|| "a unix socket".to_owned(), |address| address.to_string());
         let service = Service {
             config: self.config.clone(),
             security,
+            log: ListenerLog::new(address),
             #[cfg(unix)]
             _socket_file: None,
         };
@@ -96,12 +104,22 @@ impl Setup {
 
     /// Sets how many connections there may be, over all listeners. At least one.
     pub fn set_max_connections(&mut self, connections: usize) {
-        self.limits.max_connections = connections.max(1);
+        self.max_connections = Some(connections.max(1));
     }
 
-    /// Sets how many connections there may be from one address, over all listeners. At least one.
+    /// Sets how many connections there may be from one address, loopback included, over all listeners. At least one.
     pub fn set_max_connections_per_address(&mut self, connections: usize) {
-        self.limits.max_per_address = Some(connections.max(1));
+        Arc::make_mut(&mut self.limits).max_per_address = Some(connections.max(1));
+    }
+
+    /// Adds networks whose addresses may have any number of connections.
+    pub fn exempt_networks(&mut self, networks: impl IntoIterator<Item = Network>) {
+        Arc::make_mut(&mut self.limits).exempt.extend(networks);
+    }
+
+    /// Sets whether [`start`](Self::start) raises the process's soft limit on open files.
+    pub fn set_raise_open_file_limit(&mut self, raises: bool) {
+        self.raises_open_file_limit = raises;
     }
 
     /// The network addresses that are listened on, in the order in which they were added.
@@ -122,7 +140,7 @@ impl Setup {
         &self.stages
     }
 
-    /// Gives out the listeners. The [`Service`] of each is to be kept for as long as it listens.
+    /// Raises the limit on open files, and gives out the listeners. The [`Service`] of each is to be kept for as long as it listens.
     ///
     /// # Errors
     ///
@@ -135,6 +153,8 @@ impl Setup {
         for (_, service) in &self.listeners {
             self.tls.check(&service.config, service.security)?;
         }
+        Arc::make_mut(&mut self.limits).max_connections =
+            descriptors::max_connections(self.max_connections, self.raises_open_file_limit);
         Ok(std::mem::take(&mut self.listeners))
     }
 
@@ -145,10 +165,13 @@ impl Setup {
     /// There are too many; [`Refused::tell`] is what is left to do.
     pub fn admit(&self, service: &Service, peer: Peer) -> Result<Place, Refused> {
         let is_counted_by_address = || !service.config.expects_proxy_header(peer);
-        self.limits.admit(peer, is_counted_by_address).map_err(|refused| match service.security {
-            Security::Clear => refused,
-            #[cfg(feature = "rustls")]
-            Security::Implicit => refused.silent(),
+        self.limits.admit(peer, is_counted_by_address).map_err(|refused| {
+            service.log.too_many(peer);
+            match service.security {
+                Security::Clear => refused,
+                #[cfg(feature = "rustls")]
+                Security::Implicit => refused.silent(),
+            }
         })
     }
 
@@ -179,11 +202,8 @@ impl Setup {
         connection.set_hooks(hooks);
         connection.set_events(trace.events());
         // Whoever a proxy speaks for is not known yet.
-        let gate = if service.config.expects_proxy_header(peer) {
-            self.limits.gate(service.security != Security::Clear)
-        } else {
-            None
-        };
+        let expects_header = service.config.expects_proxy_header(peer);
+        let gate = expects_header.then(|| self.limits.gate(service.security != Security::Clear, service.log.clone()));
         match self.tls.engine(connection, service.security) {
             Ok(engine) => {
                 let conversation = Conversation::new(engine, self.stages.clone(), self.buffers.clone(), gate, trace);
@@ -199,17 +219,3 @@ impl Setup {
 
 /// Connections are numbered from 1, over all servers of the process.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-
-/// Traces that no connection could be accepted. How long to wait before trying again, if it was not the
-/// connection's own fault: descriptors have run out, most likely, and they come back when connections end.
-#[must_use]
-pub fn accept_failed(error: &io::Error) -> Option<Duration> {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
-        return None;
-    }
-    tracing::warn!(%error, "cannot accept");
-    Some(ACCEPT_PAUSE)
-}
-
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

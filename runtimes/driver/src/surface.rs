@@ -104,7 +104,12 @@ macro_rules! setup_methods {
             self
         }
 
-        /// Serves so many connections at a time, over all listeners: 10,000 unless changed, at least one.
+        /// Serves so many connections at a time, over all listeners. Unless it is called, that is half of the files
+        /// that the process may have open, so that there is a file for each connection's handler, and 10,000 at
+        /// most; where the system has no such limit, 10,000. At least one.
+        ///
+        /// More than half is what is asked for, with a warning in the log; more than seven eighths is not to be had,
+        /// and the log says so. See [`raise_open_file_limit`](Self::raise_open_file_limit).
         ///
         /// A client too many is told `421 4.7.0` and no handler is made for it; under TLS from the start,
         /// its connection is closed without a word. When a connection ends, there is a place for
@@ -115,15 +120,38 @@ macro_rules! setup_methods {
             self
         }
 
-        /// Serves so many connections at a time from one address, over all listeners: no limit unless set, at
-        /// least one. A client too many fares as with [`max_connections`](Self::max_connections).
+        /// Serves so many connections at a time from one address, over all listeners: 50 unless changed, at least
+        /// one; `usize::MAX` for any number. A client too many fares as with
+        /// [`max_connections`](Self::max_connections).
         ///
         /// A network of IPv6, a /64, counts as one address. A client whose address a
-        /// trusted PROXY header tells is counted by that one, not by the proxy's. Not counted are unix sockets, and
-        /// proxies that speak for nobody.
+        /// trusted PROXY header tells is counted by that one, not by the proxy's. Not counted are unix sockets,
+        /// proxies that speak for nobody, [networks that are exempt](Self::exempt_from_address_limit), and, unless
+        /// this is called, loopback.
         #[must_use]
         pub fn max_connections_per_address(mut self, connections: usize) -> Self {
             self.setup.set_max_connections_per_address(connections);
+            self
+        }
+
+        /// Lets these networks have any number of connections from one address, besides those of earlier calls: a
+        /// company behind one address, or a load balancer that tells of no client.
+        #[must_use]
+        pub fn exempt_from_address_limit(
+            mut self,
+            networks: impl ::core::iter::IntoIterator<Item = $crate::sansmtp::Network>,
+        ) -> Self {
+            self.setup.exempt_networks(networks);
+            self
+        }
+
+        /// Whether the server raises the process's soft limit on open files (`RLIMIT_NOFILE`) when it is run: yes,
+        /// unless changed. It is raised to 65,536, or twice [`max_connections`](Self::max_connections) if that is
+        /// more, but never beyond the hard limit, and never lowered. Processes that are started from then on inherit
+        /// it.
+        #[must_use]
+        pub fn raise_open_file_limit(mut self, raises: bool) -> Self {
+            self.setup.set_raise_open_file_limit(raises);
             self
         }
 

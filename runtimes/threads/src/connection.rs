@@ -63,17 +63,18 @@ impl<H: Handler + 'static> Line<H> {
                 self.conversation.settle(Err(Unanswered::Late));
             }
             let (wait, until) = loop {
-                steps += 1;
-                if steps > STEPS_IN_A_ROW {
-                    turn.may_block();
+                if steps == STEPS_IN_A_ROW {
+                    // A client that always has more to say would keep the others waiting.
+                    break (WaitFor::Turn, None);
                 }
+                steps += 1;
                 match self.advance(turn) {
                     Next::GoOn => {}
                     Next::Ask(question) => match self.ask(turn, question) {
                         Some(line) => self = line,
                         None => return,
                     },
-                    Next::Wait(wait, until) => break (wait, until),
+                    Next::Wait(wait, until) => break (wait, Some(until)),
                     Next::End => {
                         // The handler may be long in being dropped.
                         turn.may_block();
@@ -86,7 +87,7 @@ impl<H: Handler + 'static> Line<H> {
                 }
             };
             self.conversation.spare_buffer();
-            match turn.leave(Guests::Line(self), wait, Some(until)) {
+            match turn.leave(Guests::Line(self), wait, until) {
                 Left::GoesOn(Guests::Line(line), more) => (self, news) = (line, more),
                 Left::Over(over) => {
                     turn.may_block();
@@ -219,5 +220,5 @@ impl<H: Handler> Drop for Line<H> {
     }
 }
 
-/// How many steps a connection takes before its thread is thought of as one that may be busy for long.
+/// How many steps a connection takes before others have their turn.
 const STEPS_IN_A_ROW: u32 = 128;

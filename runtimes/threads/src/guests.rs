@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 
 use sansmtp::{Handler, Peer};
 use sansmtp_driver::lobby::{Entrance, Guest, Left, News, Registry, Socket, Token, Turn, WaitFor};
-use sansmtp_driver::{Place, Stages, accept_failed, after};
+use sansmtp_driver::{Place, Service, Stages, after};
 
 use crate::connection::Line;
 
@@ -18,6 +18,7 @@ pub(crate) enum Guests<H: Handler> {
 /// A listener.
 pub(crate) struct Door<H: Handler> {
     pub(crate) entrance: Entrance,
+    pub(crate) service: Arc<Service>,
     pub(crate) stages: Arc<Stages>,
     /// Begins a connection, if there is a place for it.
     pub(crate) receive: Box<Receive<H>>,
@@ -43,7 +44,7 @@ impl<H: Handler + 'static> Door<H> {
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => (WaitFor::Socket, None),
-                Err(error) => match accept_failed(&error) {
+                Err(error) => match self.service.accept_failed(&error) {
                     Some(pause) => (WaitFor::Time, Some(after(pause))),
                     None => continue,
                 },

@@ -87,12 +87,14 @@ impl<F> Server<F> {
         let (is_open, open) = mpsc::channel();
         let mut failed = None;
         for (listener, service) in listeners {
+            let service = Arc::new(service);
             // Weak: a thread in which no handler gets made is not to be waited for.
             let (setup, make_handler, alive) = (setup.clone(), make_handler.clone(), Arc::downgrade(&alive));
-            let receive = move |socket, peer| receive(&setup, &service, &make_handler, &alive, socket, peer);
+            let served = service.clone();
+            let receive = move |socket, peer| receive(&setup, &served, &make_handler, &alive, socket, peer);
             let listens = Entrance::new(listener).and_then(|entrance| {
                 let (stages, receive, _is_open) = (stages.clone(), Box::new(receive), is_open.clone());
-                lobby.let_in(None, Guests::Door(Door { entrance, stages, receive, _is_open }))
+                lobby.let_in(None, Guests::Door(Door { entrance, service, stages, receive, _is_open }))
             });
             if let Err(error) = listens {
                 stages.requested.set(Duration::ZERO);

@@ -31,6 +31,8 @@ pub(super) struct Bench {
 struct State {
     /// Whose turn it is, and why. Before it is empty, nobody begins to watch.
     due: VecDeque<(usize, Reason)>,
+    /// Whose turn it is again, when all that is due, and all that has happened by then, has had its own.
+    put_off: Vec<usize>,
     /// Absent while somebody watches.
     watch: Option<Box<Watch>>,
     /// Who came last is called first: those of whom there are too many are not called, and go.
@@ -58,9 +60,9 @@ impl Bench {
         let poll = Poll::new()?;
         let (registry, waker) = (poll.registry().try_clone()?, Waker::new(poll.registry(), LOOK_UP)?);
         let watch = Some(Box::new(Watch { poll, events: Events::with_capacity(EVENTS) }));
-        let (due, waiting) = (VecDeque::new(), Vec::new());
+        let (due, put_off, waiting) = (VecDeque::new(), Vec::new(), Vec::new());
         // The first one.
-        let state = Mutex::new(State { due, watch, waiting, brief: 0, is_called: true, is_closed: false });
+        let state = Mutex::new(State { due, put_off, watch, waiting, brief: 0, is_called: true, is_closed: false });
         Ok((Self { state, alarms: Alarms::default(), waker, max_brief, patience }, registry))
     }
 
@@ -86,6 +88,11 @@ impl Bench {
                     state = self.keep_watch(state, watch);
                     continue;
                 }
+                if !state.put_off.is_empty() {
+                    // Whoever watches adds what happens meanwhile.
+                    state.end_round();
+                    continue;
+                }
             }
             state = self.wait(state)?;
         }
@@ -99,6 +106,11 @@ impl Bench {
             // Whoever watches has something better to do.
             self.look_up();
         }
+    }
+
+    /// Has somebody go on behind all others. The thread that says so [comes back](Self::next) for it, unless another does.
+    pub(super) fn put_off(&self, key: usize) {
+        self.state().put_off.push(key);
     }
 
     /// Sends everybody home when they have done what they are doing.
@@ -136,8 +148,13 @@ impl Bench {
 
     /// Waits until something happens.
     fn keep_watch<'b>(&'b self, state: MutexGuard<'b, State>, mut watch: Box<Watch>) -> MutexGuard<'b, State> {
+        let is_anybody_ready = !state.put_off.is_empty();
         drop(state);
-        let timeout = self.next_alarm().map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = if is_anybody_ready {
+            Some(Duration::ZERO)
+        } else {
+            self.next_alarm().map(|at| at.saturating_duration_since(Instant::now()))
+        };
         let Watch { poll, events } = &mut *watch;
         let failed = poll.poll(events, timeout).err().filter(|error| error.kind() != io::ErrorKind::Interrupted);
         let mut state = self.state();
@@ -149,6 +166,7 @@ impl Bench {
         while let Some((at, key)) = self.alarms.take_due(now) {
             state.due.push_back((key, Reason::Alarm(at)));
         }
+        state.end_round();
         state.watch = Some(watch);
         let Some(error) = failed else { return state };
         drop(state);
@@ -186,7 +204,8 @@ impl Bench {
     /// Has somebody come who waits, or else somebody new, if there is anything to do for another one. `false` if there
     /// is, and nobody comes.
     fn call_somebody(&self, mut state: MutexGuard<'_, State>, hire: impl FnOnce() -> io::Result<()>) -> bool {
-        let is_needed = state.brief < self.max_brief && (state.watch.is_some() || !state.due.is_empty());
+        let is_anything_due = state.watch.is_some() || !state.due.is_empty() || !state.put_off.is_empty();
+        let is_needed = state.brief < self.max_brief && is_anything_due;
         if !is_needed || state.is_called || state.is_closed {
             return true;
         }
@@ -205,6 +224,13 @@ impl Bench {
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+}
+
+impl State {
+    /// Those that were put off are due, behind all others.
+    fn end_round(&mut self) {
+        self.due.extend(self.put_off.drain(..).map(|key| (key, Reason::Turn)));
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) enum Reason {
     Event(News),
     /// Its alarm for then.
     Alarm(Instant),
+    /// It has let others go first.
+    Turn,
 }
 
 impl News {

@@ -43,6 +43,8 @@ pub enum WaitFor {
     Socket,
     /// Nothing.
     Time,
+    /// Nothing, not even time: it goes on when all others that are ready have had their turn.
+    Turn,
     /// The thread that serves it, which [may block](Turn::may_block) and will [be back](Turn::come_back). If it is not in
     /// time, the guest goes on without it.
     Thread,
@@ -121,6 +123,7 @@ impl<'l, G: Guest> Turn<'l, G> {
                 kept.news = Some(kept.news.unwrap_or_default().and(news));
                 kept.wait == WaitFor::Socket
             }
+            Reason::Turn => kept.wait == WaitFor::Turn,
             Reason::Alarm(at) => {
                 if kept.alarm != Some(at) {
                     return None;
@@ -179,6 +182,10 @@ impl<'l, G: Guest> Turn<'l, G> {
         kept.wait = wait;
         kept.until = until;
         kept.be_alarmed(self.lobby, self.seat.key);
+        drop(kept);
+        if wait == WaitFor::Turn {
+            self.lobby.bench().put_off(self.seat.key);
+        }
         Left::Waits
     }
 

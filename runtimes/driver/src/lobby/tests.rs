@@ -310,6 +310,49 @@ fn who_is_back_in_time_goes_on() {
 }
 
 #[test]
+fn who_could_go_on_for_ever_takes_turns() {
+    for max_brief in [1, 2] {
+        let lobby = lobby(max_brief, LONG);
+        let (mut client, said) = let_in_reporter(&lobby);
+        let (says, order) = mpsc::channel();
+        let (mut clients, mut lead) = (Vec::new(), None);
+        // The last of them has something happen to a guest that waits for its socket.
+        for name in 0..3 {
+            let says = says.clone();
+            let mut wakes = (name == 2).then(|| client.try_clone().unwrap());
+            let mut turns = 0;
+            let act = move |_: &mut Socket, _| {
+                turns += 1;
+                says.send(name).unwrap();
+                if let Some(mut client) = wakes.take_if(|_| turns == 100) {
+                    client.write_all(b"x").unwrap();
+                }
+                if turns == 10_000 { Act::End } else { Act::Wait(WaitFor::Turn, None) }
+            };
+            clients.push(let_in(&lobby, act).0);
+        }
+        drop(says);
+        let mut counts = [0_usize; 3];
+        for name in order {
+            counts[name] += 1;
+            // They take turns as soon as all are there.
+            let ahead = counts.iter().max().unwrap() - counts.iter().min().unwrap();
+            if max_brief == 1 && counts.iter().all(|count| (1_000..9_000).contains(count)) {
+                assert!(lead.get_or_insert(ahead).abs_diff(ahead) <= 1, "{counts:?}");
+            }
+            // Who was woken does not wait for their end.
+            if (name, counts[2]) == (2, 9_000) {
+                assert!(said.try_recv().is_ok(), "{counts:?}");
+            }
+        }
+        assert_eq!(counts, [10_000; 3]);
+        client.write_all(b"x").unwrap();
+        assert!(said.recv_timeout(SOON).unwrap().is_readable);
+        close(lobby);
+    }
+}
+
+#[test]
 fn threads_that_block_are_in_nobodys_way() {
     let lobby = lobby(1, LONG);
     // Those of the first round wait when the second begins.

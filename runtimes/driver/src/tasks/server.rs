@@ -10,7 +10,8 @@ use sansmtp::{AsyncHandler, Peer};
 use super::Runtime;
 use super::combine::{all, first, yield_now};
 use super::connection::Connection;
-use crate::setup::{Setup, accept_failed};
+use crate::listening::Service;
+use crate::setup::Setup;
 use crate::signal::{Alive, Stages};
 use crate::time::after;
 
@@ -40,7 +41,7 @@ where
                     // A flood of clients would keep the executor to itself.
                     yield_now().await;
                 }
-                let (stream, peer) = accept::<R>(&listener, is_nodelay_inherited).await;
+                let (stream, peer) = accept::<R>(&listener, &service, is_nodelay_inherited).await;
                 let place = match setup.admit(&service, peer) {
                     Ok(place) => place,
                     Err(refused) => {
@@ -95,7 +96,11 @@ impl Drop for CutOff {
 }
 
 /// Accepts the next connection, whatever happens to others.
-async fn accept<R: Runtime>(listener: &R::Listener, is_nodelay_inherited: bool) -> (R::Stream, Peer) {
+async fn accept<R: Runtime>(
+    listener: &R::Listener,
+    service: &Service,
+    is_nodelay_inherited: bool,
+) -> (R::Stream, Peer) {
     loop {
         match R::accept(listener).await {
             Ok((stream, peer)) => {
@@ -105,7 +110,7 @@ async fn accept<R: Runtime>(listener: &R::Listener, is_nodelay_inherited: bool) 
                 }
             }
             Err(error) => {
-                if let Some(pause) = accept_failed(&error) {
+                if let Some(pause) = service.accept_failed(&error) {
                     R::alarm(after(pause)).await;
                 }
             }
