@@ -15,20 +15,20 @@ use super::barred::Barred;
 use super::counted::Counts;
 use super::script::{self, Stamps, Taken};
 
-/// Takes questions, failures and what is given back to the server, on one connection and as many at once as there are. Its thread ends
-/// when it is dropped, once it has delivered what it was given if it can.
+/// Takes questions, failures and what is given back to the server, on one connection and as many at once as there are.
+/// Its thread ends when it is dropped, once it has delivered what it was given if it can.
 pub(super) struct Courier(Arc<Shared>);
 
 /// What the server says of an attempt.
 pub(super) enum Answer {
     /// There is room, of which this has been taken, if it was to be.
-    Admitted(Option<Share>),
+    Admitted(Option<ServerReservation>),
     Barred,
     Unreachable,
 }
 
 /// What an attempt has taken of its counts at the server. Dropped, it is given back.
-pub(super) struct Share {
+pub(super) struct ServerReservation {
     shared: Arc<Shared>,
     counts: Counts,
     stamps: Stamps,
@@ -57,7 +57,7 @@ struct Shared {
 
 struct Inbox {
     questions: Vec<Question>,
-    errands: VecDeque<Errand>,
+    updates: VecDeque<Update>,
     /// Whether it is worth waiting for the server.
     reachable: bool,
     stopped: bool,
@@ -74,28 +74,28 @@ struct Question {
 }
 
 /// What needs no answer.
-struct Errand {
-    what: What,
+struct Update {
+    kind: UpdateKind,
     counts: Counts,
     at: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+enum UpdateKind {
     Count,
     Release(Stamps),
 }
 
 struct Batch {
     questions: Vec<Question>,
-    errands: Vec<Errand>,
+    updates: Vec<Update>,
 }
 
 impl Courier {
     pub(super) fn start(settings: Settings) -> io::Result<Self> {
         let inbox = Inbox {
             questions: Vec::new(),
-            errands: VecDeque::new(),
+            updates: VecDeque::new(),
             reachable: true,
             stopped: false,
             last_warning: None,
@@ -135,7 +135,7 @@ impl Courier {
 
     /// Hands a failure over for which nothing was taken. Does not wait.
     pub(super) fn count(&self, counts: Counts) {
-        self.0.hand_over(What::Count, counts);
+        self.0.send(UpdateKind::Count, counts);
     }
 
     pub(super) fn barred(&self) -> &Barred {
@@ -154,31 +154,31 @@ impl Drop for Courier {
     }
 }
 
-impl Share {
+impl ServerReservation {
     /// Leaves it as a failure that has been counted.
     pub(super) fn keep(mut self) {
         self.kept = true;
     }
 }
 
-impl Drop for Share {
+impl Drop for ServerReservation {
     fn drop(&mut self) {
         if !self.kept {
-            self.shared.hand_over(What::Release(self.stamps), self.counts);
+            self.shared.send(UpdateKind::Release(self.stamps), self.counts);
         }
     }
 }
 
 impl Shared {
-    fn hand_over(&self, what: What, counts: Counts) {
+    fn send(&self, kind: UpdateKind, counts: Counts) {
         let mut inbox = self.lock();
-        if inbox.errands.len() >= MOST_ERRANDS {
+        if inbox.updates.len() >= MOST_UPDATES {
             if inbox.may_warn() {
                 tracing::warn!(server = %self.settings.address, "too many failed logins to count all for all servers");
             }
             return;
         }
-        inbox.errands.push_back(Errand { what, counts, at: Instant::now() });
+        inbox.updates.push_back(Update { kind, counts, at: Instant::now() });
         drop(inbox);
         self.arrived.notify_one();
     }
@@ -220,20 +220,20 @@ impl Shared {
     /// end.
     fn next(&self) -> Option<Batch> {
         let idle = |inbox: &mut Inbox| {
-            inbox.questions.is_empty() && inbox.errands.is_empty() && inbox.reachable && !inbox.stopped
+            inbox.questions.is_empty() && inbox.updates.is_empty() && inbox.reachable && !inbox.stopped
         };
         let mut inbox = self.arrived.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
-        if inbox.stopped && inbox.questions.is_empty() && inbox.errands.is_empty() {
+        if inbox.stopped && inbox.questions.is_empty() && inbox.updates.is_empty() {
             return None;
         }
-        let now = inbox.errands.len().min(MOST_ERRANDS_AT_ONCE);
-        let errands = inbox.errands.drain(..now).collect();
-        Some(Batch { questions: std::mem::take(&mut inbox.questions), errands })
+        let now = inbox.updates.len().min(MOST_UPDATES_AT_ONCE);
+        let updates = inbox.updates.drain(..now).collect();
+        Some(Batch { questions: std::mem::take(&mut inbox.questions), updates })
     }
 
     fn deliver(self: &Arc<Self>, connection: &mut Option<Connection>, mut batch: Batch) -> RedisResult<()> {
-        batch.errands.retain(|errand| errand.at.elapsed() < self.settings.window);
-        if batch.errands.is_empty() && batch.questions.is_empty() {
+        batch.updates.retain(|update| update.at.elapsed() < self.settings.window);
+        if batch.updates.is_empty() && batch.questions.is_empty() {
             return Ok(());
         }
         let result = match connection {
@@ -257,8 +257,8 @@ impl Shared {
                 if error.is_io_error() {
                     batch.drop_releases();
                     let mut inbox = self.lock();
-                    let room = MOST_ERRANDS.saturating_sub(inbox.errands.len());
-                    batch.errands.into_iter().rev().take(room).for_each(|errand| inbox.errands.push_front(errand));
+                    let room = MOST_UPDATES.saturating_sub(inbox.updates.len());
+                    batch.updates.into_iter().rev().take(room).for_each(|update| inbox.updates.push_front(update));
                 }
                 Err(error)
             }
@@ -268,20 +268,21 @@ impl Shared {
     /// Takes in what the server has said of a batch.
     fn learn(self: &Arc<Self>, batch: &mut Batch, answers: &[Vec<i64>]) -> RedisResult<()> {
         let mut answers = answers.iter();
-        for errand in &batch.errands {
+        for update in &batch.updates {
             let times_to_live = answers.next().ok_or_else(unexpected)?;
-            self.learn_times(&errand.counts, times_to_live);
+            self.learn_times(&update.counts, times_to_live);
         }
         for Question { counts, takes, answer } in batch.questions.drain(..) {
             let told = answers.next().and_then(|told| Taken::parse(told, &counts)).ok_or_else(unexpected)?;
             let told = if told.has_room {
-                let share = || Share { shared: Arc::clone(self), counts, stamps: told.stamps, kept: false };
-                Answer::Admitted(takes.then(share))
+                let shared = Arc::clone(self);
+                let reservation = || ServerReservation { shared, counts, stamps: told.stamps, kept: false };
+                Answer::Admitted(takes.then(reservation))
             } else {
                 self.learn_times(&counts, &told.times_to_live);
                 Answer::Barred
             };
-            // An attempt that has not waited for it has gone on without: its share is dropped here.
+            // An attempt that has not waited for it has gone on without it. Then it is dropped here.
             let _ = answer.try_send(told);
         }
         Ok(())
@@ -355,14 +356,14 @@ impl Inbox {
 }
 
 impl Batch {
-    /// Errands go first, so that the answers know of them. Returns an answer to each of both.
+    /// Updates go first, so that the answers know of them. Returns an answer to each of both.
     fn exchange(&self, connection: &mut Connection, stamp: &AtomicI64) -> RedisResult<Vec<Vec<i64>>> {
         let mut pipeline = redis::pipe();
         let next_stamp = || stamp.fetch_add(1, Ordering::Relaxed);
-        for Errand { what, counts, .. } in &self.errands {
-            match *what {
-                What::Count => script::count(&mut pipeline, counts, next_stamp()),
-                What::Release(stamps) => script::release(&mut pipeline, counts, stamps),
+        for Update { kind, counts, .. } in &self.updates {
+            match *kind {
+                UpdateKind::Count => script::count(&mut pipeline, counts, next_stamp()),
+                UpdateKind::Release(stamps) => script::release(&mut pipeline, counts, stamps),
             }
         }
         for Question { counts, takes, .. } in &self.questions {
@@ -378,7 +379,7 @@ impl Batch {
     /// Forgets what was to be given back. The server may have done it before the connection broke, and must not do it
     /// twice: that would be another attempt's. What it has not done, drains.
     fn drop_releases(&mut self) {
-        self.errands.retain(|errand| errand.what == What::Count);
+        self.updates.retain(|update| update.kind == UpdateKind::Count);
     }
 }
 
@@ -395,9 +396,9 @@ fn unexpected() -> RedisError {
     (ErrorKind::UnexpectedReturnType, "an answer to something else").into()
 }
 
-/// What may wait for the server. An errand takes 200 octets.
-const MOST_ERRANDS: usize = 4_096;
-const MOST_ERRANDS_AT_ONCE: usize = 256;
+/// What may wait for the server. An update takes 200 octets.
+const MOST_UPDATES: usize = 4_096;
+const MOST_UPDATES_AT_ONCE: usize = 256;
 const MOST_QUESTIONS: usize = 4_096;
 
 /// Between two attempts to reach the server, which are made whether there are logins or not.

@@ -11,7 +11,7 @@ use sansmtp::auth::{Attempt, AttemptLog, MemoryAttemptLog, Reservation};
 use sansmtp::{AuthResult, reply};
 
 use super::counted::{Counter, Counts};
-use super::courier::{Answer, Courier, Settings, Share};
+use super::courier::{Answer, Courier, ServerReservation, Settings};
 use super::{ValkeyConfig, ValkeyError, WhenUnreachable};
 
 /// Counts failures in Valkey or Redis, for all servers that use it, and in memory meanwhile: see the
@@ -35,7 +35,7 @@ struct Open {
     here: Reservation,
     counts: Counts,
     /// What it has taken at the server, once it was asked.
-    share: Option<Share>,
+    at_server: Option<ServerReservation>,
 }
 
 /// Whether an attempt may go on.
@@ -126,7 +126,7 @@ impl ValkeyAttemptLog {
         match self.open().get_mut(&number) {
             // Its question was not answered in time, or dropped: what is answered now is not heard.
             None => return Standing::CannotTell,
-            Some(Open { share: Some(_), .. }) => return Standing::Admitted,
+            Some(Open { at_server: Some(_), .. }) => return Standing::Admitted,
             // Who asks may know more than the engine: the name, in a mechanism of the handler's own.
             Some(open) => open.counts = counts,
         }
@@ -134,12 +134,12 @@ impl ValkeyAttemptLog {
             return Standing::Admitted;
         }
         match self.courier.ask(counts, true) {
-            Answer::Admitted(mut share) => {
+            Answer::Admitted(mut at_server) => {
                 if let Some(open) = self.open().get_mut(&number) {
-                    std::mem::swap(&mut open.share, &mut share);
+                    std::mem::swap(&mut open.at_server, &mut at_server);
                     return Standing::Admitted;
                 }
-                // It is over in the meantime; its share is given back here.
+                // It is over in the meantime; what it has taken is given back here.
                 Standing::CannotTell
             }
             Answer::Barred => Standing::TooManyFailures,
@@ -210,7 +210,7 @@ impl AttemptLog for ValkeyAttemptLog {
         }
         let here = self.here.admit(attempt)?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.open().insert(number, Open { here, counts, share: None });
+        self.open().insert(number, Open { here, counts, at_server: None });
         Some(Reservation::new(u128::from(self.id) << 64 | u128::from(number)))
     }
 
@@ -227,7 +227,7 @@ impl AttemptLog for ValkeyAttemptLog {
         here.reservation = open.as_ref().map(|open| open.here);
         self.here.refused(&here);
         match open {
-            Some(Open { share: Some(share), .. }) => share.keep(),
+            Some(Open { at_server: Some(at_server), .. }) => at_server.keep(),
             // A mechanism has decided by itself, or the server did not answer.
             Some(open) => self.count(open.counts),
             None => self.count(self.counter.of(attempt)),
