@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sansmtp::auth::mechanism::CramMd5Response;
 use sansmtp::auth::{Password, ScramHash};
-use sansmtp::{AuthQuestion, AuthRequest, AuthResult, Refusal, SecretRef};
+use sansmtp::{AuthQuestion, AuthRequest, AuthResult, Peer, Refusal, SecretRef};
 
 use super::decoys::{Decoy, Decoys};
 use super::keys::{self, MAX_PASSWORD_OCTETS};
@@ -93,14 +93,14 @@ impl<S: Store> Stored<S> {
         &self.store
     }
 
-    fn check_password(&self, name: &str, password: Password<'_>) -> Result<AuthResult, StoreError> {
+    fn check_password(&self, peer: Peer, name: &str, password: Password<'_>) -> Result<AuthResult, StoreError> {
         let is_taken = |form: SecretRef<'_>| (1..=MAX_PASSWORD_OCTETS).contains(&form.expose_secret().len());
         if !password.forms().any(is_taken) {
             return Ok(AuthResult::refuse());
         }
         let Row { user: found, known, decoy } = self.look_up(name)?;
         let stored = found.password_hash()?;
-        let Some(mut permit) = self.hashing.permit() else { return Ok(AuthResult::cannot_tell()) };
+        let Some(mut permit) = self.hashing.permit(peer, name) else { return Ok(AuthResult::cannot_tell()) };
         let hash = stored.as_ref().unwrap_or(&decoy.hash);
         let mut has_memory = true;
         let right = password.check(|form| {
@@ -112,6 +112,7 @@ impl<S: Store> Stored<S> {
         if !has_memory {
             return Err(StoreError::new(argon2::Error::OutOfMemory));
         }
+        permit.tell(right && known && stored.is_some() && !found.disabled);
         if !known {
             return Ok(AuthResult::refuse_because(Refusal::UnknownUser));
         }
@@ -232,7 +233,7 @@ impl<S: Store> Authenticator for Stored<S> {
     fn authenticate(&self, request: &AuthRequest) -> AuthResult {
         let name = request.credentials().authcid();
         let result = match request.question() {
-            AuthQuestion::Password(password) => self.check_password(name, password),
+            AuthQuestion::Password(password) => self.check_password(request.peer(), name, password),
             AuthQuestion::ScramKeys(hash) => self.scram(name, hash),
             AuthQuestion::CramMd5(response) => self.check_cram_md5(name, response),
             AuthQuestion::BearerToken(token) => self.check_token(name, token.token().expose_secret()),

@@ -23,6 +23,7 @@ mod keys;
 mod name;
 mod password_hash;
 mod token;
+mod waiting;
 
 pub use accounts::{AccountError, Accounts, WritableStore};
 pub use authenticator::Stored;

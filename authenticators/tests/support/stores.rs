@@ -19,6 +19,6 @@ pub(crate) fn with_users<S: WritableStore>(store: S) -> S {
 
 /// The authenticator over them, with room for everybody who waits for a hash.
 pub(crate) fn stored<S: Store>(store: S) -> Stored<S> {
-    let hashing = Hashing::with_limits(NonZeroUsize::new(2).unwrap(), 1000).longest_wait(Duration::from_secs(300));
+    let hashing = Hashing::with_limits(NonZeroUsize::new(2).unwrap(), 2000).longest_wait(Duration::from_secs(300));
     Stored::new(store).unwrap().hashing(Arc::new(hashing))
 }
