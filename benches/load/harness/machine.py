@@ -23,6 +23,14 @@ def start(core, command, priority, **options):
     return process
 
 
+def start_anywhere(command, priority, **options):
+    """Starts the command on all cores: one that hashes is to have as many permits as the machine has cores."""
+    process = subprocess.Popen([str(part) for part in command], start_new_session=True, text=True, **options)
+    if priority is not None:
+        be_nice(process.pid, priority)
+    return process
+
+
 def be_nice(pid, value):
     os.setpriority(os.PRIO_PROCESS, pid, value)
     try:
