@@ -171,7 +171,7 @@ pub enum Hook<'c> {
     /// QUIT is answered, as RFC 5321, section 3.1 describes.
     Connect,
     /// HELO, EHLO or LHLO, with the name, which can be nearly anything
-    /// ([`Session::client_name`]). A refusal leaves everything as it was. The text of a positive reply
+    /// ([`ClientName`](crate::ClientName)). A refusal leaves everything as it was. The text of a positive reply
     /// is used for HELO only: EHLO's and LHLO's is the list of extensions.
     Hello(Greeting, &'c str),
     /// MAIL: the envelope has its reverse-path and parameters.

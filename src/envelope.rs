@@ -21,7 +21,10 @@ pub struct Envelope {
     forward_paths: Vec<PathSpan>,
     /// Where the decoded AUTH parameter ends; it begins where the reverse-path ends.
     auth_end: Option<u32>,
-    size: Option<u64>,
+    /// Zero where none is declared: what an `Option` holds beside `None` may be anything that lay on the stack, a
+    /// password even.
+    size: u64,
+    declares_size: bool,
     body: Option<Body>,
     smtputf8: bool,
     /// What only few transactions have.
@@ -123,7 +126,7 @@ impl Envelope {
     /// The size that the client declared, in octets (RFC 1870).
     #[must_use]
     pub fn declared_size(&self) -> Option<u64> {
-        self.size
+        self.declares_size.then_some(self.size)
     }
 
     /// What the client declared of the content's octets (RFC 6152).
@@ -204,7 +207,8 @@ impl Envelope {
     pub(crate) fn open(&mut self, line: &[u8], span: PathSpan, parameters: MailParameters<'_>, trust_auth: bool) {
         self.clear();
         self.reverse_path = self.store(line, span);
-        self.size = parameters.size;
+        self.size = parameters.size.unwrap_or_default();
+        self.declares_size = parameters.size.is_some();
         self.body = parameters.body;
         self.smtputf8 = parameters.smtputf8;
         self.requests = Requests::of(parameters);
@@ -243,7 +247,7 @@ impl Envelope {
     /// Ends the transaction. Allocations up to a size that most transactions fit in are kept.
     pub(crate) fn clear(&mut self) {
         // Taken apart, so that no field can be forgotten.
-        let Self { text, reverse_path, forward_paths, auth_end, size, body, smtputf8, requests } = self;
+        let Self { text, reverse_path, forward_paths, auth_end, size, declares_size, body, smtputf8, requests } = self;
         text.clear();
         if text.capacity() > KEPT_TEXT_OCTETS {
             *text = String::new();
@@ -252,8 +256,8 @@ impl Envelope {
         if forward_paths.capacity() > KEPT_FORWARD_PATHS {
             *forward_paths = Vec::new();
         }
-        (*reverse_path, *auth_end, *size, *body, *smtputf8) = (None, None, None, None, false);
-        *requests = None;
+        (*reverse_path, *auth_end, *body, *requests) = (None, None, None, None);
+        (*size, *declares_size, *smtputf8) = (0, false, false);
     }
 
     fn store(&mut self, line: &[u8], span: PathSpan) -> Option<PathSpan> {
@@ -320,7 +324,7 @@ impl fmt::Debug for Envelope {
         f.debug_struct("Envelope")
             .field("reverse_path", &self.reverse_path())
             .field("forward_paths", &self.forward_paths().collect::<Vec<_>>())
-            .field("declared_size", &self.size)
+            .field("declared_size", &self.declared_size())
             .field("body", &self.body)
             .field("auth", &self.auth())
             .field("smtputf8", &self.smtputf8)

@@ -86,8 +86,8 @@ pub trait Handler: Send {
         Verdict::Accept
     }
 
-    /// HELO, EHLO or LHLO. The `name` can be nearly anything ([`Session::client_name`]). A positive reply is used for
-    /// HELO only: EHLO's and LHLO's is the list of extensions.
+    /// HELO, EHLO or LHLO. The `name` can be nearly anything: see [`ClientName`](crate::ClientName). A positive reply is
+    /// used for HELO only: EHLO's and LHLO's is the list of extensions.
     fn hello(&mut self, session: &Session, greeting: Greeting, name: &str) -> Verdict {
         let _ = (session, greeting, name);
         Verdict::Accept
@@ -261,8 +261,8 @@ pub trait AsyncHandler: Send {
         ready(Verdict::Accept)
     }
 
-    /// HELO, EHLO or LHLO. The `name` can be nearly anything ([`Session::client_name`]). A positive reply is used for
-    /// HELO only: EHLO's and LHLO's is the list of extensions.
+    /// HELO, EHLO or LHLO. The `name` can be nearly anything: see [`ClientName`](crate::ClientName). A positive reply is
+    /// used for HELO only: EHLO's and LHLO's is the list of extensions.
     fn hello(&mut self, session: &Session, greeting: Greeting, name: &str) -> impl Future<Output = Verdict> + Send {
         let _ = (session, greeting, name);
         ready(Verdict::Accept)

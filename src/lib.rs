@@ -168,6 +168,7 @@ pub mod xclient;
 
 pub use action::{AbortReason, Aborted, Action, AuthFailure, Challenge, Hook, HookCall, HookQuestion};
 pub use auth::{Auth, AuthQuestion, AuthRequest, AuthResult, AuthTurn, Hidden, MechanismName, Refusal};
+pub use command::client_name::ClientName;
 pub use config::{Config, ConfigBuilder, ConfigError, Events, Hooks, Limits, Newlines, NoEntropy, Quirks, Timeouts};
 pub use connection::Connection;
 pub use envelope::{Body, DeliverBy, Envelope, Hold, Notify, Path, Ret};

@@ -9,7 +9,7 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use crate::auth::{Credentials, MechanismName};
-use crate::command::client_name::{self, TraceName};
+use crate::command::client_name::ClientName;
 use crate::proxy::ProxyInfo;
 use crate::xclient::XClientInfo;
 
@@ -225,19 +225,17 @@ impl Session {
         &self.client_name
     }
 
-    /// Whether the name is a domain or an address literal, in ASCII, as RFC 5321, section 4.1.1.1 wants it.
-    /// Many a good client's is neither ([`ConfigBuilder::strict_client_names`](crate::ConfigBuilder::strict_client_names)
-    /// refuses those), and that it is says nothing about whose name it is.
+    /// Whether the name is a domain or an address literal: [`ClientName::is_domain_or_literal`].
     #[must_use]
     pub fn is_client_name_valid(&self) -> bool {
-        client_name::is_valid(&self.client_name)
+        self.trace_name().is_domain_or_literal()
     }
 
-    /// The name for `Received:` fields (RFC 5321, section 4.4) and log lines, in at most 255 octets of ASCII: a domain
-    /// or an address literal as it is; of another name the letters, digits, `-`, `_` and `.`, with `?`
-    /// in place of every other character. `unknown` before HELO, EHLO or LHLO.
-    pub fn trace_name(&self) -> impl fmt::Display + '_ {
-        TraceName(&self.client_name)
+    /// The name for `Received:` fields (RFC 5321, section 4.4) and log lines: [`ClientName`] writes it without
+    /// anything that could break out of them, and `unknown` before HELO, EHLO or LHLO.
+    #[must_use]
+    pub fn trace_name(&self) -> ClientName<'_> {
+        ClientName::new(&self.client_name)
     }
 
     /// What TLS negotiated; `None` in the clear.

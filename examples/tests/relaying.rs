@@ -64,6 +64,30 @@ fn a_message_arrives_at_the_next_hop_octet_for_octet() {
     assert_eq!(spooled(&relayer.directory.path().join("spool")), 0);
 }
 
+/// Whatever a client calls itself is taken, and its trace is a field like others; who has no domain is of this server.
+#[test]
+fn a_strange_client_is_served_and_leaves_a_sound_trace() {
+    let hop = NextHop::start();
+    let relayer = relayer(&["--relay", &hop.url(), "--hostname", "relay.example"]);
+    for (number, (name, traced)) in
+        [("(none)", "?none?"), ("a (b) <c@d>; caf\u{e9}", "a??b???c?d???caf?"), ("[fe80::1%eth0]", "?fe80??1?eth0?")]
+            .into_iter()
+            .enumerate()
+    {
+        let mut client = Client::log_in(relayer.program.address(0), USER, PASSWORD).expect("the server talks");
+        let reply = client.command(&format!("EHLO {name}")).expect("the server talks");
+        assert!(reply.starts_with("250-"), "{name}: {reply}");
+        let reply = client.send("root", "friend@example.org", &numbered(number)).expect("the server talks");
+        assert!(reply.starts_with("250 "), "{name}: {reply}");
+        let mails = hop.wait(|mails| mails.len() > number);
+        let mail = mails.last().expect("it has come");
+        assert_eq!(mail.reverse_path, "root@relay.example");
+        let trace = String::from_utf8_lossy(&mail.content);
+        assert!(trace.starts_with(&format!("Received: from {traced} ([127.0.0.1])\r\n\tby relay.example ")), "{trace}");
+    }
+    relayer.program.stop();
+}
+
 /// On whatever runtime, into the spool and into a Maildir.
 #[test]
 fn what_was_refused_gets_into_no_other_message() {

@@ -24,10 +24,46 @@ pub(crate) fn is_valid(name: &str) -> bool {
     name.is_ascii() && !has_other_tag && path::is_domain_or_literal(name.as_bytes())
 }
 
-/// The name for a trace field or a log line; see [`Session::trace_name`](crate::Session::trace_name).
-pub(crate) struct TraceName<'n>(pub(crate) &'n str);
+/// What a client calls itself, for a look at it (RFC 5321, section 4.1.1.1).
+///
+/// `Display` writes the name for `Received:` fields (section 4.4) and log lines, in at most 255 octets of ASCII: a domain
+/// or an address literal as it is; of another name the letters, digits, `-`, `_` and `.`, with `?` in
+/// place of every other character. `unknown` where there is no name.
+///
+/// ```
+/// use sansmtp::ClientName;
+///
+/// let name = ClientName::new("MY PRINTER (2nd floor)");
+/// assert!(!name.is_domain_or_literal());
+/// assert_eq!(name.to_string(), "MY?PRINTER??2nd?floor?");
+/// assert!(ClientName::new("[192.0.2.1]").is_domain_or_literal());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientName<'n>(&'n str);
 
-impl fmt::Display for TraceName<'_> {
+impl<'n> ClientName<'n> {
+    /// Takes a name as [`Session::client_name`](crate::Session::client_name) or a hook has it.
+    #[must_use]
+    pub fn new(name: &'n str) -> Self {
+        Self(name)
+    }
+
+    /// The name as it is.
+    #[must_use]
+    pub fn as_str(self) -> &'n str {
+        self.0
+    }
+
+    /// Whether it is a domain or an address literal, in ASCII, as the RFC wants it. Many a good client's name is
+    /// neither ([`ConfigBuilder::strict_client_names`](crate::ConfigBuilder::strict_client_names) refuses those), and
+    /// that it is says nothing about whose name it is.
+    #[must_use]
+    pub fn is_domain_or_literal(self) -> bool {
+        is_valid(self.0)
+    }
+}
+
+impl fmt::Display for ClientName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(name) = *self;
         if name.is_empty() {
@@ -118,7 +154,7 @@ mod tests {
             ("caf\u{e9}", "caf?"),
             ("", "unknown"),
         ] {
-            assert_eq!(TraceName(name).to_string(), written, "{name}");
+            assert_eq!(ClientName::new(name).to_string(), written, "{name}");
         }
     }
 }

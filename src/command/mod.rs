@@ -104,7 +104,7 @@ pub(crate) fn trim_end(line: &[u8]) -> &[u8] {
 
 /// Whether the line has more white space than one space between its words: several in a row, or a tab.
 pub(crate) fn is_loose(line: &[u8]) -> bool {
-    memchr::memchr(b'\t', line).is_some() || line.windows(2).any(|pair| pair == b"  ")
+    memchr::memchr2_iter(b' ', b'\t', line).any(|at| line.get(at) == Some(&b'\t') || line.get(at + 1) == Some(&b' '))
 }
 
 /// The line with one space for each run of white space between its words. RFC 5321 has exactly one there

@@ -74,7 +74,7 @@ impl Setting {
             let auth = Auth::new().require_tls(self.auth_requires_tls && tls).handler_mechanism("X-TURNS");
             builder = builder.auth(if self.handler_takes_all { auth.handler_takes_all() } else { auth });
         }
-        builder.build().expect("a sound configuration")
+        builder.open_verb("XYZZY").build().expect("a sound configuration")
     }
 
     /// Runs a session whole, octet by octet, and cut by `cut`; says where that makes a difference, and
