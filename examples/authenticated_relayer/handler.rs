@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     /// Asked before such an exchange; `users` ask it themselves.
     pub(crate) attempts: Option<Arc<ValkeyAttemptLog>>,
     pub(crate) store: Store,
+    /// Octets that are to be free where the store is, before a message begins.
+    pub(crate) min_free: u64,
     pub(crate) hostname: String,
 }
 
@@ -77,7 +79,7 @@ impl Handler for Relayer {
     type Message = Draft;
 
     fn hooks(&self) -> Hooks {
-        Hooks::DATA | Hooks::MESSAGE
+        Hooks::MAIL | Hooks::DATA | Hooks::MESSAGE
     }
 
     fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
@@ -100,6 +102,17 @@ impl Handler for Relayer {
     fn event(&mut self, event: Event<'_>) {
         if let (Event::AuthFailed { .. }, Some(exchange)) = (event, &mut self.exchange) {
             exchange.cancel();
+        }
+    }
+
+    fn mail(&mut self, _: &Session, _: &Envelope) -> Verdict {
+        match self.shared.store.free_octets() {
+            Ok(free) if free < self.shared.min_free => {
+                tracing::warn!(free, min_free = self.shared.min_free, "too little room for mail");
+                reply!("452 4.3.1 There is no room for mail now").into()
+            }
+            // What cannot be found out beforehand is found out by writing.
+            Ok(_) | Err(_) => Verdict::Accept,
         }
     }
 

@@ -34,6 +34,14 @@ impl Maildir {
         Ok(Self { directory: directory.to_owned(), hostname, delivered: AtomicU64::new(0) })
     }
 
+    /// How many octets may still be written there.
+    ///
+    /// # Errors
+    /// Where the file system does not say.
+    pub(crate) fn free_octets(&self) -> io::Result<u64> {
+        durable::free_octets(&self.directory)
+    }
+
     /// Begins to receive a message.
     ///
     /// # Errors

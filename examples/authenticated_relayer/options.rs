@@ -55,6 +55,8 @@ pub(crate) struct Serve {
     pub(crate) allow_plaintext_auth: bool,
     /// The most octets that a message may have.
     pub(crate) max_size: u64,
+    /// The octets that are to be free where mail is kept, before a message begins.
+    pub(crate) min_free: u64,
     /// What is taken against the RFCs.
     pub(crate) leniency: Leniency,
     /// How many connections there may be.
@@ -196,6 +198,9 @@ struct ServeArguments {
     /// Largest message to accept
     #[arg(long, value_name = "BYTES", default_value_t = 32 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1..), help_heading = LISTENING)]
     max_size: u64,
+    /// Refuse mail for now (452) while less than this is free where it is kept
+    #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024, help_heading = LISTENING)]
+    min_free: u64,
     /// What drives the connections
     #[arg(long, value_enum, default_value_t = Runtime::Smol, help_heading = LISTENING)]
     runtime: Runtime,
@@ -374,6 +379,7 @@ impl ServeArguments {
             runtime: self.runtime,
             allow_plaintext_auth: self.allow_plaintext_auth,
             max_size: self.max_size,
+            min_free: self.min_free,
             leniency: self.leniency,
             limits: self.limits,
         })

@@ -58,6 +58,7 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
         dovecot: users.dovecot.clone(),
         attempts: attempts.shared,
         store,
+        min_free: options.min_free,
         hostname: options.hostname.clone(),
     });
     let relayer = move |_| Relayer::new(Arc::clone(&shared));

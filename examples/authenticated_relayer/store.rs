@@ -15,6 +15,17 @@ pub(crate) enum Store {
 }
 
 impl Store {
+    /// How many octets may still be written there.
+    ///
+    /// # Errors
+    /// Where the file system does not say.
+    pub(crate) fn free_octets(&self) -> io::Result<u64> {
+        match self {
+            Self::Maildir(maildir) => maildir.free_octets(),
+            Self::Spool(spool) => spool.free_octets(),
+        }
+    }
+
     /// Begins to receive a message.
     ///
     /// # Errors

@@ -121,6 +121,21 @@ fn what_was_refused_gets_into_no_other_message() {
 }
 
 #[test]
+fn without_enough_room_mail_is_put_off_before_it_is_sent() {
+    let hop = NextHop::start();
+    let most = u64::MAX.to_string();
+    for place in [["--relay", &hop.url()], ["--maildir", "mail"]] {
+        let relayer = relayer(&[&place[..], &["--min-free", &most]].concat());
+        let mut client = Client::log_in(relayer.program.address(0), USER, PASSWORD).expect("the server talks");
+        let reply = client.command("MAIL FROM:<tim@example.org>").expect("the server talks");
+        assert!(reply.starts_with("452 4.3.1 "), "{reply}");
+        let reply = client.command("NOOP").expect("the session goes on");
+        assert!(reply.starts_with("250 "), "{reply}");
+        relayer.program.stop();
+    }
+}
+
+#[test]
 fn a_refused_message_goes_back_to_its_sender_as_a_report() {
     let hop = NextHop::with_script(|line| (line == "RCPT TO:<nobody@example.org>").then_some("550 5.1.1 no such user"));
     let relayer = relayer(&["--relay", &hop.url()]);

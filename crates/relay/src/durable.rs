@@ -37,7 +37,7 @@ impl Scratch {
     /// Where the file system refuses; then the file is gone, and `target` as it was.
     pub fn keep(mut self, target: &Path) -> io::Result<()> {
         self.file.flush()?;
-        self.file.get_ref().sync_all()?;
+        sync(self.file.get_ref())?;
         std::fs::rename(&self.path, target)?;
         self.kept = true;
         Ok(())
@@ -65,6 +65,23 @@ pub fn create_new(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// Writes `content` over a file, and blanks over the rest of it, durably. No room is needed for that, unlike for
+/// [`Scratch`]. A crash meanwhile can leave the file half written.
+///
+/// # Errors
+/// Where the file is shorter than `content`; then it is as it was. Where the file system refuses.
+pub fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    if content.len() > length {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    let mut whole = content.to_vec();
+    whole.resize(length, b' ');
+    file.write_all(&whole)?;
+    sync(&file)
+}
+
 /// Makes a directory that only its owner may enter, and those above it, durably; fine where it exists.
 ///
 /// # Errors
@@ -88,7 +105,37 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
 /// Where the file system refuses.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     // Elsewhere a directory cannot be opened as a file, and the file system keeps its own journal of names.
-    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+    if cfg!(unix) { sync(&File::open(path)?) } else { Ok(()) }
+}
+
+/// How many octets a process without privileges may still write to the file system of `path`.
+///
+/// # Errors
+/// Where the file system does not say.
+pub fn free_octets(path: &Path) -> io::Result<u64> {
+    #[cfg(unix)]
+    {
+        let free = rustix::fs::statvfs(path)?;
+        Ok(free.f_bavail.saturating_mul(free.f_frsize))
+    }
+    #[cfg(not(unix))]
+    {
+        // What there is no room for fails when it is written.
+        path.try_exists().map(|_| u64::MAX)
+    }
+}
+
+/// Waits until a file, or a directory, is on the disk.
+fn sync(file: &File) -> io::Result<()> {
+    #[cfg(test)]
+    SYNCS.with(|syncs| syncs.set(syncs.get() + 1));
+    file.sync_all()
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How often this thread has waited for the disk.
+    pub(crate) static SYNCS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// Large enough that a message arrives in few system calls, small enough for a thousand messages at once.
@@ -114,6 +161,19 @@ mod tests {
         assert!(!scratch.exists());
         assert!(Scratch::create(scratch.clone()).unwrap().keep(&directory.path().join("no/such")).is_err());
         assert!(!scratch.exists());
+    }
+
+    #[test]
+    fn a_file_is_overwritten_as_far_as_it_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, "before").unwrap();
+        overwrite(&path, b"after").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"after ");
+        assert!(overwrite(&path, b"a longer one").is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"after ");
+        assert!(overwrite(&directory.path().join("none"), b"").is_err());
+        assert!(free_octets(directory.path()).unwrap() > 0);
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod tls;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -81,6 +82,8 @@ struct Deliverer {
     hosts: HostHealth,
     /// Why destinations could not be reached.
     failures: Mutex<HashMap<Destination, Answer>>,
+    /// Whether no further message is to be begun.
+    is_stopping: AtomicBool,
     /// Tells the worker's loop that the queue may have something to do.
     wake: Notify,
     /// Where the queue's clock starts.
@@ -154,6 +157,7 @@ impl Worker {
             messages: Messages::default(),
             hosts: HostHealth::new(delivery.schedule, LONGEST_BACK_OFF),
             failures: Mutex::default(),
+            is_stopping: AtomicBool::new(false),
             wake: Notify::new(),
             started: Instant::now(),
         });

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -27,19 +28,11 @@ pub(super) struct Run {
     mailboxes: HashMap<SessionId, UnboundedSender<(QueueId, Arc<str>)>>,
     /// Which session each task is, so that a panic in one does not lose its message.
     names: HashMap<tokio::task::Id, SessionId>,
-    is_stopping: bool,
 }
 
 impl Run {
     pub(super) fn new(deliverer: Arc<Deliverer>, removals: Remover) -> Self {
-        Self {
-            deliverer,
-            removals,
-            sessions: JoinSet::new(),
-            mailboxes: HashMap::new(),
-            names: HashMap::new(),
-            is_stopping: false,
-        }
+        Self { deliverer, removals, sessions: JoinSet::new(), mailboxes: HashMap::new(), names: HashMap::new() }
     }
 
     pub(super) async fn run(
@@ -60,7 +53,7 @@ impl Run {
                 () = tokio::time::sleep(pause) => {}
             }
         };
-        self.is_stopping = true;
+        self.deliverer.is_stopping.store(true, Ordering::Relaxed);
         // Sessions that are idle end.
         self.mailboxes.clear();
         let running = self.deliverer.queue().running();
@@ -96,7 +89,7 @@ impl Run {
             };
             match action {
                 // The process ends with what is under way; the spool has the rest.
-                Action::Open { .. } | Action::Send { .. } if self.is_stopping => {}
+                Action::Open { .. } | Action::Send { .. } if self.deliverer.is_stopping.load(Ordering::Relaxed) => {}
                 Action::Open { session, destination, job } => self.open(session, destination, job),
                 Action::Send { session, job } => {
                     if let Some(mailbox) = self.mailboxes.get(&session) {

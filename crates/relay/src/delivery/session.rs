@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
@@ -55,6 +56,8 @@ impl Deliverer {
             };
             self.wake.notify_one();
             let next = match next {
+                // The process ends with what is under way.
+                Next::Send(_) if self.is_stopping.load(Ordering::Relaxed) => None,
                 Next::Send(next) => Some(next),
                 Next::Idle => mailbox.recv().await,
                 Next::Close => None,

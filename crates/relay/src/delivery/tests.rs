@@ -16,7 +16,7 @@ use crate::testing::{NextHop, PATIENCE, accept, name_server};
 pub(super) struct Fixture {
     pub(super) spool: Arc<Spool>,
     worker: Option<Worker>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Fixture {
@@ -27,7 +27,7 @@ impl Fixture {
     /// What is in a directory already.
     pub(super) fn over(directory: tempfile::TempDir) -> Self {
         let spool = Arc::new(Spool::open(directory.path()).unwrap());
-        Self { spool, worker: None, _directory: directory }
+        Self { spool, worker: None, directory }
     }
 
     fn with(mut self, recipients: &[&str], content: &[u8]) -> Self {
@@ -351,6 +351,28 @@ fn a_wrong_password_is_shown_once() {
     let seen = hop.seen();
     assert_eq!(seen.commands().iter().filter(|command| command.starts_with("AUTH")).count(), 1);
     assert_eq!(fixture.states().len(), 21);
+}
+
+#[test]
+fn a_full_disk_sends_nothing_twice() {
+    let hop = NextHop::start(|_, command| match command {
+        "RCPT TO:<later@b.example>" => "450 4.2.1 not now\r\n".to_owned(),
+        command => accept(command, &[]),
+    });
+    let fixture = Fixture::new().with(&["now@b.example", "later@b.example"], CONTENT);
+    // Nothing can be written anew.
+    std::fs::remove_dir(fixture.directory.path().join("incoming")).unwrap();
+    let mut fixture = fixture.relay(&[hop.url("smtp", "")]);
+    let tries = |seen: &crate::testing::Seen| {
+        seen.commands().iter().filter(|command| **command == "RCPT TO:<later@b.example>").count()
+    };
+    hop.wait(|seen| tries(seen) > 5);
+    fixture.worker.take().unwrap().stop(PATIENCE);
+    // Nor after a restart.
+    let before = tries(&hop.seen());
+    let _fixture = fixture.relay(&[hop.url("smtp", "")]);
+    let seen = hop.wait(|seen| tries(seen) > before + 2);
+    assert_eq!(seen.messages.len(), 1, "{:#?}", seen.commands());
 }
 
 #[test]

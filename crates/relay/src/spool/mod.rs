@@ -17,6 +17,11 @@
 //! | a file in `incoming` | removed: its reception or its update was not finished |
 //! | content without a state | removed: not acknowledged yet, or finished |
 //! | content and a state | delivered from where the state says |
+//! | a state without content | put into `damaged`: only an accident leaves this |
+//! | a state half written in its place | put into `damaged`; only a crash while the disk is full leaves this |
+//!
+//! A state is replaced by a new file, except where there is no room for one: then it is overwritten in its place, with
+//! what has become of the recipients and without what the servers said.
 //!
 //! Delivery is *at least once*: a recipient recorded as delivered is never tried again, but a crash between the
 //! next hop's 250 and the record means a second copy. SMTP offers no way around that (RFC 1047); the other order
@@ -135,7 +140,11 @@ impl Spool {
             }
             match self.load(&id) {
                 Ok(state) => states.push(state),
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => self.set_aside(&id, &error)?,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    if let Err(error) = self.set_aside(&id, &error) {
+                        tracing::error!(%id, %error, "cannot move the damaged message; it is left alone");
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     let path = self.queued(&id, "json");
@@ -177,6 +186,24 @@ impl Spool {
     /// # Errors
     /// Where the file system refuses; then the earlier state stands.
     pub(crate) fn save(&self, state: &State) -> io::Result<()> {
+        let Err(error) = self.replace(state) else { return Ok(()) };
+        // As with a full disk. Who has the message must not get it again and again until there is room: the statuses
+        // go into the room that the earlier state has. What the servers said has to wait.
+        let bare = |recipient: &Recipient| Recipient { last: None, ..recipient.clone() };
+        let recipients = state.recipients.iter().map(bare).collect();
+        let content = serde_json::to_vec(&State { recipients, ..state.clone() })?;
+        self.change(|| durable::overwrite(&self.queued(&state.id, "json"), &content)).map_err(|_| error)
+    }
+
+    /// Has the octets that may still be written where the spool is.
+    ///
+    /// # Errors
+    /// Where the file system does not say.
+    pub fn free_octets(&self) -> io::Result<u64> {
+        durable::free_octets(&self.directory)
+    }
+
+    fn replace(&self, state: &State) -> io::Result<()> {
         let mut file = Scratch::create(self.incoming(&state.id, "json"))?;
         file.write(&serde_json::to_vec_pretty(state)?)?;
         self.change(|| file.keep(&self.queued(&state.id, "json")))?;
@@ -234,7 +261,12 @@ impl Spool {
 
     fn recover(&self) -> io::Result<()> {
         for entry in std::fs::read_dir(self.directory.join("incoming"))? {
-            let path = entry?.path();
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_type()?.is_dir() {
+                tracing::warn!(directory = %path.display(), "a directory that does not belong into the spool is left alone");
+                continue;
+            }
             tracing::info!(file = %path.display(), "removing an unfinished reception");
             std::fs::remove_file(path)?;
         }
@@ -262,11 +294,17 @@ impl Spool {
         Ok(())
     }
 
-    /// The files of the queue by name and extension; others have no business there, and are left alone.
+    /// The files of the queue by name and extension. What has another name, or is a directory, a link or a pipe, has no
+    /// business there, and is left alone.
     fn queue(&self) -> io::Result<Vec<(QueueId, String)>> {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(self.directory.join("queue"))? {
-            let name = entry?.file_name();
+            let entry = entry?;
+            if !entry.file_type()?.is_file() {
+                tracing::warn!(path = %entry.path().display(), "this does not belong into the spool, and is left alone");
+                continue;
+            }
+            let name = entry.file_name();
             let parts = name.to_str().and_then(|name| name.split_once('.'));
             if let Some((stem, extension)) = parts
                 && let Ok(id) = QueueId::try_from(stem.to_owned())

@@ -160,6 +160,77 @@ fn a_damaged_state_is_set_aside_and_the_rest_goes_on() {
     assert_eq!(names(directory.path().join("damaged")), expected);
 }
 
+/// A full disk, on which nothing can be written anew: there is no directory for it.
+fn fill_disk(spool: &Spool) {
+    std::fs::remove_dir(spool.directory.join("incoming")).unwrap();
+}
+
+#[test]
+fn without_room_a_delivery_is_recorded_in_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    let id = deliver(&spool);
+    fill_disk(&spool);
+    let mut state = spool.load(&id).unwrap();
+    let last = Answer::own_words("2.0.0", &"taken ".repeat(100));
+    state.recipients[0] = Recipient { status: Status::Delivered, last: Some(last), ..state.recipients[0].clone() };
+    state.attempts = u32::MAX;
+    spool.save(&state).unwrap();
+    let statuses = |state: State| state.recipients.iter().map(|recipient| recipient.status).collect::<Vec<_>>();
+    assert_eq!(statuses(spool.load(&id).unwrap()), [Status::Delivered, Status::Pending]);
+    std::fs::create_dir(directory.path().join("incoming")).unwrap();
+    assert_eq!(statuses(open(crash(&spool).path()).load(&id).unwrap()), [Status::Delivered, Status::Pending]);
+    assert!(spool.remove(vec![id]).is_empty(), "no room is needed for that");
+    assert!(names(directory.path().join("queue")).is_empty());
+}
+
+#[test]
+fn a_state_half_written_is_put_away_and_nothing_else_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    let (torn, good) = (deliver(&spool), deliver(&spool));
+    let path = spool.queued(&torn, "json");
+    let mut content = std::fs::read(&path).unwrap();
+    let half = content.len() / 2;
+    content[half..].fill(0);
+    std::fs::write(&path, content).unwrap();
+    assert!(spool.states().unwrap().iter().map(|state| &state.id).eq([&good]));
+    assert_eq!(names(directory.path().join("damaged")), [format!("{torn}.eml"), format!("{torn}.json")]);
+}
+
+#[test]
+fn accepting_waits_for_the_disk_four_times_and_removing_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    let syncs = || durable::SYNCS.with(std::cell::Cell::take);
+    syncs();
+    let ids: Vec<_> = (0..3).map(|_| deliver(&spool)).collect();
+    assert_eq!(syncs(), 3 * 4);
+    assert!(spool.remove(ids).is_empty());
+    assert_eq!(syncs(), 1, "for all of them");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_harms_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    let id = deliver(&spool);
+    drop(spool);
+    for (part, name) in [("queue", "a.json"), ("queue", "b.eml"), ("incoming", "lostfound")] {
+        std::fs::create_dir(directory.path().join(part).join(name)).unwrap();
+    }
+    for (name, target) in [("c.json", "/etc/passwd"), ("d.eml", "/nonexistent"), ("e.json", "e.json")] {
+        std::os::unix::fs::symlink(target, directory.path().join("queue").join(name)).unwrap();
+    }
+    let pipe = directory.path().join("queue/f.json");
+    assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+    let spool = open(directory.path());
+    assert!(spool.states().unwrap().iter().map(|state| &state.id).eq([&id]));
+    assert!(!directory.path().join("damaged").exists());
+    assert_eq!(names(directory.path().join("queue")).len(), 8, "left alone");
+}
+
 #[test]
 fn two_processes_do_not_share_a_spool() {
     let directory = tempfile::tempdir().unwrap();
