@@ -14,6 +14,7 @@
 //! | `users.rs`, `user_command.rs`, `offer.rs` | who may log in, and by which mechanisms |
 //! | `store.rs`, `maildir.rs` | where an accepted message goes before it is acknowledged |
 //! | `server.rs`, `handler.rs`, `greeting.rs`, `random_file.rs` | the listeners, and what they do with a connection |
+//! | `signals.rs`, `tls_source.rs` | the end of the program, and what it reads anew while it runs |
 //!
 //! The spool, and the way from there to the next hop or back to the sender, are the crate `sansmtp-relay`.
 
@@ -37,7 +38,9 @@ mod random_file;
 mod runtime;
 mod server;
 mod server_url;
+mod signals;
 mod store;
+mod tls_source;
 mod user_command;
 mod user_source;
 mod users;

@@ -266,6 +266,9 @@ struct ServeArguments {
     #[arg(long, value_name = "URL", value_parser = Unrepeated(valkey_url), help_heading = SECURITY)]
     attempts: Option<ServerUrl>,
     /// Certificate chain to show [default: a self-signed mail-cert.pem beside the users]
+    ///
+    /// SIGHUP has it, its key and --client-ca read anew, and files of users, too. Connections that there are go on, and
+    /// what cannot be used is told in the log and changes nothing.
     #[arg(long, value_name = "PEM", requires = "tls_key", help_heading = SECURITY)]
     tls_cert: Option<PathBuf>,
     /// Private key of --tls-cert

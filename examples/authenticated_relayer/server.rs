@@ -7,19 +7,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::ServerConfig;
-
 use sansmtp::auth::{AttemptLimits, AttemptLog, MemoryAttemptLog, Policy};
 use sansmtp::{Auth, Config, Limits, Secret, TlsVersion};
 use sansmtp_authenticators::Authenticator;
 use sansmtp_authenticators::attempts::{Guarded, ValkeyAttemptLog, ValkeyConfig};
+use sansmtp_authenticators::passwd::Passwd;
 use sansmtp_authenticators::stored::Keep;
 use sansmtp_relay::{self as relay, Route, Spool, Worker};
-use sansmtp_smol::Shutdown;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use sansmtp_smol::Certificates;
 
-use crate::certificate;
 use crate::failure::Failure;
 use crate::greeting::{Greeting, greeting_text};
 use crate::handler::{Relayer, Shared};
@@ -29,15 +25,20 @@ use crate::offer::{offered, passed_through};
 use crate::options::{Delivery, Listener, Relaying, Serve};
 use crate::random_file::random_file;
 use crate::runtime::{Runtime, Serve as Server};
+use crate::signals::Signals;
 use crate::store::Store;
+use crate::tls_source::TlsSource;
 use crate::users::Users;
 
-/// Serves until SIGINT or SIGTERM.
+/// Serves until SIGINT or SIGTERM; SIGHUP has the files read anew that change while it serves.
 ///
 /// # Errors
 /// Says what could not be opened, or bound.
 pub(crate) fn run(options: Serve) -> Result<(), Failure> {
-    let (tls, certificate) = open_certificate(&options)?;
+    let signals = Signals::new()?;
+    let tls_source = TlsSource::of(&options);
+    let tls = tls_source.load().map_err(|error| Failure::new("cannot set up TLS", error))?;
+    let certificate = tls_source.is_self_signed().then(|| tls_source.certificate().to_owned());
     let keep = if options.mechanisms.contains(&Mechanism::CramMd5) { Keep::ScramAndCramMd5 } else { Keep::Scram };
     let users = Users::open(&options.users, keep)?;
     let (mechanisms, auth) = match &users.dovecot {
@@ -61,6 +62,7 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
         min_free: options.min_free,
         hostname: options.hostname.clone(),
     });
+    let files = Files { tls: tls_source, passwd: users.passwd.clone() };
     let relayer = move |_| Relayer::new(Arc::clone(&shared));
     let started = |addresses: &[SocketAddr]| {
         let listener = options.listeners.first();
@@ -81,13 +83,21 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     let served = match options.runtime {
         Runtime::Smol => {
             let blocking = move |peer| sansmtp_smol::Blocking::new(relayer(peer));
-            serve(sansmtp_smol::Server::new(config, blocking).tls(tls), &options, started)
+            let server = sansmtp_smol::Server::new(config, blocking).tls(tls);
+            let reload = files.reload_into(server.tls_handle());
+            serve(server, &options, signals, reload, started)
         }
         Runtime::Tokio => {
             let blocking = move |peer| sansmtp_tokio::Blocking::new(relayer(peer));
-            serve(sansmtp_tokio::Server::new(config, blocking).tls(tls), &options, started)
+            let server = sansmtp_tokio::Server::new(config, blocking).tls(tls);
+            let reload = files.reload_into(server.tls_handle());
+            serve(server, &options, signals, reload, started)
         }
-        Runtime::Threads => serve(sansmtp_threads::Server::new(config, relayer).tls(tls), &options, started),
+        Runtime::Threads => {
+            let server = sansmtp_threads::Server::new(config, relayer).tls(tls);
+            let reload = files.reload_into(server.tls_handle());
+            serve(server, &options, signals, reload, started)
+        }
     };
     if let Some(worker) = worker {
         worker.stop(GRACE);
@@ -95,15 +105,45 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     served
 }
 
-fn serve(server: impl Server, options: &Serve, started: impl FnOnce(&[SocketAddr])) -> Result<(), Failure> {
+fn serve(
+    server: impl Server,
+    options: &Serve,
+    signals: Signals,
+    reload: impl Fn() + Send + 'static,
+    started: impl FnOnce(&[SocketAddr]),
+) -> Result<(), Failure> {
     let mut server = server.limit(&options.limits);
     for &Listener { address, implicit_tls } in &options.listeners {
         let bound = server.bind(address, implicit_tls);
         server = bound.map_err(|error| Failure::new(format!("cannot listen on {address}"), error))?;
     }
-    stop_on_signals(server.shutdown())?;
+    signals.handle(server.shutdown(), GRACE, reload)?;
     started(&server.addresses());
     server.serve().map_err(|error| Failure::new("cannot serve", error))
+}
+
+/// The files that are read anew while the server runs.
+struct Files {
+    tls: TlsSource,
+    passwd: Vec<Arc<Passwd>>,
+}
+
+impl Files {
+    /// Reads them, for the connections and the logins to come. What cannot be used is told in the log, and what there
+    /// was before it stays.
+    fn reload_into(self, certificates: Certificates) -> impl Fn() + Send + 'static {
+        move || {
+            let certificate = self.tls.certificate().display();
+            match self.tls.load() {
+                Ok(config) => {
+                    certificates.replace(config);
+                    tracing::info!(%certificate, "read the certificate anew");
+                }
+                Err(error) => tracing::error!(%error, "cannot use the new certificate; the one before stays"),
+            }
+            self.passwd.iter().for_each(|file| file.refresh());
+        }
+    }
 }
 
 /// Where refused logins are counted.
@@ -176,42 +216,10 @@ fn salt_key(options: &Serve, users: &Users) -> Result<Secret, Failure> {
         .map_err(|error| Failure::new(format!("cannot keep a key in {}", path.display()), error))
 }
 
-/// The first SIGINT or SIGTERM lets sessions end; the second one does not wait.
-fn stop_on_signals(shutdown: Shutdown) -> Result<(), Failure> {
-    let explain = |error| Failure::new("cannot handle signals", error);
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(explain)?;
-    let wait = move || {
-        let mut signals = signals.forever();
-        if signals.next().is_some() {
-            tracing::info!("shutting down");
-            shutdown.begin(GRACE);
-        }
-        if signals.next().is_some() {
-            std::process::exit(1);
-        }
-    };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop).map_err(explain)
-}
-
 /// Writes to stdout; a reader that has gone is no reason to stop serving.
 fn say(text: &str) {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-}
-
-/// The certificate to show, and the file in which clients find it if it is self-signed.
-fn open_certificate(options: &Serve) -> Result<(Arc<ServerConfig>, Option<PathBuf>), Failure> {
-    let explain = |error: certificate::Error| Failure::new("cannot set up TLS", error);
-    let clients = certificate::clients(options.client_ca.as_deref()).map_err(explain)?;
-    if let Some(files) = &options.tls {
-        return Ok((certificate::load(&files.certificate, &files.key, clients).map_err(explain)?, None));
-    }
-    let (certificate, key) = (options.beside_users("mail-cert.pem"), options.beside_users("mail-key.pem"));
-    let made = certificate::load_or_make(&certificate, &key, &options.hostname, clients).map_err(explain)?;
-    if made.new {
-        tracing::info!(certificate = %certificate.display(), "made a self-signed certificate");
-    }
-    Ok((made.config, Some(certificate)))
 }
 
 /// The place for accepted mail, and the worker that takes it further, if it goes further.

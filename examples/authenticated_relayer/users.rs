@@ -32,6 +32,8 @@ pub(crate) struct Users {
     /// The iterations that SCRAM shows for unknown users. They are refused as if they were in the last of the places
     /// that have SCRAM keys, so as many as most keys there have.
     pub(crate) scram_iterations: u32,
+    /// Those of them that are files of `user:hash` lines.
+    pub(crate) passwd: Vec<Arc<Passwd>>,
     /// Made on the first start.
     pub(crate) first_user: Option<FirstUser>,
 }
@@ -56,8 +58,14 @@ impl Users {
             [only @ UserSource::Sqlite(path)] => first_start(path, keep).map_err(|error| cannot_open(only, error))?,
             _ => None,
         };
-        let mut users =
-            Self { members: Vec::new(), dovecot: None, salt_key: None, scram_iterations: SCRAM_ITERATIONS, first_user };
+        let mut users = Self {
+            members: Vec::new(),
+            dovecot: None,
+            salt_key: None,
+            scram_iterations: SCRAM_ITERATIONS,
+            passwd: Vec::new(),
+            first_user,
+        };
         // One limit for all: they share the machine.
         let hashing = Arc::new(Hashing::new());
         for (place, source) in sources.iter().enumerate() {
@@ -91,7 +99,11 @@ impl Users {
                 self.members.push(Arc::new(Jwt::new(source.rules(), Jwks::file(&source.file)?)?));
                 Ok(())
             }
-            UserSource::Passwd(path) => self.add_store(Passwd::open(path)?, keep, hashing),
+            UserSource::Passwd(path) => {
+                let store = Arc::new(Passwd::open(path)?);
+                self.passwd.push(Arc::clone(&store));
+                self.add_store(store, keep, hashing)
+            }
             UserSource::Postgres(url) => {
                 let store = Postgres::open(PostgresConfig::from_url(url.expose_secret())?)?;
                 let salt_key = store.salt_key()?;

@@ -91,6 +91,12 @@ impl Passwd {
         &self.path
     }
 
+    /// Reads the file now if it has changed, rather than at the next login, so that the log tells now what is wrong with
+    /// it. This waits for the disk.
+    pub fn refresh(&self) {
+        self.users();
+    }
+
     /// The users, those of the changed file if it has changed.
     fn users(&self) -> Arc<Users> {
         let mut state = self.lock();

@@ -29,6 +29,17 @@ struct Written {
 impl Program {
     /// Starts a server in a directory and waits until it listens. `log` is its `RUST_LOG`.
     pub(crate) fn start(name: &str, directory: &Path, log: &str, arguments: &[&str]) -> Self {
+        Self::start_with_stderr(name, directory, log, arguments, Stdio::piped())
+    }
+
+    /// The same, with stderr going elsewhere if it is not piped.
+    pub(crate) fn start_with_stderr(
+        name: &str,
+        directory: &Path,
+        log: &str,
+        arguments: &[&str],
+        stderr: Stdio,
+    ) -> Self {
         let mut child = Command::new(example(name))
             .args(arguments)
             .current_dir(directory)
@@ -37,11 +48,11 @@ impl Program {
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .expect("the program starts");
         let stdout = Text::of(child.stdout.take().expect("stdout is piped"));
-        let stderr = Text::of(child.stderr.take().expect("stderr is piped"));
+        let stderr = child.stderr.take().map_or_else(Text::none, Text::of);
         let mut program = Self { child, stdout, stderr, addresses: Vec::new() };
         let listeners = arguments.iter().filter(|argument| argument.starts_with("--listen")).count();
         let addresses = |text: &str| -> Vec<SocketAddr> {
@@ -73,8 +84,13 @@ impl Program {
 
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
-        let (done, printed) =
-            run(Command::new("sh").args(["-c", r#"kill -TERM "$0""#]).arg(self.child.id().to_string()));
+        self.signal("TERM");
+    }
+
+    /// Sends the signal of this name.
+    pub(crate) fn signal(&self, name: &str) {
+        let script = r#"kill -"$0" "$1""#;
+        let (done, printed) = run(Command::new("sh").args(["-c", script, name]).arg(self.child.id().to_string()));
         assert!(done, "{printed}");
     }
 
@@ -104,6 +120,13 @@ impl Drop for Program {
 }
 
 impl Text {
+    /// Nothing, and nothing to come.
+    fn none() -> Self {
+        let text = Self::default();
+        text.lock().ended = true;
+        text
+    }
+
     fn of(mut source: impl Read + Send + 'static) -> Self {
         let text = Self::default();
         let writer = text.clone();
