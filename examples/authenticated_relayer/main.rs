@@ -45,7 +45,7 @@ mod user_command;
 mod user_source;
 mod users;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use options::Options;
@@ -86,12 +86,15 @@ fn start_log() -> Result<(), failure::Failure> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // A log that nothing takes any more, as a closed pipe, would be told of on stderr, which panics where that is the log.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }
 
 fn fail(error: &failure::Failure) -> ExitCode {
-    eprintln!("error: {error}");
+    // A pipe that is closed leaves nobody to tell, and is no reason to panic.
+    let _ = writeln!(std::io::stderr(), "error: {error}");
     ExitCode::FAILURE
 }
 

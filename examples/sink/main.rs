@@ -104,7 +104,13 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        // A closed pipe would be told of on stderr, which panics where that is the pipe.
+        .log_internal_errors(false)
+        .init();
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

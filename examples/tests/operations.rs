@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use support::{Authority, Client, Program};
+use support::{Authority, Client, NextHop, Program, add_user, eventually, numbered, spooled};
 use tempfile::TempDir;
 
 #[test]
@@ -52,6 +52,32 @@ fn sighup_reads_files_of_users_and_tells_what_is_wrong() {
     program.stop();
 }
 
+/// As where the program that took the log has ended.
+#[test]
+fn a_log_that_nothing_takes_harms_nothing() {
+    for runtime in RUNTIMES {
+        let (directory, hop) = (directory(), NextHop::start());
+        add_user(directory.path(), USER, PASSWORD);
+        let url = hop.url();
+        let arguments = ["--listen", "127.0.0.1:0", "--allow-plaintext-auth", "--runtime", runtime, "--relay", &url];
+        let (reader, closed) = std::io::pipe().expect("there are pipes");
+        drop(reader);
+        let program =
+            Program::start_with_stderr("authenticated_relayer", directory.path(), "trace", &arguments, closed.into());
+        let mut client = Client::log_in(program.address(0), USER, PASSWORD).expect("a login is possible");
+        for number in 1..=3 {
+            let reply = client.send("tim@example.org", "friend@example.org", &numbered(number));
+            assert!(reply.expect("the session goes on").starts_with("250 "), "{runtime}");
+        }
+        assert!(Client::log_in(program.address(0), USER, "wrong").is_err());
+        hop.wait(|mails| mails.len() >= 3);
+        eventually(|| spooled(&directory.path().join("spool")) == 0);
+        program.signal("HUP");
+        program.stop();
+        assert_eq!(hop.mails().len(), 3, "{runtime}");
+    }
+}
+
 fn directory() -> TempDir {
     TempDir::new().expect("there is room for a directory")
 }
@@ -69,3 +95,5 @@ fn hang_up(program: &Program, told: &str) {
 
 const RUNTIMES: [&str; 3] = ["smol", "tokio", "threads"];
 const TLS: &[&str] = &["--listen-tls", "127.0.0.1:0", "--tls-cert", "cert.pem", "--tls-key", "key.pem"];
+const USER: &str = "tim";
+const PASSWORD: &str = "tanstaaftanstaaf";
