@@ -15,6 +15,8 @@ use crate::sockets::Stream;
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) max_connections: usize,
+    /// How many more there may be for addresses that have few: whoever is exempt does not lock all others out.
+    pub(crate) spare: usize,
     /// Nothing, if the embedder has not said anything: then loopback does not count.
     pub(crate) max_per_address: Option<usize>,
     /// What does not count, either.
@@ -38,7 +40,13 @@ enum Source {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_connections: MAX_CONNECTIONS, max_per_address: None, exempt: Vec::new(), taken: Arc::default() }
+        Self {
+            max_connections: MAX_CONNECTIONS,
+            spare: 0,
+            max_per_address: None,
+            exempt: Vec::new(),
+            taken: Arc::default(),
+        }
     }
 }
 
@@ -50,23 +58,29 @@ impl Limits {
 
     /// Counts a connection, until its place is dropped.
     pub(crate) fn admit(&self, peer: Peer, is_counted_by_address: impl FnOnce() -> bool) -> Result<Place, Refused> {
-        let source = peer.address().and_then(|address| self.source(address.ip())).filter(|_| is_counted_by_address());
+        let address = peer.address().map(|address| address.ip()).filter(|_| is_counted_by_address());
+        let (source, most) = match address {
+            Some(address) if self.is_exempt(address) => (Some(Source::from(address)), usize::MAX),
+            Some(address) => (Some(Source::from(address)), self.per_address()),
+            None => (None, usize::MAX),
+        };
         let mut taken = lock(&self.taken);
-        if taken.all >= self.max_connections {
+        let has_few = source.is_some_and(|source| taken.of(source) < MAX_PER_ADDRESS);
+        let spare = if has_few { self.spare } else { 0 };
+        if taken.all >= self.max_connections.saturating_add(spare) {
             return Err(Refused { peer, line: Some(TOO_MANY) });
         }
-        if source.is_some_and(|source| !taken.count(source, self.per_address())) {
+        if source.is_some_and(|source| !taken.count(source, most)) {
             return Err(Refused { peer, line: Some(TOO_MANY_FROM_ADDRESS) });
         }
         taken.all += 1;
         Ok(Place { taken: Arc::clone(&self.taken), source })
     }
 
-    /// What a connection from this address counts as, unless it does not count.
-    fn source(&self, address: IpAddr) -> Option<Source> {
-        let is_exempt = self.max_per_address.is_none() && address.to_canonical().is_loopback()
-            || self.exempt.iter().any(|network| network.contains(address));
-        (!is_exempt).then(|| Source::from(address))
+    /// Whether there may be any number of connections from this address.
+    fn is_exempt(&self, address: IpAddr) -> bool {
+        self.max_per_address.is_none() && address.to_canonical().is_loopback()
+            || self.exempt.iter().any(|network| network.contains(address))
     }
 
     fn per_address(&self) -> usize {
@@ -75,6 +89,10 @@ impl Limits {
 }
 
 impl Taken {
+    fn of(&self, source: Source) -> usize {
+        self.by_source.get(&source).copied().unwrap_or_default()
+    }
+
     /// Counts a connection, unless there are `max` already.
     fn count(&mut self, source: Source, max: usize) -> bool {
         let connections = self.by_source.entry(source).or_default();
@@ -129,10 +147,11 @@ impl Gate {
     /// Lets a client through, or closes. What one is then told, if anything can be said.
     pub(crate) fn refuse(&mut self, client: Peer) -> Option<Option<&'static str>> {
         let (None, Some(address)) = (&self.counted, client.address()) else { return None };
-        let Some(source) = self.limits.source(address.ip()) else {
+        if self.limits.is_exempt(address.ip()) {
             self.counted = Some(Counted(None));
             return None;
-        };
+        }
+        let source = Source::from(address.ip());
         if lock(&self.limits.taken).count(source, self.limits.per_address()) {
             self.counted = Some(Counted(Some((Arc::clone(&self.limits.taken), source))));
             return None;
@@ -280,6 +299,17 @@ mod tests {
         }
         let taken = lock(&limits.taken);
         assert_eq!((taken.all, taken.by_source.len()), (0, 0));
+    }
+
+    #[test]
+    fn whoever_is_exempt_leaves_places_for_others() {
+        let limits = Limits { max_connections: 100, spare: 10, ..Limits::default() };
+        let crowd: Vec<_> = (0..200).map_while(|_| admit(&limits, "127.1.0.1")).collect();
+        assert_eq!(crowd.len(), 100);
+        assert!(limits.admit(Peer::local(), || true).is_err());
+        let others: Vec<_> = (0..200).map_while(|_| admit(&limits, "127.0.0.1")).collect();
+        assert_eq!(others.len(), 10);
+        assert!(admit(&limits, "192.0.2.1").is_none());
     }
 
     #[test]

@@ -153,8 +153,10 @@ impl Setup {
         for (_, service) in &self.listeners {
             self.tls.check(&service.config, service.security)?;
         }
-        Arc::make_mut(&mut self.limits).max_connections =
-            descriptors::max_connections(self.max_connections, self.raises_open_file_limit);
+        let limits = Arc::make_mut(&mut self.limits);
+        limits.max_connections = descriptors::max_connections(self.max_connections, self.raises_open_file_limit);
+        // Whoever has named a number means it.
+        limits.spare = if self.max_connections.is_none() { limits.max_connections / 10 } else { 0 };
         Ok(std::mem::take(&mut self.listeners))
     }
 

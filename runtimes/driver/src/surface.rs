@@ -106,7 +106,8 @@ macro_rules! setup_methods {
 
         /// Serves so many connections at a time, over all listeners. Unless it is called, that is half of the files
         /// that the process may have open, so that there is a file for each connection's handler, and 10,000 at
-        /// most; where the system has no such limit, 10,000. At least one.
+        /// most; where the system has no such limit, 10,000. A tenth more is for addresses with fewer than 50
+        /// connections, so that an address that may have any number does not lock all others out. At least one.
         ///
         /// More than half is what is asked for, with a warning in the log; more than seven eighths is not to be had,
         /// and the log says so. See [`raise_open_file_limit`](Self::raise_open_file_limit).
