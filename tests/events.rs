@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sansmtp::testing::Play;
 use sansmtp::{
-    Action, Auth, CloseReason, Config, Connection, Event, Events, Hooks, Peer, Proxy, TlsFailure, TlsInfo, TlsVersion,
-    Verdict,
+    Action, Auth, CloseReason, Config, Connection, Event, Events, Handler, Hooks, Peer, Proxy, Session, TlsFailure,
+    TlsInfo, TlsVersion, Verdict,
 };
 
 fn config(hooks: Hooks) -> Arc<Config> {
@@ -199,4 +200,24 @@ fn a_handshake_that_takes_too_long_has_failed() {
     run(&mut connection, Duration::from_secs(300), b"", &mut seen);
     let [failed, closed, close] = &seen[..] else { panic!("{seen:?}") };
     assert!(failed == "TlsFailed" && closed.starts_with("closed tls-failed 18 ") && close == "close", "{seen:?}");
+}
+
+/// What a test without sockets gives a handler that goes by it.
+#[test]
+fn a_played_session_says_where_it_came_in() {
+    struct Asserts;
+
+    impl Handler for Asserts {
+        type Message = ();
+
+        fn connect(&mut self, session: &Session) -> Verdict {
+            let local: SocketAddr = "192.0.2.1:587".parse().expect("an address");
+            let is_told = (session.id(), session.local_address(), session.listener());
+            assert_eq!(is_told, (7, Some(local), Some("submission")));
+            Verdict::Accept
+        }
+    }
+
+    let play = Play::new(config(Hooks::NONE)).id(7).local_address("192.0.2.1:587".parse().expect("an address"));
+    play.transcript_with(&mut Asserts, "!: opened\nS*: 220").expect("a greeting");
 }

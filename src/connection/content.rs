@@ -52,7 +52,8 @@ impl Connection {
 
     /// Answers content that was found to be unacceptable, at its end.
     pub(super) fn refuse_content(&mut self, octets: u64, fault: Fault) {
-        self.about = Some(About::Message { octets });
+        self.about = Some(About::Message);
+        self.counts.message = octets;
         let reply = match fault {
             Fault::BareCr | Fault::BareLf | Fault::Nul => canned::BAD_CONTENT,
             Fault::TooBig => canned::MESSAGE_TOO_BIG,

@@ -29,20 +29,17 @@ pub(crate) enum Told {
     ProxyRefused(ProxyRefusal),
 }
 
-/// What the next reply is about.
+/// What the next reply is about. Nothing in it is larger than its tag: what a smaller variant leaves unused would keep
+/// what lay on the stack, which may be a piece of a line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum About {
     /// The connection itself.
     Client,
     Command(Verb),
-    Message {
-        octets: u64,
-    },
-    /// LMTP's reply for one recipient, by its number.
-    MessageFor {
-        octets: u64,
-        recipient: u32,
-    },
+    /// A message of as many octets as were [counted](super::state::Counts::message).
+    Message,
+    /// LMTP's reply for one recipient, who was [counted](super::state::Counts::recipient).
+    MessageFor,
 }
 
 /// What is over by the reply that comes next.
@@ -114,7 +111,7 @@ impl Connection {
         let is_refusal = matches!(self.encoded(outgoing), [b'4' | b'5', ..]);
         let kind = match about {
             _ if is_refusal => Events::REFUSED,
-            About::Message { .. } | About::MessageFor { .. } => Events::MESSAGE_ACCEPTED,
+            About::Message | About::MessageFor => Events::MESSAGE_ACCEPTED,
             About::Command(Verb::Mail) => Events::TRANSACTION_BEGUN,
             About::Client | About::Command(_) => return None,
         };
@@ -198,7 +195,8 @@ impl Connection {
         let (session, envelope) = (&self.session, &self.envelope);
         let reply = ReplyRef::new(self.outgoing.map_or(&[][..], |outgoing| self.encoded(outgoing)));
         let is_refusal = reply.code() >= 400;
-        let (forward_path, octets) = match about {
+        let octets = self.counts.message;
+        let forward_path = match about {
             About::Client => return Event::ClientRefused { session, reply },
             About::Command(Verb::Mail) if !is_refusal => return Event::TransactionBegun { session, envelope },
             About::Command(Verb::Rcpt) => {
@@ -209,11 +207,8 @@ impl Connection {
             About::Command(verb) => {
                 return Event::CommandRefused { session, envelope, command: verb.name(), reply };
             }
-            About::Message { octets } => (None, octets),
-            About::MessageFor { octets, recipient } => {
-                let recipient = usize::try_from(recipient).unwrap_or(usize::MAX);
-                (envelope.forward_paths().nth(recipient), octets)
-            }
+            About::Message => None,
+            About::MessageFor => envelope.forward_paths().nth(self.counts.recipient),
         };
         if is_refusal {
             Event::MessageRefused { session, envelope, forward_path, octets, reply }

@@ -115,7 +115,8 @@ impl Connection {
     pub(super) fn ask(&mut self, about: Asked, held: &[u8]) {
         let subscribed = self.hooks.contains(about.hooks());
         if let Asked::Message { octets } = about {
-            self.about = Some(About::Message { octets });
+            self.about = Some(About::Message);
+            self.counts.message = octets;
         }
         self.held.clear_and_shrink(KEPT_OCTETS);
         if matches!(about, Asked::Message { .. }) {

@@ -12,8 +12,6 @@ use crate::question::Verdict;
 #[derive(Debug)]
 pub(super) struct Report {
     left: usize,
-    /// Of the content.
-    octets: u64,
     verdicts: IntoIter<Verdict>,
     /// For those for whom there is no other.
     otherwise: Verdict,
@@ -31,11 +29,7 @@ impl Connection {
 
     fn report(&mut self, verdicts: IntoIter<Verdict>, otherwise: Verdict) {
         let left = self.envelope.recipients();
-        let octets = match self.about {
-            Some(About::Message { octets }) => octets,
-            Some(About::Client | About::Command(_) | About::MessageFor { .. }) | None => 0,
-        };
-        self.stage = Stage::Reporting(Box::new(Report { left, octets, verdicts, otherwise, close: false }));
+        self.stage = Stage::Reporting(Box::new(Report { left, verdicts, otherwise, close: false }));
     }
 
     /// The next recipient's reply, or the end of them.
@@ -51,8 +45,8 @@ impl Connection {
             return;
         };
         report.left = left;
-        let recipient = u32::try_from(self.envelope.recipients() - left - 1).unwrap_or(u32::MAX);
-        self.about = Some(About::MessageFor { octets: report.octets, recipient });
+        self.about = Some(About::MessageFor);
+        self.counts.recipient = self.envelope.recipients().saturating_sub(left + 1);
         let verdict = report.verdicts.next().unwrap_or_else(|| report.otherwise.clone());
         if matches!(&verdict, Verdict::Accept) || matches!(&verdict, Verdict::Reply(reply) if reply.is_positive()) {
             self.counts.errors = 0;

@@ -29,6 +29,10 @@ pub(super) struct Counts {
     pub(super) received: u64,
     /// Octets of replies.
     pub(super) sent: u64,
+    /// Octets of the last message's content.
+    pub(super) message: u64,
+    /// LMTP: the recipient whose reply is next.
+    pub(super) recipient: usize,
     /// AUTH exchanges with a challenge that the client did not finish.
     pub(super) unfinished: u32,
     /// When the last message had come, or the connection was accepted, in seconds; later by what the embedder's answers

@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::transcript::{Item, What, parse};
@@ -29,6 +30,8 @@ use crate::session::{Peer, TlsInfo, TlsVersion};
 pub struct Play {
     config: Arc<Config>,
     peer: Peer,
+    id: u64,
+    local_address: Option<SocketAddr>,
     implicit_tls: bool,
     tls: TlsInfo,
     cut: usize,
@@ -38,12 +41,24 @@ impl Play {
     /// Plays against connections with this configuration.
     pub fn new(config: Arc<Config>) -> Self {
         let tls = TlsInfo::new(TlsVersion::Tls1_3, "TLS_AES_128_GCM_SHA256");
-        Self { config, peer: Peer::local(), implicit_tls: false, tls, cut: usize::MAX }
+        Self { config, peer: Peer::local(), id: 0, local_address: None, implicit_tls: false, tls, cut: usize::MAX }
     }
 
     /// Connects from `peer`.
     pub fn peer(mut self, peer: impl Into<Peer>) -> Self {
         self.peer = peer.into();
+        self
+    }
+
+    /// Numbers the connection: [`Session::id`](crate::Session::id).
+    pub fn id(mut self, id: u64) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// Says at which address the connection is accepted: [`Session::local_address`](crate::Session::local_address).
+    pub fn local_address(mut self, address: SocketAddr) -> Self {
+        self.local_address = Some(address);
         self
     }
 
@@ -86,7 +101,10 @@ impl Play {
 
     fn play<H: Handler>(self, transcript: &str, handler: Option<&mut H>) -> Result<(), Mismatch> {
         let items = parse(transcript)?;
-        let mut connection = Connection::new(self.config, self.peer);
+        let mut connection = Connection::new(self.config, self.peer).with_id(self.id);
+        if let Some(address) = self.local_address {
+            connection = connection.with_local_address(address);
+        }
         if let Some(handler) = &handler {
             connection.set_hooks(handler.hooks());
             let config = connection.config().events();
