@@ -244,7 +244,9 @@ fn every_end_but_a_refusal_gives_back_what_was_taken() {
             |asked| {
                 let Asked::Request(request) = asked else { panic!("the hook is asked") };
                 let result = users.authenticate(&request);
-                assert_eq!(valkey.times_to_live().len(), 1, "{end}: it is taken");
+                // If this process died now, it would leave what drains by itself.
+                let taken = valkey.times_to_live();
+                assert!(matches!(taken[..], [(_, 1..=30_000_000_000)]), "{end}: {taken:?}");
                 answer(request, result)
             },
         );
