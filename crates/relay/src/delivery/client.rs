@@ -348,9 +348,15 @@ impl Client {
         let stream = &mut self.stream;
         step.within(self.deadline, async {
             let mut line = Vec::new();
+            let mut empty_lines = 0;
             loop {
                 line.clear();
                 read_line(stream, &mut line).await?;
+                // Some servers begin a reply with one, which says nothing.
+                if reply.is_none() && matches!(&line[..], b"\r\n" | b"\n") && empty_lines < MAX_EMPTY_LINES {
+                    empty_lines += 1;
+                    continue;
+                }
                 match Reply::push(&mut reply, &line) {
                     Ok(false) => {}
                     Ok(true) => return Ok(()),
@@ -463,6 +469,7 @@ impl Step {
 pub(crate) const OPENING: Duration = Duration::from_secs(15 * 60);
 /// The time for a message.
 const TRANSACTION: Duration = Duration::from_secs(60 * 60);
+const MAX_EMPTY_LINES: usize = 3;
 const AUTHENTICATED: u16 = 235;
 const CHALLENGE: u16 = 334;
 const START_MAIL_INPUT: u16 = 354;

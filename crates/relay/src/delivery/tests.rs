@@ -376,6 +376,27 @@ fn a_full_disk_sends_nothing_twice() {
 }
 
 #[test]
+fn empty_lines_in_front_of_a_reply_are_no_reply() {
+    let hop = NextHop::start(|_, command| match command.split(' ').next() {
+        Some("" | "EHLO" | "MAIL" | "RCPT") => format!("\r\n{}", accept(command, &[])),
+        _ => accept(command, &[]),
+    });
+    Fixture::new().with(&["a@b.example"], CONTENT).relay(&[hop.url("smtp", "")]).drain();
+    assert_eq!(hop.seen().messages.len(), 1);
+}
+
+#[test]
+fn a_server_whose_reply_never_ends_is_left_for_the_next_one() {
+    for line in ["\r\n", "220-more\r\n"] {
+        let endless = NextHop::start(move |_, _| line.repeat(1000));
+        let hop = NextHop::start(|_, command| accept(command, &[]));
+        let urls = [endless.url("smtp", ""), hop.url("smtp", "")];
+        Fixture::new().with(&["a@b.example"], CONTENT).relay(&urls).drain();
+        assert_eq!(hop.seen().messages.len(), 1);
+    }
+}
+
+#[test]
 fn mail_for_others_does_not_wait_for_a_silent_destination() {
     let hop = NextHop::start(|_, command| accept(command, &[]));
     let port = hop.address.port();

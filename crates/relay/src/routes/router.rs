@@ -96,15 +96,17 @@ impl Router {
     /// # Errors
     /// Where there is none, or none can be found now.
     pub(crate) async fn find(&self, part: &Arc<str>) -> Result<Routed, NoRoute> {
+        if let Some(found) = self.remembered(part) {
+            return Ok(found);
+        }
         match &self.way {
             Way::Relays(relays) => {
                 let hosts = relay_hosts(relays).await?;
-                Ok(Routed { destination: Destination::Relays, hosts: hosts.into() })
+                let routed = Routed { destination: Destination::Relays, hosts: hosts.into() };
+                self.remember(part, &routed);
+                Ok(routed)
             }
             Way::Exchangers { exchangers, port } => {
-                if let Some(found) = self.remembered(part) {
-                    return Ok(found);
-                }
                 let found = exchangers.look_up(part).await.map_err(|error| NoRoute {
                     is_permanent: error.is_permanent(),
                     answer: Answer::own_words(error.status(), &format!("{part}: {error}")),
@@ -167,7 +169,7 @@ async fn relay_hosts(relays: &[NextHop]) -> Result<Vec<Host>, NoRoute> {
     }
 }
 
-/// For how long a domain's servers are remembered: less than most records of DNS are good for, and long enough for a
+/// For how long the servers of a domain, or the relays' addresses, are remembered: less than most records of DNS are good for, and long enough for a
 /// backlog. The resolver remembers what it was told for as long as it was told to.
 const REMEMBERED: Duration = Duration::from_secs(60);
 const MAX_KNOWN: usize = 10_000;
