@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::io::Read;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
@@ -71,6 +73,24 @@ fn refused_credentials_are_counted() {
     Client::log_in(sink.address(0), USER, PASSWORD).expect("the right password is taken");
     let (_, stderr) = stop(sink);
     assert_absent("wrong password", &stderr);
+}
+
+/// Who is turned away hears why; the log says where that was, and not once for each.
+#[test]
+fn a_crowd_from_one_address_is_turned_away() {
+    let directory = TempDir::new().expect("there is room for a directory");
+    let sink = sink(directory.path(), &["--max-connections-per-address", "2"]);
+    let clients = [(); 2].map(|()| Client::greet(sink.address(0)).expect("the server talks"));
+    for _ in 0..50 {
+        let mut said = String::new();
+        let mut crowd = TcpStream::connect(sink.address(0)).expect("the server listens");
+        crowd.read_to_string(&mut said).expect("the server talks");
+        assert!(said.starts_with("421 4.7.0 "), "{said}");
+    }
+    drop(clients);
+    let address = sink.address(0);
+    let (_, stderr) = stop(sink);
+    assert!(stderr.contains(&format!("too many connections listener={address} peer=127.0.0.1:")), "{stderr}");
 }
 
 /// So that any client's use of them can be tried.
