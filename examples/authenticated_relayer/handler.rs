@@ -1,5 +1,6 @@
 //! What the program does with a connection: where a message goes, and who may send one.
 
+use std::io;
 use std::sync::Arc;
 
 use mail_builder::headers::date::Date;
@@ -13,6 +14,7 @@ use sansmtp_authenticators::dovecot::{Dovecot, Exchange};
 use sansmtp_relay::{self as relay, QueueId};
 
 use crate::store::{Incoming, Store};
+use crate::submission::Submission;
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -37,18 +39,31 @@ pub(crate) struct Relayer {
 #[derive(Default)]
 pub(crate) struct Draft {
     /// Gone where something of it could not be stored.
-    incoming: Option<Incoming>,
+    writing: Option<Writing>,
+}
+
+struct Writing {
+    header: Submission,
+    incoming: Incoming,
 }
 
 impl MailData for Draft {
     fn append(&mut self, piece: &[u8]) {
-        if let Some(incoming) = &mut self.incoming
-            && let Err(error) = incoming.write(piece)
+        if let Some(Writing { header, incoming }) = &mut self.writing
+            && let Err(error) = header.push(piece, |octets| incoming.write(octets))
         {
             tracing::error!(%error, "cannot store a message");
             // Its end is then answered 452.
-            self.incoming = None;
+            self.writing = None;
         }
+    }
+}
+
+impl Writing {
+    fn commit(self) -> io::Result<QueueId> {
+        let Self { header, mut incoming } = self;
+        header.finish(|octets| incoming.write(octets))?;
+        incoming.commit()
     }
 }
 
@@ -58,20 +73,22 @@ impl Relayer {
         Self { shared, exchange }
     }
 
-    fn begin(&self, session: &Session, envelope: &Envelope) -> std::io::Result<Incoming> {
+    fn begin(&self, session: &Session, envelope: &Envelope) -> io::Result<Writing> {
         let id = QueueId::new();
         let mailbox = |path: Path<'_>| match path.domain() {
             // `<Postmaster>` is this server's (RFC 5321, section 4.5.1), and so is any other name without a domain.
             None if !path.is_null() => format!("{}@{}", path.as_str(), self.shared.hostname),
             _ => path.as_str().to_owned(),
         };
-        self.shared.store.begin(relay::Envelope {
+        let header = Submission::new(&self.shared.hostname, &id);
+        let incoming = self.shared.store.begin(relay::Envelope {
             received: received(session, envelope, &self.shared.hostname, &id),
             id,
             reverse_path: envelope.reverse_path().map(mailbox).unwrap_or_default(),
             recipients: envelope.forward_paths().map(mailbox).collect(),
             smtputf8: envelope.is_smtputf8(),
-        })
+        })?;
+        Ok(Writing { header, incoming })
     }
 }
 
@@ -118,8 +135,8 @@ impl Handler for Relayer {
 
     fn data(&mut self, session: &Session, envelope: &Envelope, message: &mut Draft) -> Verdict {
         match self.begin(session, envelope) {
-            Ok(incoming) => {
-                message.incoming = Some(incoming);
+            Ok(writing) => {
+                message.writing = Some(writing);
                 Verdict::Accept
             }
             Err(error) => {
@@ -131,10 +148,10 @@ impl Handler for Relayer {
 
     /// 250 is said when the message is on the disk, and not before.
     fn message(&mut self, _: &Session, _: &Envelope, message: Draft) -> Verdict {
-        let Draft { incoming: Some(incoming) } = message else {
+        let Draft { writing: Some(writing) } = message else {
             return reply!("452 4.3.1 There is no room for the message now").into();
         };
-        match incoming.commit() {
+        match writing.commit() {
             // The server logs the reply, with the identifier in it.
             Ok(id) => queued(&id),
             Err(error) => {

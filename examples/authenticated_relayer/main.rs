@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `options.rs`, `server_url.rs`, `user_source.rs`, `jwks_source.rs` | the command line |
 //! | `users.rs`, `user_command.rs`, `offer.rs` | who may log in, and by which mechanisms |
-//! | `store.rs`, `maildir.rs` | where an accepted message goes before it is acknowledged |
+//! | `store.rs`, `maildir.rs`, `submission.rs` | where an accepted message goes before it is acknowledged, and with which header |
 //! | `server.rs`, `handler.rs`, `greeting.rs`, `random_file.rs` | the listeners, and what they do with a connection |
 //! | `signals.rs`, `tls_source.rs` | the end of the program, and what it reads anew while it runs |
 //!
@@ -40,6 +40,7 @@ mod server;
 mod server_url;
 mod signals;
 mod store;
+mod submission;
 mod tls_source;
 mod user_command;
 mod user_source;

@@ -88,6 +88,36 @@ fn a_strange_client_is_served_and_leaves_a_sound_trace() {
     relayer.program.stop();
 }
 
+/// RFC 6409, section 8.
+#[test]
+fn what_a_header_lacks_is_added_and_what_nobody_should_see_is_taken_out() {
+    let hop = NextHop::start();
+    let (relayed, delivered) = (relayer(&["--relay", &hop.url()]), relayer(&["--maildir", "mail"]));
+    let header = "Bcc: secret@example.org,\r\n other@example.org\r\nSubject: Gr\u{fc}\u{df}e\r\nReturn-Path: <forged@example.org>\r\n";
+    // In a header of 8 bits that begins in one segment and ends in another.
+    let content = format!("{header}X: {}\r\n\r\nBcc: text\r\n", "x".repeat(70_000));
+    for relayer in [&relayed, &delivered] {
+        let mut client = Client::log_in(relayer.program.address(0), USER, PASSWORD).expect("the server talks");
+        let folded = content.replace("xxxxxxxxxx", "xxxxxxxxx\r\n ");
+        let reply = client.send(SENDER, "friend@example.org", folded.as_bytes()).expect("the server talks");
+        assert!(reply.starts_with("250 "), "{reply}");
+    }
+    let relayed = hop.wait(|mails| !mails.is_empty()).remove(0).content;
+    for mail in [relayed, maildir(&delivered.directory.path().join("mail")).remove(0)] {
+        let mail = String::from_utf8(mail).expect("it is as it was sent");
+        let (header, body) = mail.split_once("\r\n\r\n").expect("there is a body");
+        assert_eq!(body, "Bcc: text\r\n");
+        let below = header.split_once("\r\nSubject: Gr\u{fc}\u{df}e\r\nX: xxx").expect("they follow each other").1;
+        assert!(!header.contains("Bcc:") && !header.contains("other@") && !header.contains("forged"));
+        let added: Vec<_> = below.lines().skip_while(|line| line.starts_with([' ', 'x'])).collect();
+        let [date, id] = added[..] else { panic!("{added:?}") };
+        assert!(date.starts_with("Date: ") && date.ends_with(" +0000"), "{date}");
+        assert!(id.starts_with("Message-ID: <") && id.ends_with('>') && id.contains('@'), "{id}");
+        let parsed = MessageParser::new().parse(mail.as_bytes()).expect("it is a message");
+        assert!(parsed.date().is_some_and(|date| date.is_valid()) && parsed.message_id().is_some());
+    }
+}
+
 /// On whatever runtime, into the spool and into a Maildir.
 #[test]
 fn what_was_refused_gets_into_no_other_message() {

@@ -66,7 +66,10 @@ pub(crate) fn voids() -> Vec<(Vec<u8>, &'static str)> {
 /// A message that tells its number, different in content and length from every other.
 pub(crate) fn numbered(number: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(number as u64);
-    let mut content = format!("{NUMBER}{number}\r\nSubject: x\r\n\r\n").into_bytes();
+    let mut content = format!(
+        "{NUMBER}{number}\r\nDate: Tue, 01 Apr 2025 12:00:00 +0000\r\nMessage-ID: <{number}@example.org>\r\n\r\n"
+    )
+    .into_bytes();
     for _ in 0..random.usize(..400) {
         let length = random.usize(..80);
         content.extend(std::iter::repeat_with(|| random.choice(*b".ab \xe4").unwrap_or(b'.')).take(length));
