@@ -290,6 +290,10 @@ struct ServeArguments {
     /// Hand mail to this server; repeatable, the next one is tried when one cannot be reached.
     /// smtp://[user:password@]host[:port] uses STARTTLS where offered, smtp+starttls:// insists on it,
     /// smtps:// is TLS from the first octet
+    ///
+    /// The password can also be in ?password-file=FILE (its first line) or ?password-env=NAME behind the host, as in
+    /// smtps://user@host?password-file=/etc/mail/relay: a command line is shown to every user of the machine.
+    /// Percent-encode what is neither letter nor digit in the user and in the password, an @ as %40.
     #[arg(long, value_name = "URL", group = "delivery", value_parser = Unrepeated(relay_url), help_heading = DELIVERY)]
     relay: Vec<NextHop>,
     /// Deliver to the recipients' mail exchangers, found by DNS

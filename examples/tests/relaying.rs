@@ -284,16 +284,23 @@ fn a_sink_is_a_next_hop() {
     let directory = TempDir::new().expect("there is room for a directory");
     let login = ["--user", "relay", "--password", "p@ss word", "--save", "saved"];
     let sink = Program::start("sink", directory.path(), "info", &[&["--listen", "127.0.0.1:0"], &login[..]].concat());
-    let url = format!("smtp://relay:p%40ss%20word@{}", sink.address(0));
-    let relayer = relayer(&["--relay", &url]);
-    relayer.send(&Awkward::content());
-    relayer.program.stderr.wait(|log| log.contains(" done id="));
-    let saved = std::fs::read(directory.path().join("saved/000001.eml")).expect("it is saved");
-    assert!(saved.ends_with(&Awkward::content()) && saved.starts_with(b"Received: from client.example "));
-    let (stdout, stderr) = relayer.program.stop();
-    support::assert_absent("p@ss word", &stdout);
-    support::assert_absent("p@ss word", &stderr);
-    support::assert_absent("p%40ss%20word", &stderr);
+    let file = directory.path().join("password");
+    std::fs::write(&file, "p@ss word\n").expect("it can be written");
+    let urls = [
+        format!("smtp://relay:p%40ss%20word@{}", sink.address(0)),
+        format!("smtp://relay@{}?password-file={}", sink.address(0), file.display()),
+    ];
+    for (number, url) in (1..).zip(urls) {
+        let relayer = relayer(&["--relay", &url]);
+        relayer.send(&Awkward::content());
+        relayer.program.stderr.wait(|log| log.contains(" done id="));
+        let saved = std::fs::read(directory.path().join(format!("saved/{number:06}.eml"))).expect("it is saved");
+        assert!(saved.ends_with(&Awkward::content()) && saved.starts_with(b"Received: from client.example "));
+        let (stdout, stderr) = relayer.program.stop();
+        support::assert_absent("p@ss word", &stdout);
+        support::assert_absent("p@ss word", &stderr);
+        support::assert_absent("p%40ss%20word", &stderr);
+    }
 }
 
 /// A relayer with one user, who may log in without TLS.
