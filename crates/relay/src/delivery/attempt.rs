@@ -180,7 +180,7 @@ impl Deliverer {
                 spoke.is_cut_short = !is_open && !left.is_empty();
             }
             // Recorded before anything else is waited for: this is the moment that a crash must not undo.
-            if others.is_ok() && !message.read(State::is_finished) {
+            if others.is_ok() && spoke.try_others {
                 self.save(message).await;
             }
         }
@@ -241,8 +241,8 @@ impl Deliverer {
             }
             (left, self.places(state, part, Status::Failed).next().is_some())
         });
-        // What is finished is removed, and what has failed is written with its report.
-        if left || (!failed && !message.read(State::is_finished)) {
+        // What is finished is removed.
+        if !message.read(State::is_finished) {
             self.save(message).await;
         }
         (if left { Outcome::Later } else { Outcome::Done }, failed)
