@@ -475,3 +475,18 @@ fn a_log_of_one_s_own_over_several_connections() -> Result<(), Mismatch> {
     clock.advance(40);
     try_as("tim", "pencil", "235 2.7.0")
 }
+
+/// Else each way to write a name would have a limit of its own.
+#[test]
+fn failures_of_a_name_in_any_case_are_one_users() {
+    for (ignored, names) in [(true, ["tim"; 3]), (false, ["tim", "Tim", "TIM"])] {
+        let log = Arc::new(Diary::default());
+        let auth = auth(&log).pause(Duration::ZERO, Duration::ZERO).require_tls(false).ignore_case(ignored);
+        let config = config(auth);
+        for (typed, known) in ["tim", "Tim", "TIM"].into_iter().zip(names) {
+            let dialogue = format!("C: AUTH PLAIN {}\nS: 535 5.7.8 ...", encode(format!("\0{typed}\0wrong")));
+            play(&config, &mut Embedder::new(|_| AuthResult::refuse()), &dialogue).expect("the reply");
+            assert_eq!(log.outcomes().last(), Some(&format!("failed PLAIN {known:?}")));
+        }
+    }
+}

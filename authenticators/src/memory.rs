@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::Answers;
 use crate::stored::{
     AccountError, Keys, Needed, NewPassword, SAMPLE, Store, StoreError, StoredUser, TokenHash, User, WritableStore,
+    is_in_any_case,
 };
 
 /// Users in memory, who are gone with the process.
@@ -72,6 +73,11 @@ impl Memory {
 impl Store for Memory {
     fn find(&self, name: &str) -> Result<Option<StoredUser>, StoreError> {
         Ok(self.read().by_name.get(name).cloned())
+    }
+
+    fn names_in_any_case(&self, name: &str) -> Result<Vec<String>, StoreError> {
+        let users = self.read();
+        Ok(users.by_name.keys().filter(|known| is_in_any_case(known, name)).cloned().collect())
     }
 
     fn find_by_token(&self, token: &TokenHash) -> Result<Option<User>, StoreError> {

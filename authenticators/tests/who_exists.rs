@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex};
 use allocation_counter::measure;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use sansmtp::Refusal;
+use sansmtp::{Auth, Config, Refusal};
 use sansmtp_authenticators::Authenticator;
 use sansmtp_authenticators::memory::Memory;
 use sansmtp_authenticators::passwd::Passwd;
 use sansmtp_authenticators::sqlite::Sqlite;
 use sansmtp_authenticators::stored::{Store, StoreError, Stored, StoredUser};
-use support::accounts::{ACCOUNTS, MECHANISMS, Stranger, add_to, config, exchange, lines};
+use support::accounts::{ACCOUNTS, MECHANISMS, Stranger, add_to, config, config_of, exchange, lines};
 use support::postgresql::PostgreSql;
 use support::stores::stored;
 
@@ -38,7 +38,16 @@ fn in_a_file(directory: &tempfile::TempDir) -> Stored<Passwd> {
 
 /// What is said in an exchange, and why it was refused; the salt, which is everybody's own, on its own.
 fn asked(users: &dyn Authenticator, mechanism: &str, user: &str) -> (Vec<String>, Vec<String>, Option<Refusal>) {
-    let mut stranger = Stranger::new(&config());
+    asked_of(users, &config(), mechanism, user)
+}
+
+fn asked_of(
+    users: &dyn Authenticator,
+    config: &Arc<Config>,
+    mechanism: &str,
+    user: &str,
+) -> (Vec<String>, Vec<String>, Option<Refusal>) {
+    let mut stranger = Stranger::new(config);
     let (mut said, mut salts) = (Vec::new(), Vec::new());
     for line in exchange(mechanism, user) {
         stranger.say(&line, users);
@@ -80,6 +89,28 @@ fn replies_and_challenges_are_the_same() {
     }
     if let Some(server) = PostgreSql::start() {
         says_the_same(&stored(add_to(server.users())));
+    }
+}
+
+/// Else whoever asks twice for the salt, in two cases, sees which names there are.
+#[test]
+fn the_case_of_a_name_makes_no_difference_where_it_is_ignored() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config_of(Auth::new().ignore_case(true));
+    let stores = [
+        &in_memory().ignore_case(true) as &dyn Authenticator,
+        &in_sqlite(&directory).ignore_case(true),
+        &in_a_file(&directory).ignore_case(true),
+    ];
+    for users in stores {
+        for mechanism in MECHANISMS {
+            for (user, ..) in ACCOUNTS {
+                let as_stored = asked_of(users, &config, mechanism, user);
+                for other in [user.to_uppercase(), user.replacen(&user[..1], &user[..1].to_uppercase(), 1)] {
+                    assert_eq!(asked_of(users, &config, mechanism, &other), as_stored, "{mechanism}, {other}");
+                }
+            }
+        }
     }
 }
 

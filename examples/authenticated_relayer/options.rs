@@ -35,6 +35,8 @@ pub(crate) struct Serve {
     pub(crate) listeners: Vec<Listener>,
     /// Where users are looked for, in this order; at least one.
     pub(crate) users: Vec<UserSource>,
+    /// Whether the case of their names is ignored.
+    pub(crate) ignore_login_case: bool,
     /// What EHLO is to list, in this order; none for what does no harm. If there are some, EXTERNAL is among them where
     /// there is a `client_ca`, and only then.
     pub(crate) mechanisms: Vec<Mechanism>,
@@ -235,6 +237,13 @@ struct ServeArguments {
     /// [default: sub]; case=ignore, if it is to be in lower case. Clients show the tokens by OAUTHBEARER or XOAUTH2.
     #[arg(long, value_name = "USERS", default_value = DEFAULT_USERS, value_parser = Unrepeated(UserSource::parse), help_heading = SECURITY)]
     users: Vec<UserSource>,
+    /// Compare users' names without regard to case, so that Tim@Example.org is tim@example.org
+    ///
+    /// Users are logged in by their names in lower case. Of users whose names differ in case only, the one in lower case can
+    /// log in, and where there is none, nobody (the log says so). In PostgreSQL, an index on lower(name) makes it fast. A
+    /// directory and Dovecot compare as they are set up to.
+    #[arg(long, help_heading = SECURITY)]
+    ignore_login_case: bool,
     /// Offer these mechanisms, in this order [default: PLAIN,LOGIN, before them SCRAM-SHA-256 if all users have keys for
     /// it, or get them, and behind them EXTERNAL with --client-ca]
     ///
@@ -379,6 +388,7 @@ impl ServeArguments {
         Ok(Serve {
             listeners,
             users: self.users,
+            ignore_login_case: self.ignore_login_case,
             mechanisms: self.mechanisms,
             client_ca: self.client_ca,
             max_failures_per_address: NonZeroU32::new(self.max_failures_per_address),

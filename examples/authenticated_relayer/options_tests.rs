@@ -231,3 +231,9 @@ fn crowds_can_be_limited() {
     assert!(error(&["--exempt-network", "192.0.2.1/24"]).contains("--exempt-network"));
     assert!(error(&["--max-connections", "0"]).contains("--max-connections"));
 }
+
+#[test]
+fn the_case_of_logins_counts_unless_it_is_to_be_ignored() {
+    assert!(!serve(&[]).ignore_login_case);
+    assert!(serve(&["--ignore-login-case"]).ignore_login_case);
+}

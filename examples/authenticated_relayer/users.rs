@@ -34,6 +34,8 @@ pub(crate) struct Users {
     pub(crate) scram_iterations: u32,
     /// Those of them that are files of `user:hash` lines.
     pub(crate) passwd: Vec<Arc<Passwd>>,
+    /// Whether the case of names is ignored.
+    ignore_case: bool,
     /// Made on the first start.
     pub(crate) first_user: Option<FirstUser>,
 }
@@ -53,7 +55,7 @@ impl Users {
     ///
     /// # Errors
     /// Says what cannot be opened, and why.
-    pub(crate) fn open(sources: &[UserSource], keep: Keep) -> Result<Self, Failure> {
+    pub(crate) fn open(sources: &[UserSource], keep: Keep, ignore_case: bool) -> Result<Self, Failure> {
         let first_user = match sources {
             [only @ UserSource::Sqlite(path)] => first_start(path, keep).map_err(|error| cannot_open(only, error))?,
             _ => None,
@@ -64,6 +66,7 @@ impl Users {
             salt_key: None,
             scram_iterations: SCRAM_ITERATIONS,
             passwd: Vec::new(),
+            ignore_case,
             first_user,
         };
         // One limit for all: they share the machine.
@@ -96,7 +99,9 @@ impl Users {
                 Ok(())
             }
             UserSource::Jwks(source) => {
-                self.members.push(Arc::new(Jwt::new(source.rules(), Jwks::file(&source.file)?)?));
+                let rules = source.rules();
+                let rules = if self.ignore_case { rules.ignore_case(true) } else { rules };
+                self.members.push(Arc::new(Jwt::new(rules, Jwks::file(&source.file)?)?));
                 Ok(())
             }
             UserSource::Passwd(path) => {
@@ -123,7 +128,8 @@ impl Users {
         if store.answers("SCRAM-SHA-256") != Answers::ForNone {
             self.scram_iterations = store.scram_iterations()?;
         }
-        self.members.push(Arc::new(Stored::new(store)?.keep(keep).hashing(Arc::clone(hashing))));
+        self.members
+            .push(Arc::new(Stored::new(store)?.keep(keep).ignore_case(self.ignore_case).hashing(Arc::clone(hashing))));
         Ok(())
     }
 
@@ -209,7 +215,7 @@ mod tests {
         for (keep, has_cram_md5) in [(Keep::Scram, false), (Keep::ScramAndCramMd5, true)] {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("mail.db");
-            let first = Users::open(&sqlite(&path), keep).unwrap();
+            let first = Users::open(&sqlite(&path), keep, false).unwrap();
             let user = first.first_user.as_ref().unwrap();
             assert!(user.password.len() >= 24);
             assert!(!format!("{user:?}").contains(user.password.as_str()));
@@ -220,7 +226,7 @@ mod tests {
             assert_eq!(row.unwrap(), ("user".to_owned(), has_cram_md5));
             let password = user.password.clone();
             drop((first, database));
-            assert!(Users::open(&sqlite(&path), keep).unwrap().first_user.is_none());
+            assert!(Users::open(&sqlite(&path), keep, false).unwrap().first_user.is_none());
             let octets = std::fs::read(&path).unwrap();
             assert!(!octets.windows(password.len()).any(|window| window == password.as_bytes()));
         }
@@ -231,7 +237,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (passwd, database) = (directory.path().join("users"), directory.path().join("mail.db"));
         std::fs::write(&passwd, "").unwrap();
-        let users = Users::open(&[UserSource::Passwd(passwd), UserSource::Sqlite(database.clone())], Keep::Scram);
+        let users =
+            Users::open(&[UserSource::Passwd(passwd), UserSource::Sqlite(database.clone())], Keep::Scram, false);
         let users = users.unwrap();
         assert!(users.first_user.is_none() && users.salt_key.is_some() && users.members.len() == 2);
         assert!(accounts(&UserSource::Sqlite(database), false).unwrap().list().unwrap().is_empty());
@@ -243,7 +250,7 @@ mod tests {
         let path = directory.path().join("users");
         std::fs::write(&path, "tim:sEcReT\n").unwrap();
         let source = UserSource::Passwd(path);
-        let error = Users::open(std::slice::from_ref(&source), Keep::Scram).err().unwrap().to_string();
+        let error = Users::open(std::slice::from_ref(&source), Keep::Scram, false).err().unwrap().to_string();
         assert!(error.contains("passwd:/") && error.contains("line 1: ") && !error.contains("sEcReT"), "{error}");
         let error = accounts(&source, true).err().unwrap().to_string();
         assert!(error.contains("htpasswd"), "{error}");
@@ -254,7 +261,7 @@ mod tests {
             [(None, "No such file"), (Some("{}"), "no JWK Set: line 1"), (Some("{\"keys\":[]}"), "no key")]
         {
             content.into_iter().for_each(|content: &str| std::fs::write(&keys, content).unwrap());
-            let error = Users::open(std::slice::from_ref(&source), Keep::Scram).err().unwrap().to_string();
+            let error = Users::open(std::slice::from_ref(&source), Keep::Scram, false).err().unwrap().to_string();
             assert!(error.contains("cannot open jwks:/") && error.contains(why), "{error}");
         }
         let error = accounts(&source, true).err().unwrap().to_string();

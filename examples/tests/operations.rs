@@ -78,6 +78,21 @@ fn a_log_that_nothing_takes_harms_nothing() {
     }
 }
 
+#[test]
+fn names_are_taken_in_any_case_where_that_is_asked_for() {
+    let directory = directory();
+    add_user(directory.path(), "Tim@Example.org", PASSWORD);
+    let mut arguments = vec!["--listen", "127.0.0.1:0", "--allow-plaintext-auth"];
+    for ignored in [false, true] {
+        let program = start(directory.path(), &arguments);
+        for (name, taken) in [("Tim@Example.org", true), ("tim@example.org", ignored), ("TIM@EXAMPLE.ORG", ignored)] {
+            assert_eq!(Client::log_in(program.address(0), name, PASSWORD).is_ok(), taken, "{name}, {ignored}");
+        }
+        program.stop();
+        arguments.push("--ignore-login-case");
+    }
+}
+
 fn directory() -> TempDir {
     TempDir::new().expect("there is room for a directory")
 }

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::lower_case::lower_case;
 use super::password::{Password, prepared_form};
 use super::prepare::{Prohibited, is_prepared, prepare};
 use crate::secret::Secret;
@@ -20,6 +21,8 @@ pub struct Credentials {
     password: Span,
     /// The password as SASLprep has it: the same place where that is the same, none where it is prohibited.
     prepared: Span,
+    /// Whether identities are held in lower case.
+    ignore_case: bool,
 }
 
 /// Where a part lies; one that was not set lies nowhere.
@@ -161,6 +164,11 @@ impl Credentials {
         (self.password, self.prepared) = Default::default();
     }
 
+    /// Holds the identities that are set from now on in lower case, or as they are.
+    pub(crate) fn ignore_case(&mut self, ignored: bool) {
+        self.ignore_case = ignored;
+    }
+
     /// Overwrites everything, and keeps an allocation of the usual size.
     pub(crate) fn clear(&mut self) {
         self.octets.clear_and_shrink(KEPT_OCTETS);
@@ -171,16 +179,21 @@ impl Credentials {
         if identity.len() > MAX_IDENTITY_OCTETS {
             return Err(MalformedCredentials::TooLong);
         }
-        if is_prepared(identity) {
+        if is_prepared(identity) && !(self.ignore_case && identity.iter().any(u8::is_ascii_uppercase)) {
             return self.store(identity);
         }
         let text = core::str::from_utf8(identity).map_err(|_| MalformedCredentials::NotUtf8)?;
         // An identity of which nothing is left is not the same as none.
         let prepared = prepare(text).map_err(MalformedCredentials::Prohibited)?;
-        if prepared.len() > MAX_IDENTITY_OCTETS {
+        let lower = match core::str::from_utf8(prepared.expose_secret()) {
+            Ok(prepared) if self.ignore_case => Some(lower_case(prepared)),
+            Ok(_) | Err(_) => None,
+        };
+        let identity = lower.as_ref().map_or(prepared.expose_secret(), |lower| lower.as_bytes());
+        if identity.len() > MAX_IDENTITY_OCTETS {
             return Err(MalformedCredentials::TooLong);
         }
-        self.store(prepared.expose_secret())
+        self.store(identity)
     }
 
     fn store(&mut self, octets: &[u8]) -> Result<Span, MalformedCredentials> {
@@ -203,8 +216,9 @@ impl Credentials {
 /// Only the identities: a password is not multiplied.
 impl Clone for Credentials {
     fn clone(&self) -> Self {
-        let Self { authzid, authcid, password, prepared, .. } = *self;
-        let mut clone = Self { octets: self.octets.expose_secret().into(), authzid, authcid, password, prepared };
+        let Self { authzid, authcid, password, prepared, ignore_case, .. } = *self;
+        let octets = self.octets.expose_secret().into();
+        let mut clone = Self { octets, authzid, authcid, password, prepared, ignore_case };
         clone.forget_password();
         clone
     }

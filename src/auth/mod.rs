@@ -10,6 +10,7 @@ use core::time::Duration;
 mod attempts;
 pub(crate) mod credentials;
 mod known_password;
+mod lower_case;
 pub mod mechanism;
 mod name;
 #[cfg(feature = "std")]
@@ -28,6 +29,7 @@ pub use attempts::{Attempt, AttemptLog, Reservation};
 pub use attempts::{AttemptLimits, MemoryAttemptLog};
 pub use credentials::{Credentials, MalformedCredentials};
 pub use known_password::KnownPassword;
+pub use lower_case::lower_case;
 pub use mechanism::{Exchange, First, Mechanism, Start, Step};
 pub use name::MechanismName;
 pub use password::{Password, prepare_password};
@@ -64,6 +66,7 @@ pub struct Auth {
     pub(crate) salt_key: Arc<Secret>,
     pub(crate) takeover: bool,
     pub(crate) require_tls: bool,
+    pub(crate) ignore_case: bool,
     pub(crate) max_failures: u32,
     pub(crate) max_unfinished: u32,
     pub(crate) first_pause: Duration,
@@ -114,6 +117,7 @@ impl Auth {
             salt_key: Arc::default(),
             takeover: false,
             require_tls: true,
+            ignore_case: false,
             max_failures: 5,
             max_unfinished: 30,
             first_pause: Duration::from_millis(250),
@@ -204,6 +208,17 @@ impl Auth {
     #[must_use]
     pub fn require_tls(mut self, required: bool) -> Self {
         self.require_tls = required;
+        self
+    }
+
+    /// Whether names are in [lower case](lower_case) from the moment at which a mechanism has them: for the authenticator,
+    /// for the counts of failures, in events, in unknown users' SCRAM salts and as
+    /// [`Session::login`](crate::Session::login). So a name is the same in any case, for everybody who does not show the
+    /// difference: the authenticator has to compare with names in lower case. Off unless set; nothing that the AUTH handler
+    /// hook gets changes.
+    #[must_use]
+    pub fn ignore_case(mut self, ignored: bool) -> Self {
+        self.ignore_case = ignored;
         self
     }
 
@@ -329,6 +344,7 @@ impl fmt::Debug for Auth {
             .field("policies", &self.policies)
             .field("takeover", &self.takeover)
             .field("require_tls", &self.require_tls)
+            .field("ignore_case", &self.ignore_case)
             .field("max_failures", &self.max_failures)
             .field("max_unfinished", &self.max_unfinished)
             .field("first_pause", &self.first_pause)

@@ -144,6 +144,7 @@ impl Connection {
         };
         self.exchange = Some(Running::new(mechanism, by, logged));
         self.credentials.clear();
+        self.credentials.ignore_case(auth.ignore_case);
         match initial_response {
             // RFC 4954, section 4: "=" is an empty initial response, which is not the same as none.
             Some(b"=") => self.take_response(now, Some(&[]), 0),

@@ -225,7 +225,7 @@ pub(crate) fn builder(words: &Words) -> ConfigBuilder {
         // Nothing of the entropy that a session gives goes into the key.
         auth =
             auth.salt_key(words.get("salt-key").map_or_else(|| Secret::new(vec![0; 32]), |key| Secret::new(hex(key))));
-        auth = auth.require_tls(!has("plaintext-auth") && !has("no-tls"));
+        auth = auth.require_tls(!has("plaintext-auth") && !has("no-tls")).ignore_case(has("ignore-case"));
         if has("no-tls") && has("tls-now") {
             auth = auth.require_tls(true);
         }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{PasswdError, WrongLine};
 use crate::Answers;
-use crate::stored::{Needed, PasswordHash, StoredUser, prepare_name};
+use crate::stored::{Needed, PasswordHash, StoredUser, is_in_any_case, prepare_name};
 
 /// The users of a file.
 #[derive(Default)]
@@ -76,6 +76,10 @@ impl Users {
     pub(super) fn find(&self, name: &str) -> Option<StoredUser> {
         let user = self.by_name.get(name)?;
         Some(StoredUser::new(name, user.disabled).with_password(user.hash.clone()))
+    }
+
+    pub(super) fn names_in_any_case(&self, name: &str) -> Vec<String> {
+        self.by_name.keys().filter(|known| is_in_any_case(known, name)).cloned().collect()
     }
 
     /// So many users with a hash, from all over the file.

@@ -153,6 +153,10 @@ impl Store for Passwd {
         Ok(self.users().find(name))
     }
 
+    fn names_in_any_case(&self, name: &str) -> Result<Vec<String>, StoreError> {
+        Ok(self.users().names_in_any_case(name))
+    }
+
     fn sample(&self) -> Result<Vec<StoredUser>, StoreError> {
         Ok(self.users().sample(SAMPLE))
     }

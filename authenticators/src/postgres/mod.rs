@@ -117,6 +117,16 @@ impl Store for Postgres {
         })
     }
 
+    /// Which characters have a lower case is up to the database's collation: under `C`, those of ASCII. An index on
+    /// `lower(name)` spares reading all names.
+    fn names_in_any_case(&self, name: &str) -> Result<Vec<String>, StoreError> {
+        if name.contains('\0') {
+            return Ok(Vec::new());
+        }
+        let rows = self.rows(IN_ANY_CASE, vec![text(name)])?;
+        rows.iter().map(|row| column(row, 0)).collect::<Result<_, _>>().map_err(StoreError::new)
+    }
+
     fn find_by_token(&self, token: &TokenHash) -> Result<Option<User>, StoreError> {
         self.row(FIND_BY_TOKEN, vec![octets(token)], user)
     }
@@ -238,6 +248,7 @@ const FIND: &str = "SELECT name, disabled, password, scram_sha_1, scram_sha_256,
 const FIND_OR: &str = "SELECT name, disabled, password, scram_sha_1, scram_sha_256, scram_sha_512, cram_md5
                        FROM sansmtp.user
                        WHERE name = coalesce((SELECT name FROM sansmtp.user WHERE name = $1), $2)";
+const IN_ANY_CASE: &str = "SELECT name FROM sansmtp.user WHERE lower(name) = $1";
 const SOME: &str = "SELECT name, disabled, password, scram_sha_1, scram_sha_256, scram_sha_512, cram_md5
                     FROM sansmtp.user LIMIT $1";
 const FIND_BY_TOKEN: &str = r#"SELECT u.name, u.disabled FROM sansmtp.user u JOIN sansmtp.token t ON t."user" = u.name

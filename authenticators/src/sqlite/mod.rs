@@ -30,7 +30,9 @@ use sansmtp::auth::ScramHash;
 use zeroize::Zeroizing;
 
 use crate::Answers;
-use crate::stored::{Keys, Needed, NewPassword, SAMPLE, Store, StoreError, StoredUser, TokenHash, User, WritableStore};
+use crate::stored::{
+    Keys, Needed, NewPassword, SAMPLE, Store, StoreError, StoredUser, TokenHash, User, WritableStore, is_in_any_case,
+};
 
 mod schema;
 #[cfg(test)]
@@ -107,6 +109,21 @@ impl Store for Sqlite {
         let connection = lock(&self.reader);
         let mut statement = connection.prepare_cached(FIND).map_err(error)?;
         statement.query_row([name], stored).optional().map_err(error)
+    }
+
+    /// SQLite itself knows no case but that of ASCII.
+    fn names_in_any_case(&self, name: &str) -> Result<Vec<String>, StoreError> {
+        let connection = lock(&self.reader);
+        let mut statement = connection.prepare_cached("SELECT name FROM user").map_err(error)?;
+        let mut rows = statement.query([]).map_err(error)?;
+        let mut names = Vec::new();
+        while let Some(row) = rows.next().map_err(error)? {
+            let known = row.get_ref(0).and_then(|known| Ok(known.as_str()?)).map_err(error)?;
+            if is_in_any_case(known, name) {
+                names.push(known.to_owned());
+            }
+        }
+        Ok(names)
     }
 
     fn find_by_token(&self, token: &TokenHash) -> Result<Option<User>, StoreError> {

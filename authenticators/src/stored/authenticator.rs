@@ -1,9 +1,10 @@
 //! The authenticator over a store.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use sansmtp::auth::mechanism::CramMd5Response;
-use sansmtp::auth::{Password, ScramHash};
+use sansmtp::auth::{Password, ScramHash, lower_case};
 use sansmtp::{AuthQuestion, AuthRequest, AuthResult, Peer, Refusal, SecretRef};
 
 use super::decoys::{Decoy, Decoys};
@@ -36,6 +37,7 @@ pub struct Stored<S> {
     /// Has all that may be kept, of a password that nobody knows.
     nobody: StoredUser,
     reveals: bool,
+    ignore_case: bool,
 }
 
 /// What a look-up finds, whatever the name.
@@ -60,6 +62,7 @@ impl<S: Store> Stored<S> {
             decoys: Decoys::new(keys::nobodys_hash()?),
             nobody: keys::nobody()?,
             reveals: false,
+            ignore_case: false,
         })
     }
 
@@ -84,6 +87,21 @@ impl<S: Store> Stored<S> {
     #[must_use]
     pub fn reveal_users_without_keys(mut self, reveals: bool) -> Self {
         self.reveals = reveals;
+        self
+    }
+
+    /// Whether names are compared without regard to case, and users are logged in by their names in lower case. Off unless
+    /// changed.
+    ///
+    /// Of several users whose names differ in case only, the one whose name is in lower case can log in. Where there is no
+    /// such one, none of them can, and a warning is logged.
+    ///
+    /// The engine has to ignore the case as well, by [`Auth::ignore_case`](sansmtp::Auth::ignore_case): else SCRAM salts tell
+    /// which names there are, and failures of one user are counted by each way to write the name. Each look-up asks the store
+    /// for [names in any case](Store::names_in_any_case) beforehand.
+    #[must_use]
+    pub fn ignore_case(mut self, ignored: bool) -> Self {
+        self.ignore_case = ignored;
         self
     }
 
@@ -128,7 +146,7 @@ impl<S: Store> Stored<S> {
             let keys = Keys::derive(password.as_sent().expose_secret(), self.keep);
             drop(permit);
             // The password is right all the same; the next login tries again.
-            match keys.map(|keys| self.store.keep_keys(name, hash, &keys)) {
+            match keys.map(|keys| self.store.keep_keys(found.name(), hash, &keys)) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, user = name, "cannot keep the keys of a password"),
                 Err(error) => tracing::warn!(%error, user = name, "cannot make the keys of a password"),
@@ -139,8 +157,10 @@ impl<S: Store> Stored<S> {
 
     /// Finds a user, or who stands in: with the same work, and as much of it to be wiped.
     fn look_up(&self, name: &str) -> Result<Row, StoreError> {
-        let decoy = self.decoys.choose(name, &self.store)?;
-        let (found, known) = match self.store.find_or(name, &decoy.name)? {
+        let wanted = self.compared(name);
+        let name = if self.ignore_case { self.stored_name(&wanted)? } else { Cow::Borrowed(&*wanted) };
+        let decoy = self.decoys.choose(&wanted, &self.store)?;
+        let (found, known) = match self.store.find_or(&name, &decoy.name)? {
             Found::User(user) => (Some(user), true),
             Found::Other(other) => (other, false),
         };
@@ -153,6 +173,32 @@ impl<S: Store> Stored<S> {
         });
         user.make_up_for_what_is_missing(&self.nobody);
         Ok(Row { user, known, decoy })
+    }
+
+    /// A name as it is compared, and as a login is called.
+    fn compared<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        if self.ignore_case { Cow::Owned(lower_case(name)) } else { Cow::Borrowed(name) }
+    }
+
+    /// As the store has it, the name that is in lower case here. The same name if there is no such user.
+    fn stored_name<'n>(&self, name: &'n str) -> Result<Cow<'n, str>, StoreError> {
+        let mut names = self.store.names_in_any_case(name)?;
+        if names.len() > 1 && !names.iter().any(|known| known == name) {
+            tracing::warn!(user = name, "several users have this name in other cases: none of them can log in");
+        }
+        match (names.pop(), names.is_empty()) {
+            (Some(only), true) => Ok(Cow::Owned(only)),
+            _ => Ok(Cow::Borrowed(name)),
+        }
+    }
+
+    fn of_user(&self, user: User) -> AuthResult {
+        let login = self.compared(&user.name);
+        if user.disabled {
+            AuthResult::refuse_because(Refusal::Disabled).with_login(login)
+        } else {
+            AuthResult::accept().with_login(login)
+        }
     }
 
     /// Who has the keys is not logged in yet.
@@ -211,7 +257,7 @@ impl<S: Store> Stored<S> {
     /// nothing to find out about it.
     fn check_token(&self, name: &str, token: &[u8]) -> Result<AuthResult, StoreError> {
         Ok(match self.store.find_by_token(&TokenHash::of(token))? {
-            Some(user) if name.is_empty() || name == user.name => of_user(user),
+            Some(user) if name.is_empty() || self.compared(name) == self.compared(&user.name) => self.of_user(user),
             Some(_) | None => AuthResult::refuse(),
         })
     }
@@ -237,9 +283,9 @@ impl<S: Store> Authenticator for Stored<S> {
             AuthQuestion::ScramKeys(hash) => self.scram(name, hash),
             AuthQuestion::CramMd5(response) => self.check_cram_md5(name, response),
             AuthQuestion::BearerToken(token) => self.check_token(name, token.token().expose_secret()),
-            AuthQuestion::ClientCertificate(chain) => self
-                .find_by_certificate(chain)
-                .map(|user| user.map_or_else(|| AuthResult::refuse_because(Refusal::UnknownUser), of_user)),
+            AuthQuestion::ClientCertificate(chain) => self.find_by_certificate(chain).map(|user| {
+                user.map_or_else(|| AuthResult::refuse_because(Refusal::UnknownUser), |user| self.of_user(user))
+            }),
             AuthQuestion::Anonymous(_) | AuthQuestion::Other | _ => return AuthResult::cannot_tell(),
         };
         result.unwrap_or_else(|error| {
@@ -280,13 +326,5 @@ impl<S: Store> Authenticator for Stored<S> {
             (Answers::ForAll, Needed::Scram(_)) if self.store.keeps_keys() && !self.keeps_keys() => Answers::ForSome,
             (answers, _) => answers,
         }
-    }
-}
-
-fn of_user(user: User) -> AuthResult {
-    if user.disabled {
-        AuthResult::refuse_because(Refusal::Disabled).with_login(user.name)
-    } else {
-        AuthResult::accept().with_login(user.name)
     }
 }

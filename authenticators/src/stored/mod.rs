@@ -30,6 +30,7 @@ pub use authenticator::Stored;
 pub use error::StoreError;
 pub use hashing::Hashing;
 pub use keys::{Keep, Keys, NewPassword, SCRAM_ITERATIONS};
+pub(crate) use name::is_in_any_case;
 pub use name::{names_in_certificate, prepare_name};
 pub use password_hash::{InvalidHash, PasswordHash};
 pub use token::TokenHash;
@@ -59,6 +60,17 @@ pub trait Store: Send + Sync {
             }
             None => Found::Other(self.find(other)?),
         })
+    }
+
+    /// The users whose names are this one once they are in [lower case](sansmtp::auth::lower_case), as `name` is already: for
+    /// [`Stored::ignore_case`]. As much work for every name.
+    ///
+    /// Unless overridden, `name` itself, whether or not there is such a user: others are not found.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    fn names_in_any_case(&self, name: &str) -> Result<Vec<String>, StoreError> {
+        Ok(vec![name.to_owned()])
     }
 
     /// Finds whose bearer token has this hash. `None` unless overridden.
@@ -347,6 +359,10 @@ macro_rules! passed_on {
 
             fn find_or(&self, name: &str, other: &str) -> Result<Found, StoreError> {
                 (**self).find_or(name, other)
+            }
+
+            fn names_in_any_case(&self, name: &str) -> Result<Vec<String>, StoreError> {
+                (**self).names_in_any_case(name)
             }
 
             fn find_by_token(&self, token: &TokenHash) -> Result<Option<User>, StoreError> {

@@ -16,6 +16,11 @@ pub fn prepare_name(name: &str) -> Result<String, MalformedCredentials> {
     Some(credentials.authcid().to_owned()).filter(|name| !name.is_empty()).ok_or(MalformedCredentials::Empty)
 }
 
+/// Whether a stored name is the one that is in lower case already. Costs the same for each character, and no memory.
+pub(crate) fn is_in_any_case(stored: &str, lower_case: &str) -> bool {
+    stored.chars().flat_map(char::to_lowercase).eq(lower_case.chars())
+}
+
 /// The user names in a client's certificate chain, whose first is the client's own: its email addresses (rfc822Name
 /// of the subjectAltName, RFC 5280, section 4.2.1.6), or, where it has none, the subject's common name.
 ///

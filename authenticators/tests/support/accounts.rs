@@ -45,8 +45,13 @@ pub(crate) fn lines() -> String {
 }
 
 pub(crate) fn config() -> Arc<Config> {
+    config_of(Auth::new())
+}
+
+/// The same with what `auth` has already.
+pub(crate) fn config_of(auth: Auth) -> Arc<Config> {
     let scram = |hash| Scram::new(hash).iterations(SCRAM_ITERATIONS);
-    let auth = Auth::new()
+    let auth = auth
         .mechanism(scram(ScramHash::Sha1))
         .mechanism(scram(ScramHash::Sha256))
         .mechanism(scram(ScramHash::Sha512))
