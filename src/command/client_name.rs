@@ -73,7 +73,10 @@ impl fmt::Display for ClientName<'_> {
             return f.write_str(name);
         }
         let harmless = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
-        name.chars().try_for_each(|character| f.write_char(if harmless(character) { character } else { '?' }))
+        // A name that the engine has taken is no longer.
+        name.chars()
+            .take(MAX_OCTETS)
+            .try_for_each(|character| f.write_char(if harmless(character) { character } else { '?' }))
     }
 }
 
@@ -156,5 +159,6 @@ mod tests {
         ] {
             assert_eq!(ClientName::new(name).to_string(), written, "{name}");
         }
+        assert_eq!(ClientName::new(&"_".repeat(300)).to_string(), "_".repeat(255));
     }
 }

@@ -28,7 +28,8 @@ pub struct Limits {
     ///
     /// An error is a reply with 5yz, and `454 4.7.0` for too many failed attempts to log in. It is none of
     /// the client's when the server cannot do something now (4yz: RFC 5321, section 4.2.1), as with more
-    /// recipients than `max_recipients`; refused credentials have a limit of their own. A message that is
+    /// recipients than `max_recipients`; refused credentials have a limit of their own. Of LMTP's replies behind a
+    /// message the last counts, as the others must not be cut off (RFC 2033, section 4.2). A message that is
     /// accepted, and a login, make the engine forget the errors before it, so that a connection that is used for
     /// long may have a wrong recipient now and then.
     pub max_errors: Option<u32>,
@@ -68,8 +69,8 @@ pub struct Timeouts {
     pub answer: Duration,
     /// For the peer to take what is written to it: five minutes unless changed.
     pub write: Duration,
-    /// For the whole content of a message, however it trickles in: an hour unless changed. A message of
-    /// the largest size must be able to come in that time.
+    /// For the whole content of a message, however it trickles in, and by BDAT with what is between its chunks: an
+    /// hour unless changed. A message of the largest size must be able to come in that time.
     pub message: Duration,
     /// For a client to log in, where [AUTH is required](crate::ConfigBuilder::auth_required): ten minutes from
     /// the beginning of the connection unless changed, twice what RFC 5321 gives a client for one command. However

@@ -18,6 +18,13 @@ pub(super) struct Report {
     close: bool,
 }
 
+impl Report {
+    /// Whether the last reply has been decided.
+    pub(super) fn is_over(&self) -> bool {
+        self.left == 0
+    }
+}
+
 impl Connection {
     pub(super) fn report_to_recipients(&mut self, verdicts: Vec<Verdict>) {
         self.report(verdicts.into_iter(), Verdict::TryLater);

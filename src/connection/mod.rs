@@ -496,7 +496,9 @@ impl Connection {
         // to wait for the next login and does not is in error.
         let is_error = matches!(self.encoded(outgoing), [b'5', ..])
             || matches!(outgoing, Outgoing::Canned(canned::TOO_MANY_ATTEMPTS | canned::TOO_MANY_UNFINISHED));
-        if !is_error || matches!(self.stage, Stage::Closing) {
+        // The recipients behind it are owed their replies (RFC 2033, section 4.2): the last counts for the message.
+        let is_followed = matches!(&self.stage, Stage::Reporting(report) if !report.is_over());
+        if !is_error || is_followed || matches!(self.stage, Stage::Closing) {
             return outgoing;
         }
         self.counts.errors = self.counts.errors.saturating_add(1);
@@ -552,7 +554,9 @@ impl Connection {
             return None;
         }
         let mut deadline = *self.deadline.get_or_insert(now.saturating_add(timeout));
-        if matches!(self.stage, Stage::Content(_) | Stage::Chunk { .. } | Stage::Discarding { .. }) {
+        // Between chunks as well: a message that does not go on would be a way around every limit on the time.
+        let is_content_due = matches!(self.stage, Stage::Content(_) | Stage::Chunk { .. } | Stage::Discarding { .. });
+        if is_content_due || self.chunks.is_some() {
             let message = now.saturating_add(self.config.timeouts.message);
             deadline = deadline.min(*self.message_deadline.get_or_insert(message));
         }
