@@ -36,7 +36,7 @@ pub(crate) struct Serve {
     /// Where users are looked for, in this order; at least one.
     pub(crate) users: Vec<UserSource>,
     /// Whether the case of their names is ignored.
-    pub(crate) ignore_login_case: bool,
+    pub(crate) ignore_case_of_logins: bool,
     /// What EHLO is to list, in this order; none for what does no harm. If there are some, EXTERNAL is among them where
     /// there is a `client_ca`, and only then.
     pub(crate) mechanisms: Vec<Mechanism>,
@@ -243,7 +243,7 @@ struct ServeArguments {
     /// log in, and where there is none, nobody (the log says so). In PostgreSQL, an index on lower(name) makes it fast. A
     /// directory and Dovecot compare as they are set up to.
     #[arg(long, help_heading = SECURITY)]
-    ignore_login_case: bool,
+    ignore_case_of_logins: bool,
     /// Offer these mechanisms, in this order [default: PLAIN,LOGIN, before them SCRAM-SHA-256 if all users have keys for
     /// it, or get them, and behind them EXTERNAL with --client-ca]
     ///
@@ -388,7 +388,7 @@ impl ServeArguments {
         Ok(Serve {
             listeners,
             users: self.users,
-            ignore_login_case: self.ignore_login_case,
+            ignore_case_of_logins: self.ignore_case_of_logins,
             mechanisms: self.mechanisms,
             client_ca: self.client_ca,
             max_failures_per_address: NonZeroU32::new(self.max_failures_per_address),

@@ -234,6 +234,6 @@ fn crowds_can_be_limited() {
 
 #[test]
 fn the_case_of_logins_counts_unless_it_is_to_be_ignored() {
-    assert!(!serve(&[]).ignore_login_case);
-    assert!(serve(&["--ignore-login-case"]).ignore_login_case);
+    assert!(!serve(&[]).ignore_case_of_logins);
+    assert!(serve(&["--ignore-case-of-logins"]).ignore_case_of_logins);
 }

@@ -40,7 +40,7 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     let tls = tls_source.load().map_err(|error| Failure::new("cannot set up TLS", error))?;
     let certificate = tls_source.is_self_signed().then(|| tls_source.certificate().to_owned());
     let keep = if options.mechanisms.contains(&Mechanism::CramMd5) { Keep::ScramAndCramMd5 } else { Keep::Scram };
-    let users = Users::open(&options.users, keep, options.ignore_login_case)?;
+    let users = Users::open(&options.users, keep, options.ignore_case_of_logins)?;
     let (mechanisms, auth) = match &users.dovecot {
         Some(dovecot) => (Vec::new(), passed_through(&options, dovecot)?),
         None => {
@@ -178,8 +178,9 @@ fn guarded(users: Arc<dyn Authenticator>, attempts: Option<Arc<ValkeyAttemptLog>
 
 /// Offers mechanisms that the engine runs, and asks the users about.
 fn built_in(options: &Serve, mechanisms: &[Mechanism], users: &Users) -> Result<Auth, Failure> {
-    let mut auth =
-        Auth::without_mechanisms().require_tls(!options.allow_plaintext_auth).ignore_case(options.ignore_login_case);
+    let mut auth = Auth::without_mechanisms()
+        .require_tls(!options.allow_plaintext_auth)
+        .ignore_case(options.ignore_case_of_logins);
     if mechanisms.iter().any(|mechanism| mechanism.is_scram()) {
         auth = auth.salt_key(salt_key(options, users)?);
     }

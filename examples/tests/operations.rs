@@ -89,7 +89,7 @@ fn names_are_taken_in_any_case_where_that_is_asked_for() {
             assert_eq!(Client::log_in(program.address(0), name, PASSWORD).is_ok(), taken, "{name}, {ignored}");
         }
         program.stop();
-        arguments.push("--ignore-login-case");
+        arguments.push("--ignore-case-of-logins");
     }
 }
 
