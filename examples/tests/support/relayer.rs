@@ -110,6 +110,12 @@ impl Server {
         maildir(&self.directory.path().join("mail"))
     }
 
+    /// Waits until the server has told so often of an event of a mechanism: its log is read on a thread of its own.
+    pub(crate) fn wait_until_logged(&self, event: &str, mechanism: &str, times: usize) {
+        self.program.stderr.wait(|log| logged(log, event, mechanism) >= times);
+        assert_eq!(self.logged(event, mechanism), times);
+    }
+
     /// How often the server has told of an event of a mechanism.
     pub(crate) fn logged(&self, event: &str, mechanism: &str) -> usize {
         logged(&self.program.stderr.so_far(), event, mechanism)
