@@ -9,7 +9,8 @@ use sansmtp::{ConfigBuilder, Network, Timeouts};
 /// For `#[command(flatten)]`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub(crate) struct ConnectionLimits {
-    /// Connections at a time [default: 10000, or half of the files that may be open]
+    /// Connections at a time [default: 10000, or half of the files that may be open, and a tenth more for addresses with
+    /// few]
     #[arg(long, value_name = "N", help_heading = CROWDS)]
     pub(crate) max_connections: Option<NonZeroUsize>,
     /// Connections at a time from one address, loopback included (in IPv6, from one network of 64 bits); 0 for no limit
@@ -22,7 +23,8 @@ pub(crate) struct ConnectionLimits {
     /// Time to log in, from the beginning of a connection; 0 for no limit [default: 10 minutes]
     #[arg(long, value_name = "SECONDS", help_heading = CROWDS)]
     login_timeout: Option<u32>,
-    /// Leave the soft limit on open files as it is, which is otherwise raised, to 65536 or the hard limit
+    /// Leave the soft limit on open files as it is, which is otherwise raised to 65536, or to twice --max-connections if
+    /// that is more, or to the hard limit if that is less
     #[arg(long, help_heading = CROWDS)]
     pub(crate) keep_open_file_limit: bool,
 }

@@ -154,6 +154,12 @@ impl Config {
     pub fn expects_proxy_header(&self, peer: Peer) -> bool {
         self.proxy.as_ref().is_some_and(|proxy| proxy.expects_header_from(peer))
     }
+
+    /// Whether `peer` may use XCLIENT, for whoever counts or filters connections by their address: it speaks for others.
+    #[must_use]
+    pub fn offers_xclient(&self, peer: Peer) -> bool {
+        self.xclient.as_ref().is_some_and(|xclient| xclient.trusts(peer))
+    }
 }
 
 /// Makes a [`Config`].

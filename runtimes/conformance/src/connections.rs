@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use sansmtp::{Envelope, Handler, Session, Verdict};
+use sansmtp::{Envelope, Handler, Hooks, Session, Verdict, XClient};
 use socket2::{Domain, Socket, Type};
 
 use crate::PATIENCE;
 use crate::client::Client;
-use crate::handler::{Gathered, Play, Scripted, ThrowsAway};
+use crate::handler::{Gathered, Play, Scripted, Seen, ThrowsAway};
 use crate::server::{Kind, Running, usual_plan};
 
 const TOO_MANY: &str = "421 4.7.0 Too many connections, try again later\r\n";
@@ -148,6 +148,61 @@ pub fn each_client_of_a_proxy_is_counted_by_its_address<K: Kind>() {
     drop(first);
     let mut next = connect_when_there_is_a_place(|| connect(&one, server.clear));
     assert!(next.ask("NOOP").starts_with("250 "));
+}
+
+/// Notes each client that it is asked about.
+struct Greets(Arc<Seen>);
+
+impl Handler for Greets {
+    type Message = ();
+
+    fn hooks(&self) -> Hooks {
+        Hooks::CONNECT
+    }
+
+    fn connect(&mut self, _: &Session) -> Verdict {
+        self.0.note("connect");
+        Verdict::Accept
+    }
+}
+
+impl Scripted for Greets {}
+
+/// Nobody is asked about a client that is turned away, also if a proxy has named it.
+pub fn who_is_too_many_behind_a_proxy_costs_the_handler_nothing<K: Kind>() {
+    let proxy = sansmtp::Proxy::from_networks(["127.0.0.1".parse().unwrap()]);
+    let mut plan = usual_plan(|config| config.proxy(proxy));
+    plan.max_connections_per_address = Some(1);
+    let seen = Arc::<Seen>::default();
+    let handlers = Arc::clone(&seen);
+    let server = Running::start_plan::<K, _>(&plan, seen, move |_| Greets(Arc::clone(&handlers)));
+    let connect = || {
+        let mut client = Client::new(server.clear);
+        client.say("PROXY TCP4 192.0.2.1 192.0.2.100 1024 25\r\n");
+        client
+    };
+    let mut first = connect();
+    assert!(first.reply().starts_with("220 "));
+    assert_eq!(connect().rest(), TOO_MANY_FROM_ADDRESS);
+    assert_eq!(*server.seen.log.lock().unwrap(), ["connect"]);
+}
+
+/// Whoever may use XCLIENT speaks for others, too: directly, or behind a PROXY header.
+pub fn who_may_use_xclient_is_not_counted<K: Kind>() {
+    let proxy = sansmtp::Proxy::from_networks(["127.0.0.1".parse().unwrap()]);
+    let xclient = XClient::from_networks(["127.0.0.2".parse().unwrap(), "192.0.2.1".parse().unwrap()]);
+    let change = |plan: &mut crate::Plan| plan.max_connections_per_address = Some(1);
+    let server = Running::start_like::<K>(|config| config.proxy(proxy).xclient(xclient), change);
+    let connect = || {
+        let mut client = Client::new(server.clear);
+        client.say("PROXY TCP4 192.0.2.1 192.0.2.100 1024 25\r\n");
+        client
+    };
+    let mut clients: Vec<_> = (0..3).map(|_| connect()).collect();
+    if cfg!(target_os = "linux") {
+        clients.extend((0..3).map(|_| connect_from("127.0.0.2".parse().unwrap(), server.clear)));
+    }
+    assert!(clients.iter_mut().all(|client| client.reply().starts_with("220 ")));
 }
 
 /// Panics wherever it is told to, and when it goes.

@@ -30,7 +30,7 @@ impl Seen {
         self.peers.lock().unwrap().push(peer);
     }
 
-    fn note(&self, what: impl Into<String>) {
+    pub(crate) fn note(&self, what: impl Into<String>) {
         self.threads.lock().unwrap().push(thread::current().id());
         self.log.lock().unwrap().push(what.into());
         self.changed.notify_all();
@@ -241,6 +241,21 @@ impl Handler for AsksNothing {
 }
 
 impl Scripted for AsksNothing {}
+
+/// Panics when it is dropped.
+pub(crate) struct BreaksAtItsEnd;
+
+impl Handler for BreaksAtItsEnd {
+    type Message = ();
+}
+
+impl Drop for BreaksAtItsEnd {
+    fn drop(&mut self) {
+        panic!("as asked");
+    }
+}
+
+impl Scripted for BreaksAtItsEnd {}
 
 /// Panics at every event.
 pub(crate) struct Breaks;

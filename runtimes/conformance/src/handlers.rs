@@ -8,7 +8,7 @@ use sansmtp::{Auth, ConfigBuilder, Timeouts};
 
 use crate::PATIENCE;
 use crate::client::plain;
-use crate::handler::{Breaks, Play};
+use crate::handler::{Breaks, BreaksAtItsEnd, Play};
 use crate::server::{Kind, Running};
 
 fn answer_timeout(builder: ConfigBuilder) -> ConfigBuilder {
@@ -133,6 +133,21 @@ pub fn a_handler_that_cannot_be_made_harms_nobody_else<K: Kind>() {
     let mut unlucky = server.connect_silently(false);
     assert_eq!(unlucky.rest(), "");
     assert!(server.connect().ask("NOOP").starts_with("250 "));
+}
+
+/// Whether its client leaves, or is cut off.
+pub fn a_handler_that_panics_when_it_is_dropped_harms_nobody_else<K: Kind>() {
+    let server = Running::start_with::<K, _>(|config| config, Arc::default(), |_| BreaksAtItsEnd);
+    let mut other = server.connect();
+    for _ in 0..3 {
+        let mut client = server.connect();
+        client.say("QUIT\r\n");
+        assert!(client.rest().starts_with("221 "));
+        assert!(other.ask("NOOP").starts_with("250 "));
+    }
+    let another = server.connect();
+    server.stop(Duration::ZERO);
+    drop((other, another));
 }
 
 /// A handler that never returns does not keep its client for ever.

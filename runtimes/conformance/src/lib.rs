@@ -115,6 +115,7 @@ macro_rules! server_conformance {
     ($kind:ty) => {
         $crate::tests!($kind, handlers:
             what_was_said_before_a_slow_answer_goes_out_first,
+            a_handler_that_panics_when_it_is_dropped_harms_nobody_else,
             no_answer_in_time_is_451_and_the_end,
             content_that_is_not_taken_in_time_is_451_and_the_end,
         );
@@ -140,6 +141,8 @@ macro_rules! server_conformance {
             who_is_too_many_from_one_address_is_turned_away,
             the_clients_of_a_proxy_are_not_counted_as_one,
             each_client_of_a_proxy_is_counted_by_its_address,
+            who_is_too_many_behind_a_proxy_costs_the_handler_nothing,
+            who_may_use_xclient_is_not_counted,
             fifty_from_one_address_and_any_number_from_loopback,
             a_place_is_free_again_after_a_panic,
         );

@@ -164,6 +164,10 @@ impl Conversation {
                 return Some(Step::Write { until: at(accepted, deadline) });
             }
             Action::CallHook(call) => {
+                // It may be the proxy's header that was just read: the gate is before the connect hook, too.
+                if self.gate.as_mut().is_some_and(|gate| gate.refuses(call.session())) {
+                    return None;
+                }
                 // A message that the handler does not have whole is not offered to it: unanswered, it is refused.
                 if !(self.incomplete && matches!(call.hook(), Hook::Message { .. })) {
                     self.asked = call.hook().name();
@@ -212,8 +216,10 @@ impl Conversation {
             return Some(Step::Close);
         }
         let connection = self.engine.connection();
-        let client = connection.session().proxy()?.source().map(|_| connection.session().peer())?;
-        let line = gate.refuse(client)?;
+        if !gate.refuses(connection.session()) {
+            return None;
+        }
+        let line = gate.close();
         self.held = None;
         let timeout = connection.config().timeouts().write;
         self.engine.abandon(CloseReason::Limit);

@@ -81,7 +81,7 @@ pub use setup::Setup;
 pub use signal::{Alive, Shutdown, Signal, Stages, Wait};
 pub use sockets::{Listener, Stream};
 pub use time::{after, at};
-pub use trace::report;
+pub use trace::{put_away, report};
 
 #[cfg(feature = "rustls")]
 #[doc(no_inline)]

@@ -6,9 +6,10 @@ use std::mem;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sansmtp::{Network, Peer};
+use sansmtp::{Config, Network, Peer, ProxyInfo, Session};
 
-use crate::listening::ListenerLog;
+use crate::engine::Security;
+use crate::listening::{ListenerLog, Service};
 use crate::sockets::Stream;
 
 /// The limits on connections, and what is counted against them, over all listeners. Clones count together.
@@ -52,8 +53,17 @@ impl Default for Limits {
 
 impl Limits {
     /// What counts the clients of a proxy, each by the address that the proxy tells.
-    pub(crate) fn gate(self: &Arc<Self>, is_silent: bool, log: Arc<ListenerLog>) -> Box<Gate> {
-        Box::new(Gate { limits: Arc::clone(self), log, counted: None, is_silent, is_closed: false, has_news: false })
+    pub(crate) fn gate(self: &Arc<Self>, service: &Service) -> Box<Gate> {
+        Box::new(Gate {
+            limits: Arc::clone(self),
+            config: Arc::clone(&service.config),
+            log: Arc::clone(&service.log),
+            counted: None,
+            is_silent: service.security != Security::Clear,
+            is_refused: false,
+            is_closed: false,
+            has_news: false,
+        })
     }
 
     /// Counts a connection, until its place is dropped.
@@ -134,31 +144,43 @@ impl Drop for Place {
 #[derive(Debug)]
 pub(crate) struct Gate {
     limits: Arc<Limits>,
+    config: Arc<Config>,
     log: Arc<ListenerLog>,
     counted: Option<Counted>,
     /// Before TLS that is there from the start, nothing can be said.
     is_silent: bool,
+    is_refused: bool,
     is_closed: bool,
     /// Something was read that it has not looked at.
     has_news: bool,
 }
 
 impl Gate {
-    /// Lets a client through, or closes. What one is then told, if anything can be said.
-    pub(crate) fn refuse(&mut self, client: Peer) -> Option<Option<&'static str>> {
-        let (None, Some(address)) = (&self.counted, client.address()) else { return None };
-        if self.limits.is_exempt(address.ip()) {
+    /// Whether there are too many from the address of this client, who is counted when a proxy has named it.
+    pub(crate) fn refuses(&mut self, session: &Session) -> bool {
+        if self.is_refused || self.counted.is_some() || session.proxy().and_then(ProxyInfo::source).is_none() {
+            return self.is_refused;
+        }
+        let client = session.peer();
+        let Some(address) = client.address() else { return false };
+        if self.limits.is_exempt(address.ip()) || self.config.offers_xclient(client) {
             self.counted = Some(Counted(None));
-            return None;
+            return false;
         }
         let source = Source::from(address.ip());
         if lock(&self.limits.taken).count(source, self.limits.per_address()) {
             self.counted = Some(Counted(Some((Arc::clone(&self.limits.taken), source))));
-            return None;
+            return false;
         }
-        self.is_closed = true;
+        self.is_refused = true;
         self.log.too_many(client);
-        Some((!self.is_silent).then_some(TOO_MANY_FROM_ADDRESS))
+        true
+    }
+
+    /// Closes. What a client that was refused is told, if anything can be said.
+    pub(crate) fn close(&mut self) -> Option<&'static str> {
+        self.is_closed = true;
+        (!self.is_silent).then_some(TOO_MANY_FROM_ADDRESS)
     }
 
     /// Something was read: the client may be known by it.
@@ -171,7 +193,7 @@ impl Gate {
         mem::take(&mut self.has_news)
     }
 
-    /// Whether a client was refused.
+    /// Whether it was [closed](Self::close).
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed
     }

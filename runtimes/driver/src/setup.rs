@@ -166,8 +166,8 @@ impl Setup {
     ///
     /// There are too many; [`Refused::tell`] is what is left to do.
     pub fn admit(&self, service: &Service, peer: Peer) -> Result<Place, Refused> {
-        let is_counted_by_address = || !service.config.expects_proxy_header(peer);
-        self.limits.admit(peer, is_counted_by_address).map_err(|refused| {
+        let speaks_for_others = || service.config.expects_proxy_header(peer) || service.config.offers_xclient(peer);
+        self.limits.admit(peer, || !speaks_for_others()).map_err(|refused| {
             service.log.too_many(peer);
             match service.security {
                 Security::Clear => refused,
@@ -205,7 +205,7 @@ impl Setup {
         connection.set_events(trace.events());
         // Whoever a proxy speaks for is not known yet.
         let expects_header = service.config.expects_proxy_header(peer);
-        let gate = expects_header.then(|| self.limits.gate(service.security != Security::Clear, service.log.clone()));
+        let gate = expects_header.then(|| self.limits.gate(service));
         match self.tls.engine(connection, service.security) {
             Ok(engine) => {
                 let conversation = Conversation::new(engine, self.stages.clone(), self.buffers.clone(), gate, trace);

@@ -127,8 +127,8 @@ macro_rules! setup_methods {
         ///
         /// A network of IPv6, a /64, counts as one address. A client whose address a
         /// trusted PROXY header tells is counted by that one, not by the proxy's. Not counted are unix sockets,
-        /// proxies that speak for nobody, [networks that are exempt](Self::exempt_from_address_limit), and, unless
-        /// this is called, loopback.
+        /// proxies that speak for nobody, whoever may use [XCLIENT](::sansmtp::xclient),
+        /// [networks that are exempt](Self::exempt_from_address_limit), and, unless this is called, loopback.
         #[must_use]
         pub fn max_connections_per_address(mut self, connections: usize) -> Self {
             self.setup.set_max_connections_per_address(connections);

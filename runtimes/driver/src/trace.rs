@@ -74,6 +74,15 @@ pub fn report(event: Event<'_>, span: &Span, tell: impl FnOnce(Event<'_>)) {
     });
 }
 
+/// Drops a handler, or what has it, in the connection's span.
+pub fn put_away<T>(span: &Span, handler: T) {
+    span.in_scope(|| {
+        if catch_unwind(AssertUnwindSafe(|| drop(handler))).is_err() {
+            tracing::error!(hook = "drop", "the handler panicked");
+        }
+    });
+}
+
 /// It is there wherever a line of any level is.
 fn span(session: &Session) -> Span {
     tracing::error_span!("connection", id = session.id(), peer = %session.peer(), listener = %Listener(session))

@@ -8,7 +8,8 @@ use std::time::Instant;
 use sansmtp::Handler;
 use sansmtp_driver::lobby::{Guest, Left, News, Socket, Turn, WaitFor};
 use sansmtp_driver::{
-    Alive, Conversation, LINGER, Out, OwnedQuestion, SharedDesk, Step, Unanswered, after, is_nothing_yet, report,
+    Alive, Conversation, LINGER, Out, OwnedQuestion, SharedDesk, Step, Unanswered, after, is_nothing_yet, put_away,
+    report,
 };
 
 use crate::guests::Guests;
@@ -78,7 +79,7 @@ impl<H: Handler + 'static> Line<H> {
                     Next::End => {
                         // The handler may be long in being dropped.
                         turn.may_block();
-                        return;
+                        return self.end();
                     }
                     Next::CutOff => {
                         turn.may_block();
@@ -96,6 +97,12 @@ impl<H: Handler + 'static> Line<H> {
                 Left::Waits | Left::GoesOn(..) => return,
             }
         }
+    }
+
+    /// Ends where it is, whatever the handler does when it is dropped.
+    pub(crate) fn end(self: Box<Self>) {
+        let span = self.conversation.span().clone();
+        put_away(&span, self);
     }
 
     fn advance(&mut self, turn: &Turn<'_, Guests<H>>) -> Next {
@@ -205,7 +212,11 @@ impl<H: Handler + 'static> Line<H> {
             }
         }
         let outcome = span.in_scope(|| desk.work(question));
-        let Some(Guests::Line(mut line)) = turn.come_back() else { return None };
+        let Some(Guests::Line(mut line)) = turn.come_back() else {
+            // The connection may have gone meanwhile.
+            put_away(&span, desk);
+            return None;
+        };
         line.is_busy = false;
         line.conversation.settle(outcome.map_err(|_| Unanswered::Panicked));
         Some(line)

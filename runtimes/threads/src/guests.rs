@@ -77,7 +77,7 @@ impl<H: Handler + 'static> Guest for Guests<H> {
             Self::Door(door) => drop(door),
             Self::Line(line) => {
                 line.socket.reset();
-                drop(line);
+                line.end();
             }
         }
     }

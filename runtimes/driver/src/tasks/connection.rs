@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use sansmtp::{AsyncHandler, Incoming};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::Runtime;
 use super::alarm::Alarm;
@@ -33,6 +33,11 @@ impl<R: Runtime, H: AsyncHandler> Connection<R, H> {
     /// A connection that has just been accepted.
     pub(super) fn new(stream: R::Stream, conversation: Box<Conversation>, handler: H) -> Self {
         Self { stream, conversation, handler, incoming: Incoming::new() }
+    }
+
+    /// The connection's span.
+    pub(super) fn span(&self) -> &Span {
+        self.conversation.span()
     }
 
     /// Runs the connection to its end, or until it is cut off.

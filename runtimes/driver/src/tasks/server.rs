@@ -14,6 +14,7 @@ use crate::listening::Service;
 use crate::setup::Setup;
 use crate::signal::{Alive, Stages};
 use crate::time::after;
+use crate::trace::put_away;
 
 /// Accepts connections until the server is told to shut down, and then until they have ended. Each has a
 /// task, and a handler made by `make_handler`. Dropping the future cuts them off.
@@ -61,7 +62,8 @@ where
                     connection.run(alive.stages()).await;
                     // A client that comes back at once finds its place free.
                     drop(place);
-                    drop(connection);
+                    let span = connection.span().clone();
+                    put_away(&span, connection);
                     drop(alive);
                 });
             }
