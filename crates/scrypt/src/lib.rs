@@ -21,6 +21,8 @@
 
 extern crate alloc;
 
+#[cfg(test)]
+mod random;
 mod salsa;
 mod scrypt;
 mod yescrypt;

@@ -23,7 +23,8 @@ impl ScryptParams {
         let bounded = (1..=31).contains(&log_n) && r > 0 && p > 0;
         // As section 2 has it.
         let bounded = bounded && u64::from(r) * u64::from(p) < 1 << 30;
-        let chunks = 2_usize.checked_mul(r.try_into().ok()?)?.checked_mul((1 << log_n) + usize::try_from(p).ok()?);
+        let rows = 1_usize.checked_shl(log_n.into())?.checked_add(p.try_into().ok()?)?;
+        let chunks = 2_usize.checked_mul(r.try_into().ok()?)?.checked_mul(rows);
         (bounded && chunks.is_some()).then_some(Self { log_n, r, p })
     }
 
@@ -124,6 +125,7 @@ fn ro_mix(n: usize, v: &mut Chunks<'_>, x: &mut Vec<Chunk>, y: &mut Vec<Chunk>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     #[test]
     fn as_the_crate_of_this_name_has_it() {
@@ -142,8 +144,35 @@ mod tests {
     }
 
     #[test]
+    fn as_the_crate_of_this_name_has_it_whatever_the_parameters() {
+        let mut memory = vec![Block::new(); 1024];
+        let mut random = Random::new(7914);
+        for _ in 0..60 {
+            let (log_n, r, p) = (1 + random.upto(6), 1 + u32::from(random.upto(11)), 1 + u32::from(random.upto(4)));
+            // Over a block of SHA-256, too, where HMAC hashes the key first.
+            let (password, salt) = (random.octets(150), random.octets(100));
+            let (mut here, mut there) = (vec![0; 1 + usize::from(random.upto(200))], Vec::new());
+            there.resize(here.len(), 0);
+            let params = ScryptParams::new(log_n, r, p).unwrap();
+            scrypt(&password, &salt, params, &mut memory, &mut here).unwrap();
+            let params = ::scrypt::Params::new(log_n, r, p).unwrap();
+            ::scrypt::scrypt(&password, &salt, &params, &mut there).unwrap();
+            assert_eq!(here, there, "{log_n} {r} {p} {password:?} {salt:?}");
+        }
+    }
+
+    #[test]
     fn parameters_and_memory_have_bounds() {
-        for (log_n, r, p) in [(0, 1, 1), (32, 1, 1), (1, 0, 1), (1, 1, 0), (1, 1 << 15, 1 << 15), (31, u32::MAX, 1)] {
+        for (log_n, r, p) in [
+            (0, 1, 1),
+            (32, 1, 1),
+            (64, 1, 1),
+            (u8::MAX, 1, 1),
+            (1, 0, 1),
+            (1, 1, 0),
+            (1, 1 << 15, 1 << 15),
+            (31, u32::MAX, 1),
+        ] {
             assert_eq!(ScryptParams::new(log_n, r, p), None, "{log_n} {r} {p}");
         }
         let params = ScryptParams::new(14, 8, 1).unwrap();

@@ -213,6 +213,7 @@ const ROUNDS: usize = 6;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     #[test]
     fn as_the_crate_of_this_name_has_it() {
@@ -229,9 +230,25 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn as_the_crate_of_this_name_has_it_whatever_the_parameters() {
+        let mut memory = vec![Block::new(); 1024];
+        let mut random = Random::new(1);
+        for _ in 0..60 {
+            let (log_n, r) = (1 + random.upto(7), 1 + u32::from(random.upto(31)));
+            let (password, salt) = (random.octets(150), random.octets(64));
+            let here = yescrypt(&password, &salt, YescryptParams::new(log_n, r).unwrap(), &mut memory).unwrap();
+            let mut there = [0; 32];
+            let params = ::yescrypt::Params::new(::yescrypt::Mode::Rw, 1 << log_n, r, 1).unwrap();
+            ::yescrypt::yescrypt(&password, &salt, &params, &mut there).unwrap();
+            assert_eq!(here, there, "{log_n} {r} {password:?} {salt:?}");
+        }
+    }
+
     #[test]
     fn parameters_and_memory_have_bounds() {
-        for (log_n, r) in [(0, 1), (32, 1), (1, 0), (1, u32::MAX)] {
+        for (log_n, r) in [(0, 1), (32, 1), (u8::MAX, 1), (1, 0), (1, u32::MAX)] {
             assert_eq!(YescryptParams::new(log_n, r), None, "{log_n} {r}");
         }
         let params = YescryptParams::new(12, 32).unwrap();
