@@ -314,3 +314,14 @@ fn a_name_that_the_attribute_cannot_hold_is_nobody_s() {
     assert_eq!((last.code, last.refusal), (535, Some(Refusal::UnknownUser)));
     slapd.wait_for_log(|log| log.contains("err=34 "));
 }
+
+/// Whoever there is, and whoever there is not.
+#[test]
+fn a_server_that_takes_no_bind_does_not_tell_who_exists() {
+    let global = "security simple_bind=64";
+    let database =
+        "access to filter=(uid=tim) attrs=entry,uid by * read\naccess to dn.base=ou=people,dc=example,dc=org by * read";
+    let Some(slapd) = Slapd::start(&Setup { global, database, ..Setup::default() }) else { return };
+    let users = built(Ldap::search(PEOPLE, "(uid={user})"), &slapd);
+    assert_eq!(["tim", "nobody"].map(|user| users.log_in(user, PASSWORD).code), [454, 454]);
+}

@@ -90,7 +90,7 @@ impl Directory {
                 // What only one of the two is told, that the account is disabled for example, is the reason.
                 Ok(Some(Refusal::BadCredentials)) => {}
                 Ok(Some(refusal)) => refused = refusal,
-                Err(fault) if whose.known => return Err(fault.into()),
+                Err(fault) if whose.known || fault.is_of_every_bind() => return Err(fault.into()),
                 Err(_) => {}
             }
         }

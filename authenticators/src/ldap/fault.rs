@@ -32,6 +32,14 @@ pub(super) struct Failure {
     pub(super) fault: Fault,
 }
 
+impl Fault {
+    /// Whether the server takes no such bind of anybody, whatever the entry: authMethodNotSupported,
+    /// strongerAuthRequired, confidentialityRequired (RFC 4511, section A.2).
+    pub(super) fn is_of_every_bind(&self) -> bool {
+        matches!(self, Self::Bind(ResultCode(7 | 8 | 13)))
+    }
+}
+
 impl Failure {
     pub(super) fn log(&self, what: &str) {
         tracing::warn!(server = self.server.as_deref(), fault = %self.fault, "{what}");
