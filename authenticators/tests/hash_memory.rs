@@ -19,17 +19,18 @@ use sansmtp_authenticators::sqlite::Sqlite;
 use sansmtp_authenticators::stored::{Accounts, Hashing, Keep, NewPassword, PasswordHash, Store, Stored};
 use support::login::Door as _;
 
-/// One of each scheme that takes megabytes, in as many KiB.
+/// One of each scheme that takes megabytes, in as many KiB. They go over it as seldom as they can: how often makes no
+/// difference to what is resident.
 const SCHEMES: [(&str, usize, &str); 6] = [
     (
         "argon2id",
         19 * 1024,
-        "$argon2id$v=19$m=19456,t=2,p=1$c2l4dGVlbiBvY3RldHMuLg$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "$argon2id$v=19$m=19456,t=1,p=1$c2l4dGVlbiBvY3RldHMuLg$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
     ),
     (
         "argon2i",
         16 * 1024,
-        "$argon2i$v=19$m=16384,t=3,p=2$c2l4dGVlbiBvY3RldHMuLg$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "$argon2i$v=19$m=16384,t=1,p=2$c2l4dGVlbiBvY3RldHMuLg$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
     ),
     (
         "argon2d",
@@ -50,7 +51,7 @@ const CASE: &str = "SANSMTP_HASH_MEMORY_CASE";
 const THREADS: usize = 64;
 /// Of each scheme.
 const HASHES: usize = 300;
-/// Where only the store differs.
+/// Where only what asks for them differs, and of the one that takes most.
 const FEWER_HASHES: usize = 150;
 const PERMITS: usize = 2;
 /// For everything else in the process.
@@ -98,7 +99,7 @@ fn child() {
         }
         "several_permits" => {
             let authenticators: Vec<_> = (0..3).map(|_| authenticator(store("argon2id"))).collect();
-            (wrong_logins(HASHES, &authenticators), authenticators.len() * PERMITS * largest("argon2id"))
+            (wrong_logins(FEWER_HASHES, &authenticators), authenticators.len() * PERMITS * largest("argon2id"))
         }
         "sqlite" => {
             let directory = tempfile::tempdir().unwrap();
@@ -116,12 +117,13 @@ fn child() {
         }
         "verify" => {
             let hash: PasswordHash = SCHEMES[0].2.parse().unwrap();
-            (from_many_threads(HASHES, |_| assert!(!hash.verify(b"wrong"))), cores * largest("argon2id"))
+            (from_many_threads(FEWER_HASHES, |_| assert!(!hash.verify(b"wrong"))), cores * largest("argon2id"))
         }
         "new_passwords" => {
             let make = |_| assert!(NewPassword::new(b"new", Keep::Nothing).unwrap().hash().starts_with('$'));
-            (from_many_threads(HASHES, make), cores * largest("argon2id"))
+            (from_many_threads(FEWER_HASHES, make), cores * largest("argon2id"))
         }
+        "costly" => (wrong_logins(FEWER_HASHES, &[authenticator(store("costly"))]), PERMITS * largest("costly")),
         scheme => (wrong_logins(HASHES, &[authenticator(store(scheme))]), PERMITS * largest(scheme)),
     };
     let bound = bound + REST_KIB;
