@@ -29,7 +29,7 @@
 //!
 //! Whoever waits occupies a thread, and connections share a pool of those (500 with smol, 512 with tokio). So only a few
 //! logins wait at the same time, and one more is `454 4.7.0` at once: 96 for each server (256 for Dovecot, which holds
-//! refusals back), 256 for a hash, 352 in a [`Chain`]. A server that hangs leaves threads for everything else.
+//! refusals back), 256 for a hash and for the count of failures, 352 in a [`Chain`]. A server that hangs leaves threads for everything else.
 //!
 //! # Which form of a password
 //!

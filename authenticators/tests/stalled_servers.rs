@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use sansmtp::auth::AttemptLimits;
 use sansmtp::{AuthRequest, AuthResult, Secret};
+use sansmtp_authenticators::attempts::{Guarded, ValkeyAttemptLog, ValkeyConfig, WhenUnreachable};
 use sansmtp_authenticators::dovecot::Settings;
 use sansmtp_authenticators::ldap::Ldap;
 use sansmtp_authenticators::oauth2::{Introspection, IntrospectionClient, IntrospectionLimits, TokenRules};
@@ -86,6 +88,28 @@ fn an_authorization_server() {
     let limits = IntrospectionLimits { time: FOR_EVER, ..IntrospectionLimits::default() };
     let users = Introspection::new(&url, client, TokenRules::new()).unwrap().limits(limits);
     turned_away("token introspection", WAITING, move || auth(&users, &xoauth2("tim", "x")));
+}
+
+/// Where logins go on while it cannot be reached: nobody knows that yet.
+#[test]
+fn a_server_that_counts_failures() {
+    struct Nobody;
+
+    impl Authenticator for Nobody {
+        fn authenticate(&self, _: &AuthRequest) -> AuthResult {
+            AuthResult::refuse()
+        }
+
+        fn knows(&self, _: &AuthRequest) -> Knows {
+            Knows::No
+        }
+    }
+
+    let config = ValkeyConfig::from_url(&format!("valkey://{}", stalled::tcp())).unwrap().time_limit(FOR_EVER);
+    let config = config.key(Secret::from(&b"the key of the tests"[..])).when_unreachable(WhenUnreachable::Open);
+    let config = config.limits(AttemptLimits { by_user: 1_000_000, ..AttemptLimits::default() });
+    let users = Guarded::new(Nobody, Arc::new(ValkeyAttemptLog::new(config).unwrap()));
+    turned_away("Valkey", 256, move || users.log_in("tim", "x"));
 }
 
 /// Two that hang, of which neither has a limit of its own: the chain has one for both.

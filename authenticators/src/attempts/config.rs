@@ -22,6 +22,7 @@ pub struct ValkeyConfig {
     pub(super) limits: AttemptLimits,
     pub(super) when_unreachable: WhenUnreachable,
     pub(super) time_limit: Duration,
+    pub(super) max_waiting: usize,
 }
 
 /// What becomes of logins while the server that counts cannot be reached.
@@ -89,6 +90,7 @@ impl ValkeyConfig {
             limits: AttemptLimits::default(),
             when_unreachable,
             time_limit: Duration::from_millis(250),
+            max_waiting: MAX_WAITING,
         })
     }
 
@@ -121,6 +123,15 @@ impl ValkeyConfig {
     pub fn time_limit(mut self, limit: Duration) -> Self {
         // No time at all would be no limit at all to a socket.
         self.time_limit = limit.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How many logins may wait for the server at the same time: 256 unless changed. Each occupies a thread, so keep it well
+    /// below the size of the pool that connections share (500 with smol, 512 with tokio). One more is `454 4.7.0` at
+    /// once, with [`WhenUnreachable::Open`], too.
+    #[must_use]
+    pub fn max_waiting(mut self, logins: usize) -> Self {
+        self.max_waiting = logins;
         self
     }
 
@@ -164,6 +175,7 @@ impl fmt::Debug for ValkeyConfig {
             .field("limits", &self.limits)
             .field("when_unreachable", &self.when_unreachable)
             .field("time_limit", &self.time_limit)
+            .field("max_waiting", &self.max_waiting)
             .finish_non_exhaustive()
     }
 }
@@ -222,6 +234,8 @@ fn address(url: &mut ServerUrl) -> Result<(ConnectionAddr, String, u32), Invalid
 }
 
 const PORT: u16 = 6379;
+/// More than for other servers: once one of them has waited for the time limit, nobody waits any more.
+const MAX_WAITING: usize = 256;
 /// Of 128 random bits nobody tries all.
 const LEAST_KEY_OCTETS: usize = 16;
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";

@@ -14,6 +14,7 @@ use redis::{Client, Connection, ErrorKind, RedisError, RedisResult};
 use super::barred::Barred;
 use super::counted::Counts;
 use super::script::{self, Stamps, Taken};
+use crate::limit::Limit;
 
 /// Takes questions, failures and what is given back to the server, on one connection and as many at once as there are.
 /// Its thread ends when it is dropped, once it has delivered what it was given if it can.
@@ -25,6 +26,8 @@ pub(super) enum Answer {
     Admitted(Option<ServerReservation>),
     Barred,
     Unreachable,
+    /// As many wait for an answer as may.
+    Full,
 }
 
 /// What an attempt has taken of its counts at the server. Dropped, it is given back.
@@ -40,6 +43,8 @@ pub(super) struct Settings {
     /// For messages.
     pub(super) address: String,
     pub(super) time_limit: Duration,
+    /// How many may wait for an answer.
+    pub(super) max_waiting: usize,
     /// After so long a failure is not worth telling any more.
     pub(super) window: Duration,
     /// How many of the barred are remembered.
@@ -50,6 +55,7 @@ struct Shared {
     settings: Settings,
     inbox: Mutex<Inbox>,
     arrived: Condvar,
+    waiting: Limit,
     barred: Barred,
     /// The next one.
     stamp: AtomicI64,
@@ -102,20 +108,26 @@ impl Courier {
             warned: false,
         };
         let barred = Barred::new(settings.entries);
+        let waiting = Limit::new("Valkey", settings.max_waiting);
         let (inbox, stamp) = (Mutex::new(inbox), AtomicI64::new(script::first_stamp()));
-        let shared = Arc::new(Shared { settings, inbox, arrived: Condvar::new(), barred, stamp });
+        let shared = Arc::new(Shared { settings, inbox, arrived: Condvar::new(), waiting, barred, stamp });
         let this = Self(Arc::clone(&shared));
         thread::Builder::new().name("sansmtp-attempts".to_owned()).spawn(move || shared.keep_running())?;
         Ok(this)
     }
 
     /// Asks the server whether there is room, and waits for a limited time; not at all where it did not answer the last
-    /// time. What comes too late is given back.
+    /// time, or where too many wait already. What comes too late is given back.
     pub(super) fn ask(&self, counts: Counts, takes: bool) -> Answer {
+        // Nobody waits for a server that is lost, so nobody needs a place.
+        if !self.is_reachable() {
+            return Answer::Unreachable;
+        }
+        let Some(_place) = self.0.waiting.enter() else { return Answer::Full };
         let (answer, answered) = sync_channel(1);
         {
             let mut inbox = self.0.lock();
-            if !inbox.reachable || inbox.questions.len() >= MOST_QUESTIONS {
+            if !inbox.reachable {
                 return Answer::Unreachable;
             }
             inbox.questions.push(Question { counts, takes, answer });
@@ -399,7 +411,6 @@ fn unexpected() -> RedisError {
 /// What may wait for the server. An update takes 200 octets.
 const MOST_UPDATES: usize = 4_096;
 const MOST_UPDATES_AT_ONCE: usize = 256;
-const MOST_QUESTIONS: usize = 4_096;
 
 /// Between two attempts to reach the server, which are made whether there are logins or not.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);

@@ -58,7 +58,8 @@
 //!
 //! What a login waits for is one question to the server on a connection that is open, and never longer than
 //! [`ValkeyConfig::time_limit`]. When that has passed once, or the server is gone, logins do not wait at all until it
-//! answers again, and [`WhenUnreachable`] says what becomes of them.
+//! answers again, and [`WhenUnreachable`] says what becomes of them. No more wait than
+//! [`ValkeyConfig::max_waiting`] says, one more is `454 4.7.0`.
 //!
 //! # What is counted where
 //!

@@ -46,7 +46,8 @@ pub enum Standing {
     Admitted,
     /// There were too many failures.
     TooManyFailures,
-    /// The server cannot be reached, and nobody is to get in without it ([`WhenUnreachable::Closed`]).
+    /// The server cannot be reached, and nobody is to get in without it ([`WhenUnreachable::Closed`]), or as many wait for
+    /// its answer as [may](ValkeyConfig::max_waiting).
     CannotTell,
 }
 
@@ -78,6 +79,7 @@ impl ValkeyAttemptLog {
             client: config.client()?,
             address: config.address.clone(),
             time_limit: config.time_limit,
+            max_waiting: config.max_waiting,
             window: config.limits.window,
             entries: config.limits.entries,
         });
@@ -144,6 +146,8 @@ impl ValkeyAttemptLog {
             }
             Answer::Barred => Standing::TooManyFailures,
             Answer::Unreachable => self.unreachable(),
+            // Whoever could make a crowd would not be counted otherwise.
+            Answer::Full => Standing::CannotTell,
         }
     }
 
@@ -160,6 +164,7 @@ impl ValkeyAttemptLog {
             Answer::Admitted(_) => Standing::Admitted,
             Answer::Barred => Standing::TooManyFailures,
             Answer::Unreachable => self.unreachable(),
+            Answer::Full => Standing::CannotTell,
         }
     }
 

@@ -30,7 +30,7 @@ fn limits(by_address: u32) -> AttemptLimits {
 fn limited(valkey: &Valkey, by_address: u32) -> Arc<ValkeyAttemptLog> {
     log(&valkey.url(), |config| {
         let config = config.limits(limits(by_address)).when_unreachable(WhenUnreachable::Closed);
-        config.time_limit(Duration::from_secs(30))
+        config.time_limit(Duration::from_secs(30)).max_waiting(AT_ONCE)
     })
 }
 

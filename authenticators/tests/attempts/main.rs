@@ -33,7 +33,7 @@ struct Behind {
 impl Backend for Behind {
     fn start() -> Option<Self> {
         let server = Valkey::start()?;
-        let log = log(&server.url(), |config| closed(config).time_limit(Duration::from_secs(10)));
+        let log = log(&server.url(), |config| closed(config).time_limit(Duration::from_secs(10)).max_waiting(1000));
         Some(Self { server, log })
     }
 
