@@ -193,7 +193,7 @@ impl Connection {
 
     fn event_about_reply(&self, about: About) -> Event<'_> {
         let (session, envelope) = (&self.session, &self.envelope);
-        let reply = ReplyRef::new(self.outgoing.map_or(&[][..], |outgoing| self.encoded(outgoing)));
+        let reply = ReplyRef::new(self.outgoing.map_or(&[][..], |outgoing| self.encoded(self.said(outgoing))));
         let is_refusal = reply.code() >= 400;
         let octets = self.counts.message;
         let forward_path = match about {

@@ -492,22 +492,37 @@ impl Connection {
 
     /// Counts a reply that is an error of the client's; the last that is borne becomes the last of all.
     fn count_error(&mut self, outgoing: Outgoing) -> Outgoing {
+        if !self.is_error(outgoing) {
+            return outgoing;
+        }
+        let said = self.said(outgoing);
+        let is_last = self.is_last_error(outgoing);
+        self.counts.errors = self.counts.errors.saturating_add(1);
+        if is_last {
+            self.give_up(AbortReason::Reset, CloseReason::Limit);
+            self.tell_limit(ReachedLimit::Errors);
+        }
+        said
+    }
+
+    /// What the client is told where `outgoing` is to be given out next.
+    fn said(&self, outgoing: Outgoing) -> Outgoing {
+        if self.is_last_error(outgoing) { Outgoing::Canned(canned::TOO_MANY_ERRORS) } else { outgoing }
+    }
+
+    fn is_last_error(&self, outgoing: Outgoing) -> bool {
+        let most = self.config.limits.max_errors;
+        most.is_some_and(|most| self.counts.errors.saturating_add(1) >= most) && self.is_error(outgoing)
+    }
+
+    fn is_error(&self, outgoing: Outgoing) -> bool {
         // 4yz says that the server cannot now (RFC 5321, section 4.2.1), as behind `max_recipients`; but who is
         // to wait for the next login and does not is in error.
         let is_error = matches!(self.encoded(outgoing), [b'5', ..])
             || matches!(outgoing, Outgoing::Canned(canned::TOO_MANY_ATTEMPTS | canned::TOO_MANY_UNFINISHED));
         // The recipients behind it are owed their replies (RFC 2033, section 4.2): the last counts for the message.
         let is_followed = matches!(&self.stage, Stage::Reporting(report) if !report.is_over());
-        if !is_error || is_followed || matches!(self.stage, Stage::Closing) {
-            return outgoing;
-        }
-        self.counts.errors = self.counts.errors.saturating_add(1);
-        if self.config.limits.max_errors.is_none_or(|most| self.counts.errors < most) {
-            return outgoing;
-        }
-        self.give_up(AbortReason::Reset, CloseReason::Limit);
-        self.tell_limit(ReachedLimit::Errors);
-        Outgoing::Canned(canned::TOO_MANY_ERRORS)
+        is_error && !is_followed && !matches!(self.stage, Stage::Closing)
     }
 
     fn read_command(&mut self, now: Duration, input: &mut &[u8]) -> Option<Next> {
