@@ -136,14 +136,14 @@ fn trace(event: Event<'_>) {
         }
         Event::TransactionBegun { envelope, .. } => tracing::debug!(sender = sender(envelope), "transaction begun"),
         Event::RecipientRefused { envelope, forward_path, reply, .. } => {
-            let recipient = forward_path.map(|path| display(Clean(path)));
+            let recipient = forward_path.map(|path| display(Word(path)));
             tracing::info!(sender = sender(envelope), recipient, reply = %Clean(reply), "recipient refused");
         }
         Event::MessageAccepted { session, envelope, forward_path, octets, reply, .. } => {
             tracing::info!(
                 login = session.login(),
                 sender = sender(envelope),
-                recipient = forward_path.map(|path| display(Clean(path))),
+                recipient = forward_path.map(|path| display(Word(path))),
                 recipients = envelope.forward_paths().len(),
                 octets,
                 reply = %Clean(reply),
@@ -154,7 +154,7 @@ fn trace(event: Event<'_>) {
             tracing::info!(
                 login = session.login(),
                 sender = sender(envelope),
-                recipient = forward_path.map(|path| display(Clean(path))),
+                recipient = forward_path.map(|path| display(Word(path))),
                 recipients = envelope.forward_paths().len(),
                 octets,
                 reply = %Clean(reply),
@@ -180,8 +180,8 @@ fn version(tls: Option<&TlsInfo>) -> String {
     tls.map(|tls| tls.version.to_string()).unwrap_or_default()
 }
 
-fn sender(envelope: &Envelope) -> Option<DisplayValue<Clean<Path<'_>>>> {
-    envelope.reverse_path().map(|path| display(Clean(path)))
+fn sender(envelope: &Envelope) -> Option<DisplayValue<Word<Path<'_>>>> {
+    envelope.reverse_path().map(|path| display(Word(path)))
 }
 
 /// Writes what a client, or a handler on its behalf, has put into words, without anything that could break a log line
@@ -190,19 +190,34 @@ struct Clean<T>(T);
 
 impl<T: fmt::Display> fmt::Display for Clean<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(Escaping(f), "{}", self.0)
+        write!(Escaping { f, spaces: false }, "{}", self.0)
     }
 }
 
-struct Escaping<'f, 'a>(&'f mut fmt::Formatter<'a>);
+/// The same without spaces, for what is followed by other fields: a quoted local-part may have the words of another
+/// line in it, of a failed login with somebody else's address, say, which programs that ban clients look for.
+struct Word<T>(T);
+
+impl<T: fmt::Display> fmt::Display for Word<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escaping { f, spaces: true }, "{}", self.0)
+    }
+}
+
+struct Escaping<'f, 'a> {
+    f: &'f mut fmt::Formatter<'a>,
+    /// Spaces are escaped, too.
+    spaces: bool,
+}
 
 impl Write for Escaping<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
             match character {
                 // What `escape_debug` escapes beside what cannot be printed.
-                '"' | '\'' | '\\' => self.0.write_char(character)?,
-                _ => write!(self.0, "{}", character.escape_debug())?,
+                '"' | '\'' | '\\' => self.f.write_char(character)?,
+                ' ' if self.spaces => write!(self.f, "{}", character.escape_unicode())?,
+                _ => write!(self.f, "{}", character.escape_debug())?,
             }
         }
         Ok(())
@@ -224,5 +239,12 @@ mod tests {
         ] {
             assert_eq!(Clean(text).to_string(), clean);
         }
+    }
+
+    #[test]
+    fn a_path_is_one_word() {
+        let path = "<\"authentication failed peer=192.0.2.1:25\"@example.org>";
+        let word = "<\"authentication\\u{20}failed\\u{20}peer=192.0.2.1:25\"@example.org>";
+        assert_eq!(Word(path).to_string(), word);
     }
 }
