@@ -129,8 +129,8 @@
 //! | aiosmtpd's names for all that | [`coming_from_aiosmtpd`] |
 //!
 //! Features: `std` (on; without it the engine needs `alloc` only, but takes its randomness from
-//! [`ConfigBuilder::entropy`] and refuses identities and passwords beyond ASCII, having no tables for
-//! SASLprep), `rustls`, `testing`.
+//! [`ConfigBuilder::entropy`] and, having no tables for SASLprep, refuses identities beyond ASCII and has such
+//! passwords as they were sent only), `rustls`, `testing`.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 
