@@ -3,7 +3,7 @@
 use argon2::Block;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::TooLittleMemory;
 
@@ -134,8 +134,9 @@ pub(crate) fn read(octets: &[u8; 64]) -> Chunk {
     core::array::from_fn(|at| pair(word(2 * at), word(2 * at + 1)))
 }
 
-pub(crate) fn write(chunk: &Chunk) -> [u8; 64] {
-    let mut octets = [0; 64];
+/// Wiped when dropped: of what PBKDF2 makes the output, passwords could be tried without filling the memory.
+pub(crate) fn write(chunk: &Chunk) -> Zeroizing<[u8; 64]> {
+    let mut octets = Zeroizing::new([0; 64]);
     for (at, word) in octets.as_chunks_mut().0.iter_mut().enumerate() {
         // 13 * 5 is 1 modulo 16.
         let at = at * 13 % 16;
@@ -216,7 +217,7 @@ mod tests {
             "a41f859c 6608cc99 3b81cacb 020cef05 044b2181 a2fd337d fd7b1c63 96682f29
              b4393168 e3c9e6bc fe6bc5b7 a06d96ba e424cc10 2c91745c 24ad673d c7618f81",
         );
-        assert_eq!(write(&chunk), expected);
+        assert_eq!(*write(&chunk), expected);
     }
 
     #[test]
@@ -235,6 +236,6 @@ mod tests {
         ];
         let mut mixed = [Chunk::default(); 2];
         block_mix(&from.map(|text| read(&octets(text))), &mut mixed);
-        assert_eq!(mixed.map(|chunk| write(&chunk)), to.map(octets));
+        assert_eq!(mixed.map(|chunk| *write(&chunk)), to.map(octets));
     }
 }

@@ -97,7 +97,7 @@ pub fn scrypt(
     }
     let mut derived = Pbkdf2::new(password);
     for index in b..end {
-        derived.salt(&write(chunks.at(index)));
+        derived.salt(&*write(chunks.at(index)));
     }
     for (to, mut piece) in output.chunks_mut(32).zip(derived.pieces()) {
         to.iter_mut().zip(piece).for_each(|(to, octet)| *to = octet);

@@ -100,16 +100,16 @@ fn body(
     let mut pieces = derived.pieces();
     x.iter_mut().for_each(|chunk| *chunk = next_chunk(&mut pieces));
     let [first, second, ..] = &mut **x else { return Err(TooLittleMemory) };
-    let start = Zeroizing::new(write(first));
+    let start = write(first);
     password.iter_mut().zip(*start).for_each(|(to, octet)| *to = octet);
 
     let mut boxes = Boxes::new(first, second);
-    let last = x.last().map(write).unwrap_or([0; 64]);
-    *password = mac(&last, &*password);
+    let last = x.last().map_or_else(|| Zeroizing::new([0; 64]), write);
+    *password = mac(&*last, &*password);
     smix(n, &mut v, &mut x, &mut boxes);
 
     let mut derived = Pbkdf2::new(&*password);
-    x.iter().for_each(|chunk| derived.salt(&write(chunk)));
+    x.iter().for_each(|chunk| derived.salt(&*write(chunk)));
     Ok(derived.piece(1))
 }
 
