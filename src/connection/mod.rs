@@ -23,10 +23,12 @@ mod auth;
 mod chunks;
 mod commands;
 mod content;
+mod deadlines;
 mod events;
 mod hooks;
 mod lmtp;
 mod relayed;
+mod replies;
 mod state;
 mod view;
 
@@ -40,7 +42,7 @@ use core::time::Duration;
 
 use crate::action::{AbortReason, Aborted, Action};
 use crate::auth::{Credentials, Running};
-use crate::canned::{self, Canned};
+use crate::canned;
 use crate::command::Verb;
 use crate::config::{Config, Events, Hooks};
 use crate::envelope::Envelope;
@@ -49,7 +51,6 @@ use crate::framing::content::Content;
 use crate::framing::lines::{Framed, Lines, is_auth};
 use crate::proxy::Proxy;
 use crate::question::{Answer, AnswerKind, NotAsked, Slot};
-use crate::reply::Reply;
 use crate::secret::Secret;
 use crate::session::{Peer, Session, TlsInfo};
 
@@ -455,76 +456,6 @@ impl Connection {
         Next::Flush { deadline: now.saturating_add(self.config.timeouts.write) }
     }
 
-    fn say(&mut self, reply: Canned) {
-        self.outgoing = Some(Outgoing::Canned(reply));
-    }
-
-    /// Says a reply of the embedder's, in ASCII.
-    fn say_reply(&mut self, reply: &Reply) {
-        self.compose(reply);
-        self.outgoing = Some(Outgoing::Composed);
-    }
-
-    /// Says a reply of the embedder's to a client that takes UTF-8 in it.
-    fn say_reply_in_utf8(&mut self, reply: &Reply) {
-        self.out.clear();
-        self.out.extend_from_slice(reply.as_bytes());
-        self.outgoing = Some(Outgoing::Composed);
-    }
-
-    fn compose(&mut self, reply: &Reply) {
-        self.out.clear();
-        reply.write_ascii(&mut self.out);
-    }
-
-    fn say_and_close(&mut self, reply: Canned, reason: CloseReason) {
-        self.say(reply);
-        self.close(reason);
-    }
-
-    fn give_out(&mut self, outgoing: Outgoing) -> Next {
-        self.outgoing = None;
-        let octets = u32::try_from(self.encoded(outgoing).len()).unwrap_or(u32::MAX);
-        self.unflushed = self.unflushed.saturating_add(octets);
-        self.counts.sent = self.counts.sent.saturating_add(octets.into());
-        Next::Reply(outgoing)
-    }
-
-    /// Counts a reply that is an error of the client's; the last that is borne becomes the last of all.
-    fn count_error(&mut self, outgoing: Outgoing) -> Outgoing {
-        if !self.is_error(outgoing) {
-            return outgoing;
-        }
-        let said = self.said(outgoing);
-        let is_last = self.is_last_error(outgoing);
-        self.counts.errors = self.counts.errors.saturating_add(1);
-        if is_last {
-            self.give_up(AbortReason::Reset, CloseReason::Limit);
-            self.tell_limit(ReachedLimit::Errors);
-        }
-        said
-    }
-
-    /// What the client is told where `outgoing` is to be given out next.
-    fn said(&self, outgoing: Outgoing) -> Outgoing {
-        if self.is_last_error(outgoing) { Outgoing::Canned(canned::TOO_MANY_ERRORS) } else { outgoing }
-    }
-
-    fn is_last_error(&self, outgoing: Outgoing) -> bool {
-        let most = self.config.limits.max_errors;
-        most.is_some_and(|most| self.counts.errors.saturating_add(1) >= most) && self.is_error(outgoing)
-    }
-
-    fn is_error(&self, outgoing: Outgoing) -> bool {
-        // 4yz says that the server cannot now (RFC 5321, section 4.2.1), as behind `max_recipients`; but who is
-        // to wait for the next login and does not is in error.
-        let is_error = matches!(self.encoded(outgoing), [b'5', ..])
-            || matches!(outgoing, Outgoing::Canned(canned::TOO_MANY_ATTEMPTS | canned::TOO_MANY_UNFINISHED));
-        // The recipients behind it are owed their replies (RFC 2033, section 4.2): the last counts for the message.
-        let is_followed = matches!(&self.stage, Stage::Reporting(report) if !report.is_over());
-        is_error && !is_followed && !matches!(self.stage, Stage::Closing)
-    }
-
     fn read_command(&mut self, now: Duration, input: &mut &[u8]) -> Option<Next> {
         if let Some(reason) = self.ending {
             self.abort_chunks(AbortReason::ConnectionLost);
@@ -559,60 +490,6 @@ impl Connection {
             Framed::Incomplete => return self.await_input(now, self.config.timeouts.command),
         }
         None
-    }
-
-    /// The input is used up in the middle of something.
-    #[inline]
-    fn await_input(&mut self, now: Duration, timeout: Duration) -> Option<Next> {
-        if self.input_ended {
-            self.give_up(AbortReason::ConnectionLost, CloseReason::PeerClosed);
-            return None;
-        }
-        let mut deadline = *self.deadline.get_or_insert(now.saturating_add(timeout));
-        // Between chunks as well: a message that does not go on would be a way around every limit on the time.
-        let is_content_due = matches!(self.stage, Stage::Content(_) | Stage::Chunk { .. } | Stage::Discarding { .. });
-        if is_content_due || self.chunks.is_some() {
-            let message = now.saturating_add(self.config.timeouts.message);
-            deadline = deadline.min(*self.message_deadline.get_or_insert(message));
-        }
-        deadline = self.final_deadline(now).map_or(deadline, |last| deadline.min(last));
-        if now >= deadline {
-            self.give_up(AbortReason::Timeout, CloseReason::Timeout);
-            self.say(canned::TIMEOUT);
-            return None;
-        }
-        Some(self.wait(now, Next::NeedInput { deadline }))
-    }
-
-    /// When the client's time is up, whatever it says until then.
-    fn final_deadline(&mut self, now: Duration) -> Option<Duration> {
-        let timeouts = self.config.timeouts;
-        let is_content_coming = matches!(self.stage, Stage::Content(_) | Stage::Chunk { .. }) || self.chunks.is_some();
-        let limit = if self.session.is_authenticated() || is_content_coming {
-            None
-        } else if self.config.auth_required {
-            timeouts.before_auth
-        } else {
-            timeouts.before_message
-        };
-        let unproductive = limit.map(|limit| {
-            let since = *self.counts.idle_since.get_or_insert(whole_seconds(now));
-            limit.saturating_add(Duration::from_secs(since.into()))
-        });
-        timeouts.session.into_iter().chain(unproductive).min()
-    }
-
-    /// Does not count the time since then, which the client has waited for an answer of the embedder's.
-    fn excuse_wait(&mut self, begun: Duration, now: Duration) {
-        let waited = whole_seconds(now.saturating_sub(begun));
-        self.counts.idle_since = self.counts.idle_since.map(|since| since.saturating_add(waited));
-    }
-
-    /// When the TLS handshake that begins now must be done.
-    #[cfg(feature = "rustls")]
-    pub(crate) fn handshake_deadline(&mut self, now: Duration) -> Duration {
-        let deadline = now.saturating_add(self.config.timeouts.command);
-        self.final_deadline(now).map_or(deadline, |last| deadline.min(last))
     }
 
     /// Whatever was going on will not be finished.
@@ -660,10 +537,6 @@ impl fmt::Debug for Connection {
             .field("stage", &self.stage)
             .finish_non_exhaustive()
     }
-}
-
-fn whole_seconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// How many octets a command line may have, CRLF included: RFC 5321, section 4.5.3.1.4, and what each
