@@ -30,8 +30,7 @@ pub use authenticator::Stored;
 pub use error::StoreError;
 pub use hashing::Hashing;
 pub use keys::{Keep, Keys, NewPassword, SCRAM_ITERATIONS};
-pub(crate) use name::is_in_any_case;
-pub use name::{names_in_certificate, prepare_name};
+pub use name::{is_in_any_case, names_in_certificate, prepare_name};
 pub use password_hash::{InvalidHash, PasswordHash};
 pub use token::TokenHash;
 

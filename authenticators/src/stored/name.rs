@@ -16,8 +16,10 @@ pub fn prepare_name(name: &str) -> Result<String, MalformedCredentials> {
     Some(credentials.authcid().to_owned()).filter(|name| !name.is_empty()).ok_or(MalformedCredentials::Empty)
 }
 
-/// Whether a stored name is the one that is in lower case already. Costs the same for each character, and no memory.
-pub(crate) fn is_in_any_case(stored: &str, lower_case: &str) -> bool {
+/// Whether a stored name is `lower_case`, a name in lower case, in any case of its letters: for
+/// [`Store::names_in_any_case`](super::Store::names_in_any_case) of a store of one's own. Allocates nothing.
+#[must_use]
+pub fn is_in_any_case(stored: &str, lower_case: &str) -> bool {
     stored.chars().flat_map(char::to_lowercase).eq(lower_case.chars())
 }
 
