@@ -1,5 +1,5 @@
-//! Whether the time tells who there is: how long a server takes to answer somebody without a password, about a user, a
-//! name that nobody has, a disabled user, and one without keys for the mechanism.
+//! Whether the time tells which users exist: how long a server takes to answer a client without a password, about a
+//! user, an unknown name, a disabled user, and one without keys for the mechanism.
 //!
 //! ```text
 //! cargo bench -p sansmtp-authenticators --bench who_exists [-- SAMPLES]

@@ -234,7 +234,7 @@ fn address(url: &mut ServerUrl) -> Result<(ConnectionAddr, String, u32), Invalid
 }
 
 const PORT: u16 = 6379;
-/// More than for other servers: once one of them has waited for the time limit, nobody waits any more.
+/// More than for other servers: after one question has waited for the time limit, no other waits.
 const MAX_WAITING: usize = 256;
 /// Of 128 random bits nobody tries all.
 const LEAST_KEY_OCTETS: usize = 16;

@@ -119,7 +119,7 @@ impl Courier {
     /// Asks the server whether there is room, and waits for a limited time; not at all where it did not answer the last
     /// time, or where too many wait already. What comes too late is given back.
     pub(super) fn ask(&self, counts: Counts, takes: bool) -> Answer {
-        // Nobody waits for a server that is lost, so nobody needs a place.
+        // No question waits for a server that is lost, so none needs a place.
         if !self.is_reachable() {
             return Answer::Unreachable;
         }

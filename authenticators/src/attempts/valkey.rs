@@ -46,8 +46,8 @@ pub enum Standing {
     Admitted,
     /// There were too many failures.
     TooManyFailures,
-    /// The server cannot be reached, and nobody is to get in without it ([`WhenUnreachable::Closed`]), or as many wait for
-    /// its answer as [may](ValkeyConfig::max_waiting).
+    /// The server cannot be reached, and no attempt may go on without it ([`WhenUnreachable::Closed`]), or as many
+    /// questions wait for its answer as [may](ValkeyConfig::max_waiting).
     CannotTell,
 }
 
