@@ -1,3 +1,8 @@
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use sansmtp_relay::Schedule;
+
 use super::*;
 
 fn serve(arguments: &[&str]) -> Serve {

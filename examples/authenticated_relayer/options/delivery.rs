@@ -1,0 +1,104 @@
+//! Where accepted mail goes, and how.
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use sansmtp_relay::{NextHop, Schedule};
+
+use super::values::{Unrepeated, seconds};
+
+/// Where accepted mail goes.
+#[derive(Debug)]
+pub(crate) enum Delivery {
+    Maildir(PathBuf),
+    Relay { relays: Vec<NextHop>, ca: Option<PathBuf>, relaying: Relaying },
+    Mx { port: u16, resolver: Option<SocketAddr>, allow_local: bool, relaying: Relaying },
+}
+
+/// What both ways out have in common.
+#[derive(Debug)]
+pub(crate) struct Relaying {
+    /// Where mail waits.
+    pub(crate) spool: PathBuf,
+    pub(crate) schedule: Schedule,
+    /// None for the number that is usual on this way.
+    pub(crate) sessions_per_destination: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DeliveryArguments {
+    /// Deliver everything into this Maildir [default: ./mail, unless --relay or --mx is given]
+    #[arg(long, value_name = "DIR", group = "delivery", help_heading = DELIVERY)]
+    maildir: Option<PathBuf>,
+    /// Hand mail to this server; repeatable, the next one is tried when one cannot be reached.
+    /// smtp://[user:password@]host[:port] uses STARTTLS where offered, smtp+starttls:// insists on it,
+    /// smtps:// is TLS from the first octet
+    ///
+    /// The password can also be in ?password-file=FILE (its first line) or ?password-env=NAME behind the host, as in
+    /// smtps://user@host?password-file=/etc/mail/relay: a command line is shown to every user of the machine.
+    /// Percent-encode what is neither letter nor digit in the user and in the password, an @ as %40.
+    #[arg(long, value_name = "URL", group = "delivery", value_parser = Unrepeated(relay_url), help_heading = DELIVERY)]
+    relay: Vec<NextHop>,
+    /// Deliver to the recipients' mail exchangers, found by DNS
+    #[arg(long, group = "delivery", help_heading = DELIVERY)]
+    mx: bool,
+    /// Where mail waits for --relay or --mx
+    #[arg(long, value_name = "DIR", default_value = "./spool", help_heading = DELIVERY)]
+    spool: PathBuf,
+    /// Certificates to trust in addition to the system's, for a relay with a private CA
+    #[arg(long, value_name = "PEM", requires = "relay", help_heading = DELIVERY)]
+    relay_ca: Option<PathBuf>,
+    /// DNS server to ask rather than the system's
+    #[arg(long, value_name = "IP:PORT", requires = "mx", help_heading = DELIVERY)]
+    resolver: Option<SocketAddr>,
+    /// Port of the mail exchangers
+    #[arg(long, value_name = "PORT", default_value_t = 25, value_parser = clap::value_parser!(u16).range(1..), help_heading = DELIVERY)]
+    mx_port: u16,
+    /// Deliver to mail exchangers that are this host, or in a private network, too: whoever has a domain can have mail
+    /// for it sent there
+    #[arg(long, requires = "mx", help_heading = DELIVERY)]
+    mx_allow_local: bool,
+    /// Connections at once to the relays, or to the mail exchangers of one domain [default: 3 to relays, 10 with --mx]
+    #[arg(long, value_name = "N", help_heading = DELIVERY)]
+    max_connections_per_destination: Option<NonZeroUsize>,
+    /// Pause after the first attempt; each later one is twice as long
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = DELIVERY)]
+    retry_first: Duration,
+    /// Longest pause between attempts [default: 4 hours]
+    #[arg(long, value_name = "SECONDS", default_value = "14400", hide_default_value = true, value_parser = seconds, help_heading = DELIVERY)]
+    retry_longest: Duration,
+    /// Age at which undelivered mail goes back to its sender [default: 5 days]
+    #[arg(long, value_name = "SECONDS", default_value = "432000", hide_default_value = true, value_parser = seconds, help_heading = DELIVERY)]
+    give_up_after: Duration,
+}
+
+impl DeliveryArguments {
+    pub(super) fn delivery(self) -> Delivery {
+        let schedule = Schedule {
+            first: self.retry_first,
+            longest: self.retry_longest.max(self.retry_first),
+            give_up_after: self.give_up_after,
+        };
+        let relaying =
+            Relaying { spool: self.spool, schedule, sessions_per_destination: self.max_connections_per_destination };
+        if self.mx {
+            Delivery::Mx { port: self.mx_port, resolver: self.resolver, allow_local: self.mx_allow_local, relaying }
+        } else if !self.relay.is_empty() {
+            Delivery::Relay { relays: self.relay, ca: self.relay_ca, relaying }
+        } else {
+            Delivery::Maildir(self.maildir.unwrap_or_else(|| PathBuf::from("./mail")))
+        }
+    }
+}
+
+fn relay_url(text: &OsStr) -> Result<NextHop, String> {
+    let text = text.to_str().ok_or("not UTF-8")?;
+    text.parse().map_err(|error: <NextHop as FromStr>::Err| error.to_string())
+}
+
+const DELIVERY: &str = "Delivery";

@@ -1,0 +1,49 @@
+//! The command `user`.
+
+use clap::{Args, Subcommand};
+
+use super::security::DEFAULT_USERS;
+use super::values::Unrepeated;
+use crate::user_source::UserSource;
+
+/// A change to the user database, or a look at it.
+#[derive(Debug, Args)]
+pub(crate) struct UserCommand {
+    #[command(subcommand)]
+    pub(crate) action: UserAction,
+    /// Where the users are: sqlite:FILE, or the path alone; postgres://USER:PASSWORD@HOST/DATABASE
+    #[arg(long, global = true, value_name = "USERS", default_value = DEFAULT_USERS, value_parser = Unrepeated(UserSource::parse))]
+    pub(crate) users: UserSource,
+}
+
+/// What to do with the user database.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserAction {
+    /// Add a user (makes the database when there is none); the password comes from a prompt or the first line of stdin
+    Add {
+        name: String,
+        /// Keep a key for CRAM-MD5, too: weaker than the rest, it lets whoever steals it log in by that mechanism, and
+        /// try passwords quickly
+        #[arg(long)]
+        cram_md5: bool,
+    },
+    /// Set another password, from a prompt or the first line of stdin; the user's tokens stay good
+    Passwd {
+        name: String,
+        /// Keep a key for CRAM-MD5 (as with add); without this, one that there was is dropped
+        #[arg(long)]
+        cram_md5: bool,
+    },
+    /// Make a bearer token for a user, for OAUTHBEARER and XOAUTH2, and print it: it is shown only once
+    Token { name: String },
+    /// Drop all of a user's bearer tokens
+    Revoke { name: String },
+    /// Delete a user, and the user's tokens
+    Delete { name: String },
+    /// Refuse a user's logins from now on, without deleting them
+    Disable { name: String },
+    /// Allow a disabled user's logins again
+    Enable { name: String },
+    /// List the users, one a line
+    List,
+}
