@@ -11,10 +11,10 @@ use sansmtp::{
 use sansmtp_authenticators::Authenticator;
 use sansmtp_authenticators::attempts::ValkeyAttemptLog;
 use sansmtp_authenticators::dovecot::{Dovecot, Exchange};
+use sansmtp_relay::submission::Submission;
 use sansmtp_relay::{self as relay, QueueId};
 
 use crate::store::{Incoming, Store};
-use crate::submission::Submission;
 
 /// What all connections share.
 pub(crate) struct Shared {

@@ -10,13 +10,14 @@
 //!
 //! | file | what it is about |
 //! |---|---|
-//! | `options.rs`, `server_url.rs`, `user_source.rs`, `jwks_source.rs` | the command line |
+//! | `options`, `server_url.rs`, `user_source.rs`, `jwks_source.rs` | the command line |
 //! | `users.rs`, `user_command.rs`, `offer.rs` | who may log in, and by which mechanisms |
-//! | `store.rs`, `maildir.rs`, `submission.rs` | where an accepted message goes before it is acknowledged, and with which header |
+//! | `store.rs` | where an accepted message goes before it is acknowledged |
 //! | `server.rs`, `handler.rs`, `greeting.rs`, `random_file.rs` | the listeners, and what they do with a connection |
 //! | `signals.rs`, `tls_source.rs` | the end of the program, and what it reads anew while it runs |
 //!
-//! The spool, and the way from there to the next hop or back to the sender, are the crate `sansmtp-relay`.
+//! The spool, the way from there to the next hop or back to the sender, the Maildir, and what becomes of a message's header,
+//! are the crate `sansmtp-relay`.
 
 #[path = "../support/certificate.rs"]
 mod certificate;
@@ -28,7 +29,6 @@ mod handler;
 mod jwks_source;
 #[path = "../support/leniency.rs"]
 mod leniency;
-mod maildir;
 #[path = "../support/mechanisms.rs"]
 mod mechanisms;
 mod offer;
@@ -40,7 +40,6 @@ mod server;
 mod server_url;
 mod signals;
 mod store;
-mod submission;
 mod tls_source;
 mod user_command;
 mod user_source;

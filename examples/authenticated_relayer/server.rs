@@ -13,13 +13,13 @@ use sansmtp_authenticators::Authenticator;
 use sansmtp_authenticators::attempts::{Guarded, ValkeyAttemptLog, ValkeyConfig};
 use sansmtp_authenticators::passwd::Passwd;
 use sansmtp_authenticators::stored::Keep;
+use sansmtp_relay::maildir::Maildir;
 use sansmtp_relay::{self as relay, Route, Spool, Worker};
 use sansmtp_smol::Certificates;
 
 use crate::failure::Failure;
 use crate::greeting::{Greeting, greeting_text};
 use crate::handler::{Relayer, Shared};
-use crate::maildir::Maildir;
 use crate::mechanisms::Mechanism;
 use crate::offer::{offered, passed_through};
 use crate::options::{Delivery, Listener, Relaying, Serve};

@@ -3,9 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use sansmtp_relay::maildir::{self, Maildir};
 use sansmtp_relay::{self as relay, Envelope, QueueId, Spool};
-
-use crate::maildir::{self, Maildir};
 
 /// The place that takes every accepted message: the end of its way, or the spool from which it travels on.
 #[derive(Clone, Debug)]

@@ -31,6 +31,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`maildir`] is for mail that goes no further, and [`submission`] for the header of what users send.
+//!
 //! The log (`tracing`) tells of every attempt, and never of a password.
 
 #![forbid(unsafe_code)]
@@ -38,11 +40,13 @@
 mod delivery;
 pub mod durable;
 mod envelope;
+pub mod maildir;
 mod queue;
 mod reports;
 mod routes;
 mod schedule;
 mod spool;
+pub mod submission;
 #[cfg(test)]
 mod testing;
 

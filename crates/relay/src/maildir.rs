@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sansmtp_relay::durable::{self, Scratch};
-use sansmtp_relay::{Envelope, QueueId};
+use crate::durable::{self, Scratch};
+use crate::envelope::{Envelope, QueueId};
 
 /// A Maildir that takes every recipient's mail.
 ///
 /// A message is one file however many recipients it has; `Delivered-To:` names them all, so whoever reads this
 /// Maildir sees the blind copies, as a single mailbox for a whole machine must.
 #[derive(Debug)]
-pub(crate) struct Maildir {
+pub struct Maildir {
     directory: PathBuf,
     hostname: String,
     delivered: AtomicU64,
@@ -24,7 +24,7 @@ impl Maildir {
     ///
     /// # Errors
     /// Where the file system refuses.
-    pub(crate) fn open(directory: &Path, hostname: &str) -> io::Result<Self> {
+    pub fn open(directory: &Path, hostname: &str) -> io::Result<Self> {
         for part in ["tmp", "new", "cur"] {
             durable::create_directory(&directory.join(part))?;
         }
@@ -38,7 +38,7 @@ impl Maildir {
     ///
     /// # Errors
     /// Where the file system does not say.
-    pub(crate) fn free_octets(&self) -> io::Result<u64> {
+    pub fn free_octets(&self) -> io::Result<u64> {
         durable::free_octets(&self.directory)
     }
 
@@ -46,7 +46,7 @@ impl Maildir {
     ///
     /// # Errors
     /// Where the file system refuses.
-    pub(crate) fn begin(&self, envelope: Envelope) -> io::Result<Incoming> {
+    pub fn begin(&self, envelope: Envelope) -> io::Result<Incoming> {
         let name = self.unique_name();
         let mut file = Scratch::create(self.directory.join("tmp").join(&name))?;
         file.write(trace_headers(&envelope).as_bytes())?;
@@ -69,9 +69,9 @@ impl Maildir {
     }
 }
 
-/// A message on its way into the Maildir.
+/// A message on its way into the Maildir. Dropped, it leaves nothing behind.
 #[derive(Debug)]
-pub(crate) struct Incoming {
+pub struct Incoming {
     id: QueueId,
     file: Scratch,
     target: PathBuf,
@@ -79,11 +79,19 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    pub(crate) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+    /// Adds mail data, dot-unstuffed. The octets are kept as they are.
+    ///
+    /// # Errors
+    /// Where the file system refuses: the peer should hear 452 at the end of its mail data.
+    pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         self.file.write(piece)
     }
 
-    pub(crate) fn commit(self) -> io::Result<QueueId> {
+    /// Takes responsibility for the message: when this returns, it is on the disk.
+    ///
+    /// # Errors
+    /// Where the file system refuses. Then the message is gone.
+    pub fn commit(self) -> io::Result<QueueId> {
         self.file.keep(&self.target)?;
         if let Err(error) = durable::sync_directory(&self.new) {
             // The peer will hear a failure and send again: better not to have it twice.

@@ -10,12 +10,12 @@
 
 use std::io;
 
+use crate::envelope::QueueId;
 use mail_builder::headers::date::Date;
-use sansmtp_relay::QueueId;
 
 /// The content of one message on its way in, of which it keeps no more than the beginning of a line.
 #[derive(Debug)]
-pub(crate) struct Submission {
+pub struct Submission {
     at: At,
     /// The beginning of a line, while it may become a field of any name.
     held: Vec<u8>,
@@ -59,7 +59,7 @@ enum Line<'a> {
 
 impl Submission {
     /// A message that is received now, by this host, under this name.
-    pub(crate) fn new(hostname: &str, id: &QueueId) -> Self {
+    pub fn new(hostname: &str, id: &QueueId) -> Self {
         Self {
             at: At::Begin,
             held: Vec::new(),
@@ -75,7 +75,7 @@ impl Submission {
     ///
     /// # Errors
     /// Those of `out`.
-    pub(crate) fn push(&mut self, piece: &[u8], mut out: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    pub fn push(&mut self, piece: &[u8], mut out: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let mut rest = piece;
         while let Some((&octet, behind)) = rest.split_first() {
             match self.at {
@@ -105,7 +105,7 @@ impl Submission {
     ///
     /// # Errors
     /// Those of `out`.
-    pub(crate) fn finish(mut self, mut out: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    pub fn finish(mut self, mut out: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         match self.at {
             At::Begin if self.held.is_empty() => self.add(&mut out),
             // No field has ended, so it is none.
