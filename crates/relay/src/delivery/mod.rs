@@ -7,7 +7,7 @@
 //! | `attempt.rs` | one message in a session, and the record of what came of it |
 //! | `messages.rs` | the states of the messages that are under way |
 //! | `host_health.rs` | the servers that could not be reached |
-//! | `client.rs`, `reply.rs`, `content.rs`, `tls.rs`, `error.rs` | the client's side of SMTP |
+//! | `client`, `reply.rs`, `content.rs`, `tls.rs`, `error.rs` | the client's side of SMTP |
 
 mod attempt;
 mod client;

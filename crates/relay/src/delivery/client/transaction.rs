@@ -1,0 +1,164 @@
+//! A mail transaction: MAIL, RCPT and the mail data.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use tokio::time::Instant;
+
+use super::extensions::Extensions;
+use super::{Client, TRANSACTION};
+use crate::delivery::content::Stuffing;
+use crate::delivery::error::{Error, Step};
+use crate::delivery::reply::Reply;
+
+/// What to send, apart from the content.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mail<'a> {
+    pub(crate) reverse_path: &'a str,
+    pub(crate) recipients: &'a [&'a str],
+    /// Whether the content has octets above 127.
+    pub(crate) eight_bit: bool,
+    /// Whether the envelope or the header section needs SMTPUTF8.
+    pub(crate) needs_smtputf8: bool,
+    pub(crate) octets: u64,
+}
+
+/// What came of a message.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// For each recipient, the reply that refused it; none where the rest of the session decides.
+    pub(crate) refused: Vec<Option<Reply>>,
+    /// What became of the recipients that were not refused.
+    pub(crate) others: Result<Reply, Error>,
+    /// Whether another message may be sent.
+    pub(crate) is_open: bool,
+}
+
+impl Client {
+    /// How many recipients one transaction may have.
+    pub(crate) fn max_recipients(&self) -> usize {
+        self.extensions.recipients.unwrap_or(MAX_RECIPIENTS).min(MAX_RECIPIENTS)
+    }
+
+    /// Sends a message, to no more recipients than [`Client::max_recipients`].
+    pub(crate) async fn send(&mut self, mail: Mail<'_>, content: File) -> Outcome {
+        self.deadline = Instant::now() + TRANSACTION;
+        let mut refused = Vec::new();
+        let others = self.transaction(mail, content, &mut refused).await;
+        refused.resize(mail.recipients.len(), None);
+        self.transactions += 1;
+        let is_open = match &others {
+            _ if self.extensions.transactions.is_some_and(|most| self.transactions >= most) => false,
+            Ok(_) => true,
+            Err(Error::Refused(_, reply)) if reply.is_closing() => false,
+            // Nothing of a transaction is left at the server.
+            Err(Error::Refused(Step::Mail | Step::EndOfMailData, _) | Error::NoSmtpUtf8 | Error::TooLarge(_)) => true,
+            Err(Error::Refused(Step::Data, _) | Error::NoRecipients | Error::ControlCharacter) => self.reset().await,
+            // Closing the connection, before the end of mail data, makes the next hop forget what it got.
+            Err(_) => false,
+        };
+        Outcome { refused, others, is_open }
+    }
+
+    /// Says goodbye. What has been agreed stands, whether or not the next hop still listens.
+    /// Makes the server forget a transaction. Says whether it did.
+    async fn reset(&mut self) -> bool {
+        self.command(Step::Mail, "RSET").await.is_ok_and(|reply| reply.is_positive())
+    }
+
+    async fn transaction(
+        &mut self,
+        mail: Mail<'_>,
+        content: File,
+        refused: &mut Vec<Option<Reply>>,
+    ) -> Result<Reply, Error> {
+        let Extensions { eight_bit_mime, smtputf8, size, .. } = self.extensions;
+        if mail.needs_smtputf8 && !smtputf8 {
+            return Err(Error::NoSmtpUtf8);
+        }
+        if let Some(limit) = size.filter(|limit| *limit > 0 && mail.octets > *limit) {
+            return Err(Error::TooLarge(limit));
+        }
+        let mut command = format!("MAIL FROM:<{}>", mail.reverse_path);
+        if size.is_some() {
+            command.push_str(&format!(" SIZE={}", mail.octets));
+        }
+        // Where 8BITMIME is not offered the content goes as it is: every server of this century takes it, and the
+        // alternative, to recode it, would break signatures.
+        if (mail.eight_bit || mail.needs_smtputf8) && eight_bit_mime {
+            command.push_str(" BODY=8BITMIME");
+        }
+        if mail.needs_smtputf8 {
+            command.push_str(" SMTPUTF8");
+        }
+        let recipients: Vec<_> = mail.recipients.iter().map(|recipient| format!("RCPT TO:<{recipient}>")).collect();
+        if self.extensions.pipelining {
+            // RFC 2920, section 3.1: one round trip for all of them.
+            let lines = std::iter::once(&command).chain(&recipients);
+            self.lines(Step::Mail, lines.map(String::as_str)).await?;
+            let reply = self.reply(Step::Mail).await?;
+            if !reply.is_closing() {
+                self.rcpt_replies(recipients.len(), refused).await?;
+            }
+            if !reply.is_positive() {
+                // They say no more than that there is no transaction.
+                refused.clear();
+            }
+            reply.expect(Step::Mail)?;
+        } else {
+            self.command(Step::Mail, &command).await?.expect(Step::Mail)?;
+            for recipient in &recipients {
+                self.lines(Step::Rcpt, std::iter::once(recipient.as_str())).await?;
+                self.rcpt_replies(1, refused).await?;
+            }
+        }
+        if refused.iter().all(Option::is_some) {
+            return Err(Error::NoRecipients);
+        }
+        let reply = self.command(Step::Data, "DATA").await?;
+        if reply.code != START_MAIL_INPUT {
+            return Err(Error::Refused(Step::Data, reply));
+        }
+        self.content(content).await?;
+        self.reply(Step::EndOfMailData).await?.expect(Step::EndOfMailData)
+    }
+
+    /// Reads the replies to so many RCPT commands.
+    async fn rcpt_replies(&mut self, count: usize, refused: &mut Vec<Option<Reply>>) -> Result<(), Error> {
+        for _ in 0..count {
+            let reply = self.reply(Step::Rcpt).await?;
+            if reply.is_closing() {
+                return Err(Error::Refused(Step::Rcpt, reply));
+            }
+            refused.push((!reply.is_positive()).then_some(reply));
+        }
+        Ok(())
+    }
+
+    async fn content(&mut self, mut content: File) -> Result<(), Error> {
+        let mut stuffing = Stuffing::new();
+        let mut piece = vec![0; PIECE_OCTETS];
+        let mut out = Vec::with_capacity(PIECE_OCTETS + PIECE_OCTETS / 8);
+        loop {
+            // The file was written a moment ago or is small enough to be read at once: a thread for it costs more.
+            let read = match content.read(&mut piece) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Error::Content(error)),
+            };
+            out.clear();
+            // Leaving here, before the end of mail data, makes the next hop forget what it got.
+            stuffing.push(piece.get(..read).unwrap_or_default(), &mut out).map_err(|_| Error::BareLineEnd)?;
+            self.write(Step::MailData, &out).await?;
+        }
+        out.clear();
+        stuffing.finish(&mut out).map_err(|_| Error::BareLineEnd)?;
+        self.write(Step::MailData, &out).await
+    }
+}
+
+const START_MAIL_INPUT: u16 = 354;
+/// RFC 5321, section 4.5.3.1.8: what every server must take.
+const MAX_RECIPIENTS: usize = 100;
+const PIECE_OCTETS: usize = 32 * 1024;
