@@ -41,6 +41,8 @@ mod server_url;
 mod signals;
 mod store;
 mod tls_source;
+#[path = "../support/units.rs"]
+mod units;
 mod user_command;
 mod user_source;
 mod users;

@@ -18,6 +18,8 @@ mod mechanisms;
 #[path = "../support/runtime.rs"]
 #[expect(dead_code, reason = "this program ends when it is killed")]
 mod runtime;
+#[path = "../support/units.rs"]
+mod units;
 
 use std::error::Error;
 use std::io::Write;
@@ -87,7 +89,7 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     max_failures: u32,
     /// Largest message to accept
-    #[arg(long, value_name = "BYTES", default_value_t = 32 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SIZE", default_value = "32M", value_parser = units::size_above_zero)]
     max_size: u64,
     /// Keep each accepted message as a file in this directory
     #[arg(long, value_name = "DIR")]

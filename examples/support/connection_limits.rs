@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use sansmtp::{ConfigBuilder, Network, Timeouts};
 
+use crate::units::time;
+
 /// For `#[command(flatten)]`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub(crate) struct ConnectionLimits {
@@ -20,9 +22,9 @@ pub(crate) struct ConnectionLimits {
     /// Take any number of connections from the addresses of this network; repeatable
     #[arg(long, value_name = "NETWORK", help_heading = CROWDS)]
     pub(crate) exempt_network: Vec<Network>,
-    /// Time to log in, from the beginning of a connection; 0 for no limit [default: 10 minutes]
-    #[arg(long, value_name = "SECONDS", help_heading = CROWDS)]
-    login_timeout: Option<u32>,
+    /// Time to log in, from the beginning of a connection; 0 for no limit [default: 10m]
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = CROWDS)]
+    login_timeout: Option<Duration>,
     /// Leave the soft limit on open files as it is, which is otherwise raised to 65536, or to twice --max-connections if
     /// that is more, or to the hard limit if that is less
     #[arg(long, help_heading = CROWDS)]
@@ -31,8 +33,8 @@ pub(crate) struct ConnectionLimits {
 
 impl ConnectionLimits {
     pub(crate) fn apply(&self, builder: ConfigBuilder) -> ConfigBuilder {
-        let Some(seconds) = self.login_timeout else { return builder };
-        let before_auth = Some(Duration::from_secs(seconds.into())).filter(|timeout| !timeout.is_zero());
+        let Some(timeout) = self.login_timeout else { return builder };
+        let before_auth = Some(timeout).filter(|timeout| !timeout.is_zero());
         builder.timeouts(Timeouts { before_auth, ..Timeouts::default() })
     }
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 use clap::Args;
 use sansmtp_relay::{NextHop, Schedule};
 
-use super::values::{Unrepeated, seconds};
+use super::values::Unrepeated;
+use crate::units::time;
 
 /// Where accepted mail goes.
 #[derive(Debug)]
@@ -67,13 +68,13 @@ pub(super) struct DeliveryArguments {
     #[arg(long, value_name = "N", help_heading = DELIVERY)]
     max_connections_per_destination: Option<NonZeroUsize>,
     /// Pause after the first attempt; each later one is twice as long
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = DELIVERY)]
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = time, help_heading = DELIVERY)]
     retry_first: Duration,
-    /// Longest pause between attempts [default: 4 hours]
-    #[arg(long, value_name = "SECONDS", default_value = "14400", hide_default_value = true, value_parser = seconds, help_heading = DELIVERY)]
+    /// Longest pause between attempts
+    #[arg(long, value_name = "TIME", default_value = "4h", value_parser = time, help_heading = DELIVERY)]
     retry_longest: Duration,
-    /// Age at which undelivered mail goes back to its sender [default: 5 days]
-    #[arg(long, value_name = "SECONDS", default_value = "432000", hide_default_value = true, value_parser = seconds, help_heading = DELIVERY)]
+    /// Age at which undelivered mail goes back to its sender
+    #[arg(long, value_name = "TIME", default_value = "5d", value_parser = time, help_heading = DELIVERY)]
     give_up_after: Duration,
 }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use clap::Args;
 
 use crate::runtime::Runtime;
+use crate::units::{size, size_above_zero};
 
 /// One address to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +27,10 @@ pub(super) struct ListeningArguments {
     #[arg(long, value_name = "NAME", value_parser = hostname, help_heading = LISTENING)]
     pub(super) hostname: Option<String>,
     /// Largest message to accept
-    #[arg(long, value_name = "BYTES", default_value_t = 32 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1..), help_heading = LISTENING)]
+    #[arg(long, value_name = "SIZE", default_value = "32M", value_parser = size_above_zero, help_heading = LISTENING)]
     pub(super) max_size: u64,
     /// Refuse mail for now (452) while less than this is free where it is kept
-    #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024, help_heading = LISTENING)]
+    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = size, help_heading = LISTENING)]
     pub(super) min_free: u64,
     /// What drives the connections
     #[arg(long, value_enum, default_value_t = Runtime::Smol, help_heading = LISTENING)]

@@ -105,7 +105,7 @@ fn half_a_key_pair_and_options_without_their_use_are_refused() {
         &["--resolver", "127.0.0.1:53"],
         &["--max-size", "0"],
         &["--hostname", "two words"],
-        &["--retry-first", "-1"],
+        &["--retry-first=-1"],
         &["--listen", "nowhere"],
         &["--runtime", "fibers"],
     ] {
@@ -214,6 +214,20 @@ fn what_is_taken_against_the_rfcs_can_be_chosen() {
     replies(&["--quirks", "Space-After-Colon,unqualified-paths"], ["250", "250", refused]);
     error(&["--quirks", "all"]);
     error(&["--bare-newlines", "keep"]);
+}
+
+#[test]
+fn sizes_and_times_have_units() {
+    let units = ["--max-size", "512k", "--min-free", "1.5G", "--login-timeout", "90s", "--mx"];
+    let units = [&units[..], &["--retry-first", "5m", "--retry-longest", "1.5h", "--give-up-after", "2d"]].concat();
+    let serve = serve(&units);
+    assert_eq!((serve.max_size, serve.min_free), (512 << 10, 3 << 29));
+    let Delivery::Mx { relaying: Relaying { schedule, .. }, .. } = serve.delivery else { panic!("not mx") };
+    let seconds = [schedule.first, schedule.longest, schedule.give_up_after].map(|time| time.as_secs());
+    assert_eq!(seconds, [300, 5400, 172_800]);
+    assert!(error(&["--max-size", "32 megs"]).contains("a size is 32M, 512k"));
+    assert!(error(&["--max-size", "0"]).contains("a size is 32M, 512k"));
+    assert!(error(&["--retry-first=-1"]).contains("a time is 500ms, 90s, 5m"));
 }
 
 #[test]
