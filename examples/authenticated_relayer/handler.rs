@@ -74,20 +74,17 @@ impl Relayer {
     }
 
     fn begin(&self, session: &Session, envelope: &Envelope) -> io::Result<Writing> {
-        let id = QueueId::new();
         let mailbox = |path: Path<'_>| match path.domain() {
             // `<Postmaster>` is this server's (RFC 5321, section 4.5.1), and so is any other name without a domain.
             None if !path.is_null() => format!("{}@{}", path.as_str(), self.shared.hostname),
             _ => path.as_str().to_owned(),
         };
-        let header = Submission::new(&self.shared.hostname, &id);
-        let incoming = self.shared.store.begin(relay::Envelope {
-            received: received(session, envelope, &self.shared.hostname, &id),
-            id,
-            reverse_path: envelope.reverse_path().map(mailbox).unwrap_or_default(),
-            recipients: envelope.forward_paths().map(mailbox).collect(),
-            smtputf8: envelope.is_smtputf8(),
-        })?;
+        let reverse_path = envelope.reverse_path().map(mailbox).unwrap_or_default();
+        let mut kept = relay::Envelope::new(reverse_path, envelope.forward_paths().map(mailbox));
+        kept.smtputf8 = envelope.is_smtputf8();
+        kept.received = received(session, envelope, &self.shared.hostname, &kept.id);
+        let header = Submission::new(&self.shared.hostname, &kept.id);
+        let incoming = self.shared.store.begin(kept)?;
         Ok(Writing { header, incoming })
     }
 }

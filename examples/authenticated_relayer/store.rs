@@ -80,16 +80,9 @@ mod tests {
         let maildir = Maildir::open(&directory.path().join("mail"), "mx").unwrap();
         let spool = Spool::open(&directory.path().join("spool")).unwrap();
         for store in [Store::Maildir(Arc::new(maildir)), Store::Spool(Arc::new(spool))] {
-            let id = QueueId::new();
-            let mut incoming = store
-                .begin(Envelope {
-                    id: id.clone(),
-                    reverse_path: String::new(),
-                    recipients: vec!["a@example.org".to_owned()],
-                    smtputf8: false,
-                    received: String::new(),
-                })
-                .unwrap();
+            let envelope = Envelope::new("", ["a@example.org"]);
+            let id = envelope.id.clone();
+            let mut incoming = store.begin(envelope).unwrap();
             incoming.write(b"Subject: x\r\n").unwrap();
             assert_eq!(incoming.commit().unwrap(), id);
         }

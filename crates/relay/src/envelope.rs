@@ -5,19 +5,79 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::dsn::{Notify, OriginalRecipient, Ret};
+
 /// The envelope of a mail transaction that has come to its mail data.
+///
+/// ```
+/// let mut envelope = sansmtp_relay::Envelope::new("tim@example.org", ["friend@example.net"]);
+/// envelope.smtputf8 = true;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Envelope {
-    /// The name that the message has here; [`QueueId::new`] makes one, so that `received` can tell it.
+    /// The name that the message has here; known beforehand, so that `received` can tell it.
     pub id: QueueId,
     /// Without angle brackets; empty if null.
     pub reverse_path: String,
-    /// The forward-paths, without angle brackets. At least one.
-    pub recipients: Vec<String>,
-    /// Whether SMTPUTF8 was declared (RFC 6531).
+    /// At least one.
+    pub recipients: Vec<Recipient>,
+    /// Whether SMTPUTF8 was declared (RFC 6531). Unset, it was not.
     pub smtputf8: bool,
-    /// The trace header for the top of the message: one or more whole `Received:` lines, ending in CRLF.
+    /// The trace header for the top of the message: one or more whole `Received:` lines, ending in CRLF. Unset, there
+    /// is none.
     pub received: String,
+    /// What a report of failure is to return (RFC 3461, section 4.3).
+    pub ret: Option<Ret>,
+    /// The sender's own name for the message, decoded from xtext (RFC 3461, section 4.4).
+    pub envid: Option<String>,
+}
+
+/// A recipient of an [`Envelope`]. A path alone becomes one by `into()`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recipient {
+    /// Without angle brackets.
+    pub forward_path: String,
+    /// When the sender wants a report on this recipient; none where it does not say, which means on failure and on delay
+    /// (RFC 3461, section 4.1).
+    pub notify: Option<Notify>,
+    /// To whom the message was addressed before (RFC 3461, section 4.2).
+    pub orcpt: Option<OriginalRecipient>,
+}
+
+impl Envelope {
+    /// An envelope with these paths, without angle brackets, and a new name. Nothing else is asked for.
+    pub fn new(reverse_path: impl Into<String>, recipients: impl IntoIterator<Item = impl Into<Recipient>>) -> Self {
+        Self {
+            id: QueueId::new(),
+            reverse_path: reverse_path.into(),
+            recipients: recipients.into_iter().map(Into::into).collect(),
+            smtputf8: false,
+            received: String::new(),
+            ret: None,
+            envid: None,
+        }
+    }
+}
+
+impl Recipient {
+    /// A recipient of whom nothing else is said than the forward-path, without angle brackets.
+    pub fn new(forward_path: impl Into<String>) -> Self {
+        Self { forward_path: forward_path.into(), notify: None, orcpt: None }
+    }
+}
+
+impl From<String> for Recipient {
+    fn from(forward_path: String) -> Self {
+        Self::new(forward_path)
+    }
+}
+
+impl From<&str> for Recipient {
+    fn from(forward_path: &str) -> Self {
+        Self::new(forward_path)
+    }
 }
 
 /// The name that a message has in the spool, in the logs and in its `Received:` header: letters and digits.

@@ -10,19 +10,13 @@
 //! use std::sync::Arc;
 //! use std::time::Duration;
 //!
-//! use sansmtp_relay::{Delivery, Envelope, QueueId, Route, Spool, Worker};
+//! use sansmtp_relay::{Delivery, Envelope, Route, Spool, Worker};
 //!
 //! let spool = Arc::new(Spool::open(Path::new("spool"))?);
 //! let route = Route::Relays(vec!["smtps://user:password@smtp.example.org".parse()?]);
 //! let worker = Worker::start(Arc::clone(&spool), Delivery::new(route, "mx.example.org"))?;
 //!
-//! let envelope = Envelope {
-//!     id: QueueId::new(),
-//!     reverse_path: "tim@example.org".to_owned(),
-//!     recipients: vec!["friend@example.net".to_owned()],
-//!     smtputf8: false,
-//!     received: String::new(),
-//! };
+//! let envelope = Envelope::new("tim@example.org", ["friend@example.net"]);
 //! let mut incoming = Spool::begin(&spool, envelope)?;
 //! incoming.write(b"Subject: Greetings\r\n\r\nHello\r\n")?;
 //! incoming.commit()?;
@@ -38,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod delivery;
+mod dsn;
 pub mod durable;
 mod envelope;
 pub mod maildir;
@@ -51,7 +46,8 @@ pub mod submission;
 mod testing;
 
 pub use delivery::{Delivery, StartError, Worker};
-pub use envelope::{Envelope, InvalidQueueId, QueueId};
+pub use dsn::{Notify, OriginalRecipient, Ret};
+pub use envelope::{Envelope, InvalidQueueId, QueueId, Recipient};
 pub use routes::{Credentials, NextHop, Password, RelayUrlError, Route, Security};
 pub use schedule::Schedule;
 pub use spool::{Incoming, Spool};

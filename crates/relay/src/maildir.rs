@@ -120,7 +120,7 @@ fn remove_stale(tmp: &Path) -> io::Result<()> {
 fn trace_headers(envelope: &Envelope) -> String {
     let mut headers = format!("Return-Path: <{}>\r\n", in_header(&envelope.reverse_path));
     for recipient in &envelope.recipients {
-        headers.push_str(&format!("Delivered-To: {}\r\n", in_header(recipient)));
+        headers.push_str(&format!("Delivered-To: {}\r\n", in_header(&recipient.forward_path)));
     }
     headers.push_str(&envelope.received);
     headers
@@ -138,13 +138,8 @@ mod tests {
     use super::*;
 
     fn envelope() -> Envelope {
-        Envelope {
-            id: QueueId::new(),
-            reverse_path: "tim@example.org".to_owned(),
-            recipients: vec!["a@example.org".to_owned(), "b@example.org".to_owned()],
-            smtputf8: false,
-            received: "Received: from there\r\n\tby here\r\n".to_owned(),
-        }
+        let received = "Received: from there\r\n\tby here\r\n".to_owned();
+        Envelope { received, ..Envelope::new("tim@example.org", ["a@example.org", "b@example.org"]) }
     }
 
     fn files(directory: &Path) -> Vec<PathBuf> {

@@ -112,13 +112,7 @@ fn report(state: &State, id: QueueId, hostname: &str, content: File) -> io::Resu
         .header("Auto-Submitted", Raw::new("auto-replied"))
         .body(MimePart::new(report_type, parts))
         .write_to_vec()?;
-    let envelope = Envelope {
-        id,
-        reverse_path: String::new(),
-        recipients: vec![state.reverse_path.clone()],
-        smtputf8: international,
-        received: String::new(),
-    };
+    let envelope = Envelope { id, smtputf8: international, ..Envelope::new("", [state.reverse_path.as_str()]) };
     Ok((envelope, message))
 }
 
@@ -211,13 +205,7 @@ mod tests {
     use crate::spool::Answer;
 
     fn state(recipients: &[&str], answer: Answer) -> State {
-        let mut state = State::new(Envelope {
-            id: QueueId::new(),
-            reverse_path: "tim@sender.example".to_owned(),
-            recipients: recipients.iter().map(|&recipient| recipient.to_owned()).collect(),
-            smtputf8: false,
-            received: String::new(),
-        });
+        let mut state = State::new(Envelope::new("tim@sender.example", recipients.iter().copied()));
         for recipient in &mut state.recipients {
             recipient.status = Status::Failed;
             recipient.last = Some(answer.clone());
@@ -250,7 +238,7 @@ mod tests {
         let (envelope, message) = report(&state, state.id.report(1), "relay.example", content(ORIGINAL)).unwrap();
         assert_eq!(
             (envelope.reverse_path.as_str(), &envelope.recipients[..]),
-            ("", &["tim@sender.example".to_owned()][..])
+            ("", &["tim@sender.example".into()][..])
         );
         assert!(!envelope.smtputf8);
 

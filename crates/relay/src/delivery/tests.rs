@@ -79,13 +79,8 @@ impl Fixture {
 }
 
 pub(super) fn envelope(reverse_path: &str, recipients: &[&str]) -> Envelope {
-    Envelope {
-        id: QueueId::new(),
-        reverse_path: reverse_path.to_owned(),
-        recipients: recipients.iter().map(|&recipient| recipient.to_owned()).collect(),
-        smtputf8: false,
-        received: "Received: by relay.example\r\n".to_owned(),
-    }
+    let received = "Received: by relay.example\r\n".to_owned();
+    Envelope { received, ..Envelope::new(reverse_path, recipients.iter().copied()) }
 }
 
 fn self_signed(directory: &Path) -> (Arc<rustls::ServerConfig>, PathBuf) {

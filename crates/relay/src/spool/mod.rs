@@ -96,8 +96,11 @@ impl Spool {
     /// Begins to receive a message.
     ///
     /// # Errors
-    /// Where the file system refuses.
+    /// Where the file system refuses, and [`io::ErrorKind::InvalidInput`] where there is no recipient.
     pub fn begin(spool: &Arc<Self>, envelope: Envelope) -> io::Result<Incoming> {
+        if envelope.recipients.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the envelope has no recipient"));
+        }
         let content = Scratch::create(spool.incoming(&envelope.id, "eml"))?;
         let received = envelope.received.clone();
         let mut incoming = Incoming { spool: Arc::clone(spool), content, state: State::new(envelope) };

@@ -1,12 +1,13 @@
 //! What the spool knows of a message besides its content.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::envelope::{Envelope, QueueId};
+use crate::dsn::{Notify, OriginalRecipient, Ret};
+use crate::envelope::{self, Envelope, QueueId};
 
 /// The envelope of a spooled message and how far its delivery has come. One JSON file each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,10 @@ pub(crate) struct State {
     pub(crate) attempts: u32,
     pub(crate) next_attempt: Timestamp,
     pub(crate) recipients: Vec<Recipient>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ret: Option<Ret>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) envid: Option<String>,
     /// What this message reports on, if it is a report that this spool has written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) report_on: Option<ReportOn>,
@@ -47,6 +52,11 @@ pub(crate) struct Recipient {
     /// have taken it, and then knows the message when it comes again (RFC 1047).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) in_doubt_at: Option<String>,
+    /// As the client said it, to be passed on so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) notify: Option<Notify>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) orcpt: Option<OriginalRecipient>,
 }
 
 /// How far the delivery to one recipient has come.
@@ -85,8 +95,6 @@ impl State {
     /// The state of a message that has just arrived.
     pub(crate) fn new(envelope: Envelope) -> Self {
         let now = Timestamp::now();
-        let recipient =
-            |forward_path| Recipient { forward_path, status: Status::Pending, last: None, in_doubt_at: None };
         Self {
             id: envelope.id,
             reverse_path: envelope.reverse_path,
@@ -95,7 +103,9 @@ impl State {
             arrived: now,
             attempts: 0,
             next_attempt: now,
-            recipients: distinct(envelope.recipients).map(recipient).collect(),
+            recipients: distinct(envelope.recipients).into_iter().map(Recipient::from).collect(),
+            ret: envelope.ret,
+            envid: envelope.envid,
             report_on: None,
         }
     }
@@ -146,14 +156,32 @@ impl State {
     }
 }
 
-/// The paths without those that were there before. Domains are the same in any case, local-parts are not (RFC 5321,
-/// section 2.4).
-fn distinct(paths: Vec<String>) -> impl Iterator<Item = String> {
-    let mut seen = HashSet::new();
-    paths.into_iter().filter(move |path| {
+/// The recipients without those that were there before. Domains are the same in any case, local-parts are not (RFC
+/// 5321, section 2.4). Who is named twice is reported on wherever one of the two asks for it.
+fn distinct(recipients: Vec<envelope::Recipient>) -> Vec<envelope::Recipient> {
+    let mut seen = HashMap::new();
+    let mut distinct: Vec<envelope::Recipient> = Vec::with_capacity(recipients.len());
+    for recipient in recipients {
+        let path = &recipient.forward_path;
         let (local, domain) = path.rsplit_once('@').unwrap_or((path, ""));
-        seen.insert(format!("{local}@{}", domain.to_lowercase()))
-    })
+        let place = *seen.entry(format!("{local}@{}", domain.to_lowercase())).or_insert(distinct.len());
+        match distinct.get_mut(place) {
+            Some(first) if first.notify != recipient.notify => {
+                let [one, other] = [first.notify, recipient.notify].map(Option::unwrap_or_default);
+                first.notify = Some(one.or(other));
+            }
+            Some(_) => {}
+            None => distinct.push(recipient),
+        }
+    }
+    distinct
+}
+
+impl From<envelope::Recipient> for Recipient {
+    fn from(recipient: envelope::Recipient) -> Self {
+        let envelope::Recipient { forward_path, notify, orcpt } = recipient;
+        Self { forward_path, status: Status::Pending, last: None, in_doubt_at: None, notify, orcpt }
+    }
 }
 
 impl Recipient {
@@ -208,5 +236,41 @@ impl Answer {
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_named_twice_is_one_recipient_with_the_wishes_of_both() {
+        let on_success = Notify { success: true, ..Notify::NEVER };
+        let recipient = |path: &str, notify| envelope::Recipient { notify, ..path.into() };
+        let state = State::new(Envelope::new(
+            "tim@sender.example",
+            [
+                recipient("a@b.example", Some(on_success)),
+                recipient("a@B.example", None),
+                recipient("A@b.example", Some(Notify::NEVER)),
+                recipient("A@b.example", Some(Notify::NEVER)),
+                recipient("c@b.example", None),
+                recipient("c@b.example", None),
+            ],
+        ));
+        let kept: Vec<_> = state.recipients.iter().map(|r| (r.forward_path.as_str(), r.notify)).collect();
+        let all = Notify { success: true, failure: true, delay: true };
+        assert_eq!(kept, [("a@b.example", Some(all)), ("A@b.example", Some(Notify::NEVER)), ("c@b.example", None)]);
+    }
+
+    #[test]
+    fn states_of_earlier_versions_are_read() {
+        let earlier = r#"{"id": "1a", "reverse_path": "", "eight_bit": false, "smtputf8": false, "arrived": 1,
+            "attempts": 0, "next_attempt": 1,
+            "recipients": [{"forward_path": "a@b.example", "status": "pending", "last": null}]}"#;
+        let state: State = serde_json::from_str(earlier).unwrap();
+        assert_eq!((state.ret, &state.envid, state.recipients[0].notify), (None, &None, None));
+        let text = serde_json::to_string(&state).unwrap();
+        assert!(!text.contains("envid") && !text.contains("notify"), "{text}");
     }
 }

@@ -1,13 +1,8 @@
 use super::*;
 
 fn envelope() -> Envelope {
-    Envelope {
-        id: QueueId::new(),
-        reverse_path: "tim@example.org".to_owned(),
-        recipients: vec!["a@example.org".to_owned(), "b@example.org".to_owned()],
-        smtputf8: false,
-        received: "Received: by here\r\n".to_owned(),
-    }
+    let received = "Received: by here\r\n".to_owned();
+    Envelope { received, ..Envelope::new("tim@example.org", ["a@example.org", "b@example.org"]) }
 }
 
 fn open(directory: &Path) -> Arc<Spool> {
