@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use sansmtp::{AuthRequest, AuthResult};
 
+use crate::Addresses;
+
 /// Answers what mechanisms want to know ([`AuthRequest::question`]), for all connections of a server.
 ///
 /// What it answers does not tell an unknown user and a disabled one from a wrong password, nor does the time that
@@ -25,6 +27,16 @@ pub trait Authenticator: Send + Sync {
     /// server should offer it only where everybody can log in by it, or be told to.
     fn answers(&self, mechanism: &str) -> Answers {
         if is_password_mechanism(mechanism) { Answers::ForAll } else { Answers::ForNone }
+    }
+
+    /// From which addresses a user may send mail who is logged in under this name, as
+    /// [`Session::login`](sansmtp::Session::login) has it. May block, for a limited time.
+    ///
+    /// [`Addresses::UnknownLogin`] unless overridden. Whoever learns them at the login attaches them to its result instead,
+    /// as [`LoginAddresses`](crate::LoginAddresses).
+    fn addresses(&self, login: &str) -> Addresses {
+        let _ = login;
+        Addresses::UnknownLogin
     }
 }
 
@@ -75,6 +87,10 @@ macro_rules! passed_on {
 
             fn answers(&self, mechanism: &str) -> Answers {
                 (**self).answers(mechanism)
+            }
+
+            fn addresses(&self, login: &str) -> Addresses {
+                (**self).addresses(login)
             }
         }
     )*};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sansmtp::{AuthRequest, AuthResult, Refusal};
 
 use crate::limit::{self, Limit};
-use crate::{Answers, Authenticator, Knows};
+use crate::{Addresses, Answers, Authenticator, Knows};
 
 /// Asks the first of several authenticators that [knows](Authenticator::knows) the user, and no other.
 ///
@@ -117,6 +117,13 @@ impl Authenticator for Chain {
         let of_members = self.members.iter().map(|member| member.answers(mechanism));
         let both = |one: Answers, other: Answers| if one == other { one } else { Answers::ForSome };
         of_members.reduce(both).unwrap_or(Answers::ForNone)
+    }
+
+    /// Those that the first member has which knows the login, as that is the one that logs it in.
+    fn addresses(&self, login: &str) -> Addresses {
+        let Some(_place) = self.waiting.enter() else { return Addresses::CannotTell };
+        let of_members = self.members.iter().map(|member| member.addresses(login));
+        of_members.into_iter().find(|known| *known != Addresses::UnknownLogin).unwrap_or(Addresses::UnknownLogin)
     }
 }
 

@@ -53,6 +53,13 @@
 //! refuse. What follows the first 72 octets of a password makes no difference to bcrypt: a longer one is not refused, since
 //! its hash was made all the same. A password of which SASLprep leaves nothing is an empty one.
 //!
+//! # Which addresses a login may send from
+//!
+//! [`Authenticator::addresses`] tells it, so that a submission server can keep its users from sending as somebody else (RFC
+//! 6409, section 6.1): SQLite, PostgreSQL and memory [keep them](stored::Accounts::add_address), and an LDAP directory has
+//! them in an [attribute](ldap::LdapBuilder::mail_attribute), which is read at the login and comes with its result, as
+//! [`LoginAddresses`]. Others know of none.
+//!
 //! # Features
 //!
 //! None is on unless asked for. [`Chain`], which puts one behind the other, needs none.
@@ -87,6 +94,7 @@
     allow(rustdoc::broken_intra_doc_links)
 )]
 
+mod addresses;
 #[cfg(feature = "valkey")]
 pub mod attempts;
 mod authenticator;
@@ -117,6 +125,7 @@ mod tls_client;
 #[cfg(any(feature = "ldap", feature = "postgres", feature = "valkey"))]
 mod url_text;
 
+pub use addresses::{Addresses, LoginAddresses, MAX_ADDRESSES};
 pub use authenticator::{Answers, Authenticator, Knows};
 #[cfg(feature = "cache")]
 pub use cache::{Cache, CacheLimits};

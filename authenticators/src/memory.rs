@@ -1,6 +1,6 @@
 //! Users in memory, for tests and small tools.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -8,11 +8,11 @@ use sansmtp::Secret;
 use sansmtp::auth::ScramHash;
 use zeroize::Zeroizing;
 
-use crate::Answers;
 use crate::stored::{
     AccountError, Keys, Needed, NewPassword, SAMPLE, Store, StoreError, StoredUser, TokenHash, User, WritableStore,
     is_in_any_case,
 };
+use crate::{Answers, MAX_ADDRESSES};
 
 /// Users in memory, who are gone with the process.
 ///
@@ -38,6 +38,8 @@ struct Users {
     by_name: BTreeMap<String, StoredUser>,
     /// The users of tokens, by the hashes of those.
     tokens: HashMap<[u8; 32], String>,
+    /// The addresses of users, by their names.
+    addresses: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Memory {
@@ -84,6 +86,17 @@ impl Store for Memory {
         let users = self.read();
         let owner = users.tokens.get(token.as_bytes()).and_then(|name| users.by_name.get(name));
         Ok(owner.map(|user| User::new(user.name(), user.is_disabled())))
+    }
+
+    fn addresses(&self, name: &str) -> Result<Option<Vec<String>>, StoreError> {
+        let users = self.read();
+        let of_user = || users.addresses.get(name).into_iter().flatten().take(MAX_ADDRESSES).cloned().collect();
+        Ok(users.by_name.contains_key(name).then(of_user))
+    }
+
+    fn has_addresses(&self) -> Result<bool, StoreError> {
+        let users = self.read();
+        Ok(!users.addresses.is_empty() || users.by_name.keys().any(|name| name.contains('@')))
     }
 
     fn keep_keys(&self, name: &str, hash: &str, keys: &Keys) -> Result<(), StoreError> {
@@ -137,6 +150,7 @@ impl WritableStore for Memory {
     fn delete(&self, name: &str) -> Result<bool, StoreError> {
         let mut users = self.write();
         users.tokens.retain(|_, owner| owner != name);
+        users.addresses.remove(name);
         Ok(users.by_name.remove(name).is_some())
     }
 
@@ -158,6 +172,25 @@ impl WritableStore for Memory {
         let before = tokens.len();
         tokens.retain(|_, owner| owner != name);
         Ok(before - tokens.len())
+    }
+
+    fn insert_address(&self, name: &str, address: &str) -> Result<bool, StoreError> {
+        let mut users = self.write();
+        let known = users.by_name.contains_key(name);
+        if known {
+            users.addresses.entry(name.to_owned()).or_default().insert(address.to_owned());
+        }
+        Ok(known)
+    }
+
+    fn delete_address(&self, name: &str, address: &str) -> Result<bool, StoreError> {
+        let mut users = self.write();
+        let Some(addresses) = users.addresses.get_mut(name) else { return Ok(false) };
+        let found = addresses.remove(address);
+        if addresses.is_empty() {
+            users.addresses.remove(name);
+        }
+        Ok(found)
     }
 
     fn salt_key(&self) -> Result<Secret, StoreError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sansmtp::{AuthRequest, AuthResult, Refusal};
-use sansmtp_authenticators::{Answers, Authenticator, Chain, Knows};
+use sansmtp_authenticators::{Addresses, Answers, Authenticator, Chain, Knows};
 use support::battery::{Backend, USERS, battery};
 use support::login::{Door, auth};
 use support::scripted::{Asked, Scripted, Users, looked_up, when_asked};
@@ -243,6 +243,40 @@ fn what_some_answer_is_answered_for_some() {
     ] {
         assert_eq!(members.iter().map(|answers| Of(*answers)).collect::<Chain>().answers("X"), expected, "{members:?}");
     }
+}
+
+/// As the login is the first one's, so are the addresses.
+#[test]
+fn addresses_are_those_of_the_first_that_knows_the_login() {
+    struct Of(Addresses);
+    impl Authenticator for Of {
+        fn authenticate(&self, _: &AuthRequest) -> AuthResult {
+            AuthResult::cannot_tell()
+        }
+
+        fn knows(&self, _: &AuthRequest) -> Knows {
+            Knows::No
+        }
+
+        fn addresses(&self, login: &str) -> Addresses {
+            assert_eq!(login, "tim");
+            self.0.clone()
+        }
+    }
+    use Addresses::{CannotTell, Known, NeverGiven, UnknownLogin};
+    let known = Known(vec!["tim@example.org".to_owned()]);
+    for (members, expected) in [
+        (vec![], UnknownLogin),
+        (vec![UnknownLogin, known.clone(), CannotTell], known.clone()),
+        (vec![UnknownLogin, NeverGiven, known.clone()], NeverGiven),
+        (vec![Known(vec![]), known.clone()], Known(vec![])),
+        (vec![CannotTell, known], CannotTell),
+        (vec![UnknownLogin, UnknownLogin], UnknownLogin),
+    ] {
+        let chain: Chain = members.iter().cloned().map(Of).collect();
+        assert_eq!(chain.addresses("tim"), expected, "{members:?}");
+    }
+    assert_eq!(Chain::new().then(Of(UnknownLogin)).max_waiting(0).addresses("tim"), CannotTell);
 }
 
 /// Two databases, of which each has some of the users.

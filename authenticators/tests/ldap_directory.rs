@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "ldap/addresses.rs"]
+mod addresses;
 #[path = "ldap/slapd.rs"]
 mod slapd;
 #[path = "ldap/watched.rs"]

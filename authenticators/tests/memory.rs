@@ -31,6 +31,13 @@ impl Backend for InMemory {
 battery!(InMemory);
 
 #[test]
+fn addresses_belong_to_users() {
+    let users = Memory::new().unwrap();
+    support::addresses::belong_to_users(&users);
+    support::addresses::are_not_too_many(&users);
+}
+
+#[test]
 fn more_than_may_wait_are_turned_away_and_come_in_later() {
     let Some(InMemory { users }) = InMemory::start() else { return };
     let hashing = Hashing::with_limits(NonZeroUsize::MIN, 0);

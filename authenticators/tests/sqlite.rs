@@ -33,6 +33,12 @@ impl Backend for InSqlite {
 battery!(InSqlite);
 
 #[test]
+fn addresses_belong_to_users() {
+    let directory = tempfile::tempdir().unwrap();
+    support::addresses::belong_to_users(&Sqlite::open_or_create(&directory.path().join("mail.db")).unwrap());
+}
+
+#[test]
 fn what_another_process_changes_holds_from_the_next_login_on() {
     let Some(backend) = InSqlite::start() else { return };
     let (door, path) = (backend.door(), backend.directory.path().join("mail.db"));

@@ -6,7 +6,7 @@ use sansmtp::auth::{Attempt, AttemptLog};
 use sansmtp::{AuthRequest, AuthResult};
 
 use super::{Standing, ValkeyAttemptLog};
-use crate::{Answers, Authenticator, Knows};
+use crate::{Addresses, Answers, Authenticator, Knows};
 
 /// Asks a [`ValkeyAttemptLog`] before it asks an authenticator. Who has failed too often gets `454 4.7.0`.
 ///
@@ -52,6 +52,10 @@ impl<A: Authenticator> Authenticator for Guarded<A> {
 
     fn answers(&self, mechanism: &str) -> Answers {
         self.inner.answers(mechanism)
+    }
+
+    fn addresses(&self, login: &str) -> Addresses {
+        self.inner.addresses(login)
     }
 }
 

@@ -14,7 +14,7 @@ use sansmtp::{AuthRequest, AuthResult, Refusal};
 
 use self::mark::{Mark, Marker};
 use self::store::{Names, Store};
-use crate::{Answers, Authenticator, Knows};
+use crate::{Addresses, Answers, Authenticator, Knows};
 
 /// How much a [`Cache`] remembers, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,6 +259,11 @@ impl<A: Authenticator> Authenticator for Cache<A> {
 
     fn answers(&self, mechanism: &str) -> Answers {
         self.inner.answers(mechanism)
+    }
+
+    /// Not remembered; those that have come with a login are.
+    fn addresses(&self, login: &str) -> Addresses {
+        self.inner.addresses(login)
     }
 }
 

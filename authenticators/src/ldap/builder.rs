@@ -36,6 +36,7 @@ pub struct LdapBuilder {
     pub(super) scope: Option<LdapScope>,
     pub(super) account: Option<(String, Secret)>,
     pub(super) login_attribute: Option<String>,
+    pub(super) mail_attributes: Vec<String>,
     pub(super) nobody: Option<String>,
     pub(super) ca_file: Option<PathBuf>,
     pub(super) allow_cleartext: bool,
@@ -62,6 +63,7 @@ impl LdapBuilder {
             scope: None,
             account: None,
             login_attribute: None,
+            mail_attributes: Vec::new(),
             nobody: None,
             ca_file: None,
             allow_cleartext: false,
@@ -103,6 +105,24 @@ impl LdapBuilder {
     pub fn login_attribute(mut self, name: impl Into<String>) -> Self {
         self.login_attribute = Some(name.into());
         self
+    }
+
+    /// Reads the user's addresses in this attribute after each login; in none, unless set. Repeatable, as for `mail` and
+    /// `mailAlternateAddress`. `smtp:` in front of a value, as Active Directory has it in `proxyAddresses`, is no part of
+    /// the address, and what is no address counts for nothing.
+    ///
+    /// They come with the result, as [`LoginAddresses`](crate::LoginAddresses). Where users are searched for, the service
+    /// account reads them, and where a template names the entry, the user: the directory has to let them. What may not be
+    /// read is not there, and a server that does not answer is `454 4.7.0`.
+    pub fn mail_attribute(mut self, name: impl Into<String>) -> Self {
+        self.mail_attributes.push(name.into());
+        self
+    }
+
+    /// Whether any [`mail_attribute`](Self::mail_attribute) is set.
+    #[must_use]
+    pub fn has_mail_attribute(&self) -> bool {
+        !self.mail_attributes.is_empty()
     }
 
     /// The entry that is read, and against which the password is tried, where a search finds nobody, so that it takes as
@@ -183,6 +203,9 @@ impl LdapBuilder {
                 return Err(LdapError::Limit(name));
             }
         }
+        if let Some(name) = self.mail_attributes.iter().find(|name| !is_attribute_type(name)) {
+            return Err(LdapError::MailAttribute(name.clone()));
+        }
         let lookup = self.lookup()?;
         let servers = Servers::new(self.parsed_servers()?, self.tls()?);
         let account = self.account.map(|(dn, password)| Account { dn, password });
@@ -190,6 +213,7 @@ impl LdapBuilder {
             |connections| Limits { connect: self.connect_timeout, operation: self.operation_timeout, connections };
         let directory = Directory {
             lookup,
+            mail_attributes: self.mail_attributes,
             searches: Pool::new(servers.clone(), account, limits(self.max_searches)),
             binds: Pool::new(servers, None, limits(self.max_binds)),
         };

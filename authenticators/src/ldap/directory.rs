@@ -6,6 +6,7 @@ use sansmtp::auth::Refusal;
 use sansmtp::{Secret, SecretRef};
 use tokio::time::Instant;
 
+use super::addresses::{ANY_ENTRY, ReadAddresses};
 use super::fault::{Failure, Fault, ResultCode};
 use super::pool::{Operation, Pool};
 use super::template::{DnTemplate, FilterTemplate};
@@ -14,6 +15,8 @@ use super::template::{DnTemplate, FilterTemplate};
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) lookup: Lookup,
+    /// The attributes that have a user's addresses; none where nobody wants to know those.
+    pub(super) mail_attributes: Vec<String>,
     pub(super) searches: Pool,
     pub(super) binds: Pool,
 }
@@ -37,7 +40,11 @@ pub(super) enum Lookup {
 /// Whether a user may log in.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Accept { login: Option<String> },
+    Accept {
+        login: Option<String>,
+        /// Where somebody wants to know them.
+        addresses: Option<Vec<String>>,
+    },
     Refuse(Refusal),
 }
 
@@ -51,8 +58,10 @@ impl Directory {
         let nobody = match &self.lookup {
             Lookup::Template(template) => {
                 let whose = Whose { dn_fits: is_plain(user), known: true };
-                let refusal = self.bind(template.fill(user), forms, whose, until).await?;
-                return Ok(refusal.map_or(Verdict::Accept { login: None }, Verdict::Refuse));
+                return Ok(match self.bind(template.fill(user), forms, whose, &self.mail_attributes, until).await? {
+                    Ok(addresses) => Verdict::Accept { login: None, addresses: self.wanted(addresses) },
+                    Err(refusal) => Verdict::Refuse(refusal),
+                });
             }
             Lookup::Search { nobody, .. } => nobody,
         };
@@ -64,29 +73,41 @@ impl Directory {
                 (None, Some(Refusal::BadCredentials))
             }
         };
-        let dn = entry.as_ref().map_or(nobody, |entry| &entry.dn);
+        let dn = entry.as_ref().map_or(nobody, |entry| &entry.dn).clone();
         let whose = Whose { dn_fits: true, known: entry.is_some() };
-        let bound = self.bind(dn.clone(), forms, whose, until).await?;
-        if let Some(refusal) = refusal.or(bound) {
+        let bound = self.bind(dn.clone(), forms, whose, &[], until).await?;
+        if let Some(refusal) = refusal.or(bound.err()) {
             return Ok(Verdict::Refuse(refusal));
         }
-        Ok(Verdict::Accept { login: entry.map(|entry| entry.login).transpose()?.flatten() })
+        let login = entry.map(|entry| entry.login).transpose()?.flatten();
+        let addresses = if self.mail_attributes.is_empty() {
+            Vec::new()
+        } else {
+            self.searches.perform(&ReadAddresses { dn: &dn, attributes: &self.mail_attributes }, until).await?
+        };
+        Ok(Verdict::Accept { login, addresses: self.wanted(addresses) })
+    }
+
+    fn wanted(&self, addresses: Vec<String>) -> Option<Vec<String>> {
+        (!self.mail_attributes.is_empty()).then_some(addresses)
     }
 
     /// Binds with each form of a password until one is right: after that, the server would count the other as a failed
-    /// login. Why the user is refused, if they are.
+    /// login. Why the user is refused; or else what the user may see of these attributes in that entry.
     async fn bind(
         &self,
         dn: String,
         forms: Vec<Secret>,
         whose: Whose,
+        attributes: &[String],
         until: Instant,
-    ) -> Result<Option<Refusal>, Failure> {
+    ) -> Result<Result<Vec<String>, Refusal>, Failure> {
         let mut refused = Refusal::BadCredentials;
         for password in forms {
-            let bind = Bind { dn: dn.clone(), password };
-            match self.binds.perform(&bind, until).await?.verdict(whose.dn_fits) {
-                Ok(None) => return Ok(None),
+            let bind = Bind { dn: dn.clone(), password, attributes };
+            let (bound, addresses) = self.binds.perform(&bind, until).await?;
+            match bound.verdict(whose.dn_fits) {
+                Ok(None) => return Ok(Ok(addresses)),
                 // What only one of the two is told, that the account is disabled for example, is the reason.
                 Ok(Some(Refusal::BadCredentials)) => {}
                 Ok(Some(refusal)) => refused = refusal,
@@ -94,7 +115,7 @@ impl Directory {
                 Err(_) => {}
             }
         }
-        Ok(Some(refused))
+        Ok(Err(refused))
     }
 
     /// Whether there is such a user. `None` where only a bind could tell.
@@ -211,20 +232,26 @@ fn is_plain(user: &str) -> bool {
     user.chars().all(|character| character.is_ascii_alphanumeric() || "@.-_".contains(character))
 }
 
-struct Bind {
+struct Bind<'a> {
     dn: String,
     password: Secret,
+    /// To be read then, as that user.
+    attributes: &'a [String],
 }
 
-impl Operation for Bind {
-    type Output = Bound;
+impl Operation for Bind<'_> {
+    type Output = (Bound, Vec<String>);
 
-    async fn perform(&self, ldap: &mut ldap3::Ldap) -> Result<Bound, Fault> {
+    async fn perform(&self, ldap: &mut ldap3::Ldap) -> Result<Self::Output, Fault> {
         let bound = bind(ldap, &self.dn, self.password.as_ref()).await?;
         match bound.code() {
             // Another server may be able to.
             code @ (ResultCode(51) | ResultCode(52)) => Err(Fault::Bind(code)),
-            _ => Ok(bound),
+            ResultCode::SUCCESS => {
+                let read = ReadAddresses { dn: &self.dn, attributes: self.attributes };
+                Ok((bound, read.perform(ldap).await?))
+            }
+            _ => Ok((bound, Vec::new())),
         }
     }
 }
@@ -295,9 +322,6 @@ fn policy_disables(value: &[u8]) -> bool {
 
 /// The password policy control. Whoever does not know it passes it over.
 const PASSWORD_POLICY: &str = "1.3.6.1.4.1.42.2.27.8.5.1";
-
-/// RFC 4512, section 3.3: every entry has one.
-const ANY_ENTRY: &str = "(objectClass=*)";
 
 /// RFC 4511, section 4.5.1.8.
 const NO_ATTRIBUTES: &str = "1.1";
@@ -414,6 +438,7 @@ mod tests {
         };
         let directory = Directory {
             lookup: Lookup::Template(DnTemplate::parse("uid={user}").unwrap()),
+            mail_attributes: Vec::new(),
             searches: pool(),
             binds: pool(),
         };

@@ -25,6 +25,8 @@ pub enum LdapError {
     Limit(&'static str),
     /// What is to become the login is no attribute's type.
     LoginAttribute(String),
+    /// What is to have the addresses is no attribute's type.
+    MailAttribute(String),
     /// No server is named.
     NoServer,
     /// The distinguished name of nobody, or of the service account, is none; which.
@@ -66,6 +68,7 @@ impl fmt::Display for LdapError {
             Self::Filter(filter) => write!(f, "{filter:?} is no search filter with {{user}} in a value"),
             Self::Limit(name) => write!(f, "{name} may not be zero"),
             Self::LoginAttribute(name) => write!(f, "the login attribute {name:?} is no attribute"),
+            Self::MailAttribute(name) => write!(f, "the mail attribute {name:?} is no attribute"),
             Self::NoServer => f.write_str("no server is named"),
             Self::NotDn(setting) => write!(f, "the {setting} is no distinguished name"),
             Self::NoPassword => f.write_str("the service account has no password"),
@@ -100,6 +103,7 @@ impl std::error::Error for LdapError {
             | Self::Filter(_)
             | Self::Limit(_)
             | Self::LoginAttribute(_)
+            | Self::MailAttribute(_)
             | Self::NoServer
             | Self::NotDn(_)
             | Self::NoPassword

@@ -90,8 +90,9 @@ use sansmtp::{AuthRequest, AuthResult, Secret};
 use tokio::time::Instant;
 
 use crate::limit::Limit;
-use crate::{Authenticator, Knows};
+use crate::{Authenticator, Knows, LoginAddresses};
 
+mod addresses;
 mod builder;
 mod directory;
 mod error;
@@ -181,8 +182,13 @@ impl Authenticator for Ldap {
         }
         let forms = password.forms().map(|form| Secret::from(form.expose_secret())).collect();
         match self.ask(|directory, until| async move { directory.check(&user, forms, until).await }) {
-            Some(Verdict::Accept { login: Some(login) }) => AuthResult::accept().with_login(login),
-            Some(Verdict::Accept { login: None }) => AuthResult::accept(),
+            Some(Verdict::Accept { login, addresses }) => {
+                let accepted = login.map_or_else(AuthResult::accept, |login| AuthResult::accept().with_login(login));
+                match addresses {
+                    Some(addresses) => accepted.with_auth_data(addresses.into_iter().collect::<LoginAddresses>()),
+                    None => accepted,
+                }
+            }
             Some(Verdict::Refuse(refusal)) => AuthResult::refuse_because(refusal),
             None => AuthResult::cannot_tell(),
         }

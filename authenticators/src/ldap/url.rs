@@ -22,6 +22,7 @@ impl LdapBuilder {
     ///     `x-bindpw-file=`, to the end of its first line, or in the environment's variable of `x-bindpw-env=`. Both
     ///     are read once. A password in the URL itself is an error.
     ///   - `x-nobody=`: [`nobody`](Self::nobody).
+    ///   - `x-mail-attribute=`: [`mail_attribute`](Self::mail_attribute); repeatable.
     ///   - `x-ca-file=`: [`ca_file`](Self::ca_file).
     ///   - `x-cleartext`: [`allow_cleartext`](Self::allow_cleartext).
     ///   - `1.3.6.1.4.1.1466.20037` or `StartTLS`, which is so without it.
@@ -103,6 +104,7 @@ impl LdapBuilder {
                 }
                 ("bindpw" | "x-bindpw", _) => return Err(LdapError::PasswordInUrl),
                 ("x-nobody", Some(dn)) => self.nobody = Some(dn),
+                ("x-mail-attribute", Some(name)) => self.mail_attributes.push(name),
                 ("x-ca-file", Some(path)) => self.ca_file = Some(path.into()),
                 ("x-cleartext", None) => self.allow_cleartext = true,
                 ("1.3.6.1.4.1.1466.20037" | "starttls", None) => {}
@@ -111,6 +113,7 @@ impl LdapBuilder {
                     | "x-bindpw-file"
                     | "x-bindpw-env"
                     | "x-nobody"
+                    | "x-mail-attribute"
                     | "x-ca-file"
                     | "x-cleartext"
                     | "1.3.6.1.4.1.1466.20037"
@@ -180,6 +183,10 @@ mod tests {
         assert_eq!((builder.login_attribute.as_deref(), builder.scope), (Some("mail"), Some(LdapScope::OneLevel)));
         assert!(builder.allow_cleartext);
 
+        let builder = read("ldap://a/uid={user},dc=b????x-mail-attribute=mail,x-mail-attribute=mailAlternateAddress");
+        assert!(builder.has_mail_attribute() && !read("ldap://a/dc=b").has_mail_attribute());
+        assert_eq!(builder.mail_attributes, ["mail", "mailAlternateAddress"]);
+
         let builder = read("ldap://a?uid?base??x-ca-file=/etc/ca.pem,X-Nobody=cn=a%2Cdc=b");
         assert!(matches!(&builder.found_by, FoundBy::Search { base, .. } if base.is_empty()));
         assert_eq!(builder.scope, Some(LdapScope::Base));
@@ -247,6 +254,11 @@ mod tests {
             ("ldap://a/uid={user},dc=b?uid", "an attribute is for a search, but users are found by a template"),
             ("ldap://a/uid={user},dc=b??sub", "a scope is for a search, but users are found by a template"),
             ("ldap://a/uid={user},dc=b???(a=b)", "a filter is for a search, but users are found by a template"),
+            (
+                "ldap://a/dc=b????x-mail-attribute",
+                "the extension \"x-mail-attribute\" of the URL has no value that fits",
+            ),
+            ("ldap://a/dc=b????x-mail-attribute=a b", "the mail attribute \"a b\" is no attribute"),
             // What only building it finds.
             ("ldap://a/b", "the search base \"b\" is no distinguished name"),
             ("ldap://a/{user},dc=b", "\"{user},dc=b\" is no distinguished name with {user} in a value"),

@@ -15,12 +15,14 @@
 //! Its tables are those of the SQLite database, in a schema `sansmtp` of their own: `sansmtp.user` has
 //! a row for each user, with the name, the hash of the password (any [`PasswordHash`](crate::stored::PasswordHash); new
 //! ones are Argon2id), the keys of each SCRAM mechanism and of CRAM-MD5, if they are kept, and whether logins are
-//! refused. Tokens are in `sansmtp.token`, as hashes. What one server changes the others see at once.
+//! refused. Tokens are in `sansmtp.token`, as hashes, and in `sansmtp.address` the addresses from which a user may
+//! send. What one server changes the others see at once.
 //!
 //! The tables are made, and brought up to date, by whoever comes first, who must be allowed to; somebody else can make
 //! the schema beforehand, `CREATE SCHEMA sansmtp AUTHORIZATION mail`. After that, what `user …` commands do takes
 //! `SELECT, INSERT, UPDATE, DELETE` on the tables, and logins `SELECT`, and `UPDATE` on `sansmtp.user` where they leave
-//! keys behind.
+//! keys behind. A role that may only read has to be given `SELECT` on tables that a newer version has added, as
+//! `sansmtp.address`: until then, addresses [cannot be told](crate::Addresses::CannotTell).
 //!
 //! A pool of [connections](PostgresConfig::connections) is kept, with prepared statements. No question takes longer
 //! than the [time limit](PostgresConfig::time_limit); a database that is gone is asked again by every login. The
@@ -34,10 +36,10 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
 use zeroize::Zeroizing;
 
-use crate::Answers;
 use crate::stored::{
     Found, Keys, Needed, NewPassword, SAMPLE, Store, StoreError, StoredUser, TokenHash, User, WritableStore,
 };
+use crate::{Answers, MAX_ADDRESSES};
 
 mod config;
 mod error;
@@ -131,6 +133,22 @@ impl Store for Postgres {
         self.row(FIND_BY_TOKEN, vec![octets(token)], user)
     }
 
+    fn addresses(&self, name: &str) -> Result<Option<Vec<String>>, StoreError> {
+        if name.contains('\0') {
+            return Ok(None);
+        }
+        let most = i64::try_from(MAX_ADDRESSES).unwrap_or(i64::MAX);
+        let rows = self.rows(ADDRESSES, vec![text(name), Box::new(most)])?;
+        let addresses = rows.iter().map(|row| column::<Option<String>>(row, 0)).collect::<Result<Vec<_>, _>>();
+        let addresses = addresses.map_err(StoreError::new)?;
+        Ok((!addresses.is_empty()).then(|| addresses.into_iter().flatten().collect()))
+    }
+
+    fn has_addresses(&self) -> Result<bool, StoreError> {
+        let has = self.row(HAS_ADDRESSES, Vec::new(), |row| column(row, 0))?;
+        Ok(has.unwrap_or(true))
+    }
+
     fn keep_keys(&self, name: &str, hash: &str, keys: &Keys) -> Result<(), StoreError> {
         let mut values = vec![text(name), text(hash)];
         values.extend(columns(keys));
@@ -185,6 +203,18 @@ impl WritableStore for Postgres {
 
     fn delete_tokens(&self, name: &str) -> Result<usize, StoreError> {
         self.change(r#"DELETE FROM sansmtp.token WHERE "user" = $1"#, vec![text(name)])
+    }
+
+    fn insert_address(&self, name: &str, address: &str) -> Result<bool, StoreError> {
+        // "DO UPDATE" counts as a change where "DO NOTHING" would not.
+        let sql = r#"INSERT INTO sansmtp.address ("user", address) SELECT name, $2 FROM sansmtp.user WHERE name = $1
+                     ON CONFLICT ("user", address) DO UPDATE SET address = excluded.address"#;
+        Ok(self.change(sql, vec![text(name), text(address)])? > 0)
+    }
+
+    fn delete_address(&self, name: &str, address: &str) -> Result<bool, StoreError> {
+        let sql = r#"DELETE FROM sansmtp.address WHERE "user" = $1 AND address = $2"#;
+        Ok(self.change(sql, vec![text(name), text(address)])? > 0)
     }
 
     fn salt_key(&self) -> Result<Secret, StoreError> {
@@ -253,6 +283,11 @@ const SOME: &str = "SELECT name, disabled, password, scram_sha_1, scram_sha_256,
                     FROM sansmtp.user LIMIT $1";
 const FIND_BY_TOKEN: &str = r#"SELECT u.name, u.disabled FROM sansmtp.user u JOIN sansmtp.token t ON t."user" = u.name
                                WHERE t.hash = $1"#;
+/// A row without an address for a user without one.
+const ADDRESSES: &str = r#"SELECT a.address FROM sansmtp.user u LEFT JOIN sansmtp.address a ON a."user" = u.name
+                           WHERE u.name = $1 ORDER BY a.address LIMIT $2"#;
+const HAS_ADDRESSES: &str = "SELECT EXISTS (SELECT FROM sansmtp.address)
+                             OR EXISTS (SELECT FROM sansmtp.user WHERE position('@' IN name) > 0)";
 const INSERT: &str = "INSERT INTO sansmtp.user (name, password, scram_sha_1, scram_sha_256, scram_sha_512, cram_md5)
                       VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
 const REPLACE: &str = "UPDATE sansmtp.user SET password = $2, scram_sha_1 = $3, scram_sha_256 = $4, scram_sha_512 = $5,

@@ -80,10 +80,10 @@ const SALT_KEY_SINCE: i32 = 2;
 /// Of the locks that all who use a database share, the one of these tables: "sansmtp" in ASCII.
 const LOCK: i64 = 0x0073_616e_736d_7470;
 
-const NEWEST: i32 = 2;
+const NEWEST: i32 = 3;
 
 /// What leads from each version to the next, from the empty database on. Versions are those of the SQLite database.
-const VERSIONS: [&str; 2] = [
+const VERSIONS: [&str; 3] = [
     // A schema of their own, so that they are found whatever the search path is. It may have been made by somebody who
     // is allowed to, and given to us. Names are compared octet by octet, whatever the database's collation.
     "
@@ -116,6 +116,14 @@ CREATE INDEX token_user ON sansmtp.token (\"user\");
 CREATE TABLE sansmtp.setting (
     name  text PRIMARY KEY NOT NULL,
     value bytea NOT NULL
+);
+",
+    // From which a user may send. Several users may have the same.
+    "
+CREATE TABLE sansmtp.address (
+    \"user\"  text COLLATE \"C\" NOT NULL REFERENCES sansmtp.user (name) ON DELETE CASCADE,
+    address text COLLATE \"C\" NOT NULL,    -- or @ and a domain, for all of its addresses
+    PRIMARY KEY (\"user\", address)
 );
 ",
 ];

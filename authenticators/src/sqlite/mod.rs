@@ -15,7 +15,8 @@
 //!
 //! Several processes may have the same database open. A user has a row in the table `user`: the name, the hash of the
 //! password (any [`PasswordHash`](crate::stored::PasswordHash); new ones are Argon2id), the keys of each SCRAM mechanism
-//! and of CRAM-MD5, if they are kept, and whether logins are refused. Tokens are in `token`, as hashes.
+//! and of CRAM-MD5, if they are kept, and whether logins are refused. Tokens are in `token`, as
+//! hashes, and in `address` the addresses from which a user may send.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -29,10 +30,10 @@ use sansmtp::Secret;
 use sansmtp::auth::ScramHash;
 use zeroize::Zeroizing;
 
-use crate::Answers;
 use crate::stored::{
     Keys, Needed, NewPassword, SAMPLE, Store, StoreError, StoredUser, TokenHash, User, WritableStore, is_in_any_case,
 };
+use crate::{Answers, MAX_ADDRESSES};
 
 mod schema;
 #[cfg(test)]
@@ -132,6 +133,21 @@ impl Store for Sqlite {
         statement.query_row([token.as_bytes().as_slice()], user).optional().map_err(error)
     }
 
+    fn addresses(&self, name: &str) -> Result<Option<Vec<String>>, StoreError> {
+        let connection = lock(&self.reader);
+        let mut statement = connection.prepare_cached(ADDRESSES).map_err(error)?;
+        let most = i64::try_from(MAX_ADDRESSES).unwrap_or(i64::MAX);
+        let rows = statement.query_map((name, most), |row| row.get::<_, Option<String>>(0)).map_err(error)?;
+        let rows = rows.collect::<Result<Vec<_>, _>>().map_err(error)?;
+        Ok((!rows.is_empty()).then(|| rows.into_iter().flatten().collect()))
+    }
+
+    fn has_addresses(&self) -> Result<bool, StoreError> {
+        let connection = lock(&self.reader);
+        let mut statement = connection.prepare_cached(HAS_ADDRESSES).map_err(error)?;
+        statement.query_row([], |row| row.get(0)).map_err(error)
+    }
+
     fn keep_keys(&self, name: &str, hash: &str, keys: &Keys) -> Result<(), StoreError> {
         let [sha1, sha256, sha512, cram_md5] = columns(keys);
         change(&lock(&self.keeper), KEEP_KEYS, (name, hash, sha1, sha256, sha512, cram_md5)).map(drop)
@@ -190,6 +206,17 @@ impl WritableStore for Sqlite {
 
     fn delete_tokens(&self, name: &str) -> Result<usize, StoreError> {
         self.change("DELETE FROM token WHERE user = ?1", [name])
+    }
+
+    fn insert_address(&self, name: &str, address: &str) -> Result<bool, StoreError> {
+        // "DO UPDATE" counts as a change where "DO NOTHING" would not.
+        let sql = "INSERT INTO address (user, address) SELECT name, ?2 FROM user WHERE name = ?1
+                   ON CONFLICT DO UPDATE SET address = excluded.address";
+        Ok(self.change(sql, (name, address))? > 0)
+    }
+
+    fn delete_address(&self, name: &str, address: &str) -> Result<bool, StoreError> {
+        Ok(self.change("DELETE FROM address WHERE user = ?1 AND address = ?2", (name, address))? > 0)
     }
 
     fn salt_key(&self) -> Result<Secret, StoreError> {
@@ -286,6 +313,11 @@ const FIND: &str = "SELECT name, disabled, password, scram_sha_1, scram_sha_256,
 const SOME: &str = "SELECT name, disabled, password, scram_sha_1, scram_sha_256, scram_sha_512, cram_md5
                     FROM user LIMIT ?1";
 const FIND_BY_TOKEN: &str = "SELECT name, disabled FROM user JOIN token ON token.user = user.name WHERE hash = ?1";
+/// A row without an address for a user without one.
+const ADDRESSES: &str = "SELECT address FROM user LEFT JOIN address ON address.user = user.name WHERE name = ?1
+                         ORDER BY address LIMIT ?2";
+const HAS_ADDRESSES: &str = "SELECT EXISTS (SELECT 1 FROM address)
+                             OR EXISTS (SELECT 1 FROM user WHERE instr(name, '@') > 0)";
 const INSERT: &str = "INSERT INTO user (name, password, scram_sha_1, scram_sha_256, scram_sha_512, cram_md5)
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
 const REPLACE: &str = "UPDATE user SET password = ?2, scram_sha_1 = ?3, scram_sha_256 = ?4, scram_sha_512 = ?5,

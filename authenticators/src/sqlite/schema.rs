@@ -40,7 +40,7 @@ const SALT_KEY_OCTETS: usize = 32;
 const SALT_KEY_SINCE: i64 = 2;
 
 /// What leads from each version to the next, from the empty database on.
-const VERSIONS: [&str; 2] = [
+const VERSIONS: [&str; 3] = [
     // Names are compared octet by octet, which is SQLite's own collation.
     "
 CREATE TABLE user (
@@ -64,6 +64,14 @@ CREATE INDEX token_user ON token (user);
 CREATE TABLE setting (
     name  TEXT PRIMARY KEY NOT NULL,
     value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+",
+    // From which a user may send. Several users may have the same.
+    "
+CREATE TABLE address (
+    user    TEXT NOT NULL REFERENCES user (name) ON DELETE CASCADE,
+    address TEXT NOT NULL,                  -- or @ and a domain, for all of its addresses
+    PRIMARY KEY (user, address)
 ) STRICT, WITHOUT ROWID;
 ",
 ];

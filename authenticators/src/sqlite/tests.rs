@@ -73,8 +73,8 @@ fn another_file_is_left_alone() {
     Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
     assert!(matches!(Sqlite::open(&other), Err(SqliteError::Foreign)));
     let newer = directory.path().join("newer.db");
-    Connection::open(&newer).unwrap().execute_batch("PRAGMA user_version = 3").unwrap();
-    assert!(matches!(Sqlite::open(&newer), Err(SqliteError::Newer(3))));
+    Connection::open(&newer).unwrap().execute_batch("PRAGMA user_version = 4").unwrap();
+    assert!(matches!(Sqlite::open(&newer), Err(SqliteError::Newer(4))));
     assert!(matches!(Sqlite::open(&directory.path().join("none")), Err(SqliteError::Missing(_))));
 }
 
@@ -104,6 +104,30 @@ fn who_opens_an_old_database_at_the_same_time_finds_the_same_key_for_salts() {
     assert_eq!(first.expose_secret().len(), 32);
     assert!(keys.iter().all(|key| key.ct_eq(first.expose_secret())));
     assert_ne!(first.expose_secret(), users().1.store().salt_key().unwrap().expose_secret());
+}
+
+/// As several servers and commands of a new version do that find a database of the one before.
+#[test]
+fn a_database_of_version_2_is_brought_up_to_date_by_whoever_comes_first() {
+    let (directory, users) = users();
+    users.add("tim", b"x", Keep::Nothing).unwrap();
+    let token = TokenHash::of(b"token");
+    users.store().insert_token("tim", &token).unwrap();
+    drop(users);
+    let path = directory.path().join("mail.db");
+    Connection::open(&path).unwrap().execute_batch("DROP TABLE address; PRAGMA user_version = 2").unwrap();
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let path = &path;
+            scope.spawn(move || {
+                let users = Accounts::new(Sqlite::open(path).unwrap());
+                users.add_address("tim", &format!("{number}@example.org")).unwrap();
+            });
+        }
+    });
+    let users = Accounts::new(Sqlite::open(&path).unwrap());
+    assert_eq!(users.addresses("tim").unwrap().len(), 4);
+    assert!(users.store().find_by_token(&token).unwrap().is_some());
 }
 
 #[test]

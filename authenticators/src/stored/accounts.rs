@@ -6,7 +6,8 @@ use sansmtp::Secret;
 use sansmtp::auth::{InvalidScramKeys, MalformedCredentials};
 use zeroize::Zeroizing;
 
-use super::{InvalidHash, Keep, NewPassword, Store, StoreError, TokenHash, User, keys, prepare_name};
+use super::{InvalidHash, Keep, NewPassword, Store, StoreError, TokenHash, User, keys, prepare_address, prepare_name};
+use crate::MAX_ADDRESSES;
 
 /// A [`Store`] whose users can be changed. Its methods are what [`Accounts`] is made of; each is one transaction.
 ///
@@ -30,7 +31,7 @@ pub trait WritableStore: Store {
     /// As [`insert`](Self::insert).
     fn set_disabled(&self, name: &str, disabled: bool) -> Result<bool, StoreError>;
 
-    /// Deletes a user, and the user's tokens. `false` where there is no such user.
+    /// Deletes a user, and the user's tokens and addresses. `false` where there is no such user.
     ///
     /// # Errors
     /// As [`insert`](Self::insert).
@@ -53,6 +54,18 @@ pub trait WritableStore: Store {
     /// # Errors
     /// As [`insert`](Self::insert).
     fn delete_tokens(&self, name: &str) -> Result<usize, StoreError>;
+
+    /// Adds an address to a user's, who may have it already. `false` where there is no such user.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    fn insert_address(&self, name: &str, address: &str) -> Result<bool, StoreError>;
+
+    /// Takes an address from a user's. `false` where it was none of them.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    fn delete_address(&self, name: &str, address: &str) -> Result<bool, StoreError>;
 
     /// The key from which unknown users' SCRAM salts are made, the same for every server over this store:
     /// [`Auth::salt_key`](sansmtp::Auth::salt_key).
@@ -81,6 +94,12 @@ pub enum AccountError {
     Unknown(String),
     /// No login can bring the name, and why: it has 1 to 255 octets that SASLprep does not prohibit.
     Name(MalformedCredentials),
+    /// The text is neither an address nor an `@` with a domain behind it.
+    Address(String),
+    /// The user has no such address.
+    UnknownAddress(String),
+    /// The user has [`MAX_ADDRESSES`] already.
+    TooManyAddresses,
     /// The password is empty.
     EmptyPassword,
     /// NUL ends the password in PLAIN.
@@ -159,7 +178,7 @@ impl<S: WritableStore> Accounts<S> {
         found(self.store.set_disabled(&name, disabled)?, name)
     }
 
-    /// Deletes a user, and the user's tokens.
+    /// Deletes a user, and the user's tokens and addresses.
     ///
     /// # Errors
     /// [`AccountError::Unknown`].
@@ -210,6 +229,40 @@ impl<S: WritableStore> Accounts<S> {
         Ok(self.store.delete_tokens(&name)?)
     }
 
+    /// Lets a user send from an address, `tim@example.org`, or from all of a domain, `@example.org`. Several users may have
+    /// the same one, and a user who has it already keeps it. A name that is an address needs not be added.
+    ///
+    /// # Errors
+    /// [`AccountError::Unknown`], [`AccountError::Address`] and [`AccountError::TooManyAddresses`].
+    pub fn add_address(&self, name: &str, address: &str) -> Result<(), AccountError> {
+        let address = prepare_address(address).ok_or_else(|| AccountError::Address(address.to_owned()))?;
+        let name = self.known(name)?;
+        if self.store.addresses(&name)?.is_some_and(|addresses| addresses.len() >= MAX_ADDRESSES) {
+            return Err(AccountError::TooManyAddresses);
+        }
+        found(self.store.insert_address(&name, &address)?, name)
+    }
+
+    /// Takes an address from a user, as [`addresses`](Self::addresses) shows it.
+    ///
+    /// # Errors
+    /// [`AccountError::Unknown`], and [`AccountError::UnknownAddress`] where it is none of the user's.
+    pub fn remove_address(&self, name: &str, address: &str) -> Result<(), AccountError> {
+        let name = self.known(name)?;
+        let unknown = || AccountError::UnknownAddress(address.to_owned());
+        let address = prepare_address(address).ok_or_else(unknown)?;
+        if self.store.delete_address(&name, &address)? { Ok(()) } else { Err(unknown()) }
+    }
+
+    /// A user's addresses, in their order. A name that is an address is not among them.
+    ///
+    /// # Errors
+    /// [`AccountError::Unknown`].
+    pub fn addresses(&self, name: &str) -> Result<Vec<String>, AccountError> {
+        let name = self.known(name)?;
+        self.store.addresses(&name)?.ok_or(AccountError::Unknown(name))
+    }
+
     /// Adds a user with a random password, of which this is the only copy.
     ///
     /// # Errors
@@ -243,6 +296,16 @@ impl fmt::Display for AccountError {
             Self::Exists(name) => write!(f, "the user {name:?} exists already"),
             Self::Unknown(name) => write!(f, "there is no user {name:?}"),
             Self::Name(malformed) => write!(f, "no login can bring the user's name: {malformed}"),
+            Self::Address(text) => {
+                write!(
+                    f,
+                    "{text:?} is neither an address, as tim@example.org, nor a domain with all of its addresses, as @example.org"
+                )
+            }
+            Self::UnknownAddress(text) => write!(f, "the user has no address {text:?}"),
+            Self::TooManyAddresses => {
+                write!(f, "the user has {MAX_ADDRESSES} addresses already; give them a domain, as @example.org")
+            }
             Self::EmptyPassword => f.write_str("the password is empty"),
             Self::NulInPassword => f.write_str("a password with NUL in it cannot be sent in a login"),
             Self::Password(malformed) => write!(f, "SASLprep (RFC 4013) does not take the password: {malformed}"),
@@ -265,7 +328,14 @@ impl std::error::Error for AccountError {
             Self::ScramKeys(error) => Some(error),
             Self::Random(error) => Some(error),
             Self::Store(error) => std::error::Error::source(error),
-            Self::Exists(_) | Self::Unknown(_) | Self::EmptyPassword | Self::NulInPassword | Self::LongPassword => None,
+            Self::Exists(_)
+            | Self::Unknown(_)
+            | Self::Address(_)
+            | Self::UnknownAddress(_)
+            | Self::TooManyAddresses
+            | Self::EmptyPassword
+            | Self::NulInPassword
+            | Self::LongPassword => None,
         }
     }
 }
@@ -299,6 +369,14 @@ macro_rules! passed_on {
 
             fn delete_tokens(&self, name: &str) -> Result<usize, StoreError> {
                 (**self).delete_tokens(name)
+            }
+
+            fn insert_address(&self, name: &str, address: &str) -> Result<bool, StoreError> {
+                (**self).insert_address(name, address)
+            }
+
+            fn delete_address(&self, name: &str, address: &str) -> Result<bool, StoreError> {
+                (**self).delete_address(name, address)
             }
 
             fn salt_key(&self) -> Result<Secret, StoreError> {

@@ -13,7 +13,7 @@ use super::{
     AccountError, Found, Hashing, Keep, Keys, NOBODY, Needed, Store, StoreError, StoredUser, TokenHash, User,
     names_in_certificate, read_cram_md5, read_scram,
 };
-use crate::{Answers, Authenticator, Knows};
+use crate::{Addresses, Answers, Authenticator, Knows};
 
 /// The authenticator over a [`Store`]: passwords, SCRAM, CRAM-MD5, bearer tokens and client certificates.
 ///
@@ -38,6 +38,7 @@ pub struct Stored<S> {
     nobody: StoredUser,
     reveals: bool,
     ignore_case: bool,
+    addresses_are_optional: bool,
 }
 
 /// What a look-up finds, whatever the name.
@@ -63,6 +64,7 @@ impl<S: Store> Stored<S> {
             nobody: keys::nobody()?,
             reveals: false,
             ignore_case: false,
+            addresses_are_optional: false,
         })
     }
 
@@ -102,6 +104,14 @@ impl<S: Store> Stored<S> {
     #[must_use]
     pub fn ignore_case(mut self, ignored: bool) -> Self {
         self.ignore_case = ignored;
+        self
+    }
+
+    /// Whether [`addresses`](Authenticator::addresses) says [`NeverGiven`](Addresses::NeverGiven) of a user, rather than
+    /// that there are none, as long as nobody in the store has an address, nor a name that is one. Off unless changed.
+    #[must_use]
+    pub fn addresses_are_optional(mut self, optional: bool) -> Self {
+        self.addresses_are_optional = optional;
         self
     }
 
@@ -190,6 +200,18 @@ impl<S: Store> Stored<S> {
             (Some(only), true) => Ok(Cow::Owned(only)),
             _ => Ok(Cow::Borrowed(name)),
         }
+    }
+
+    fn find_addresses(&self, login: &str) -> Result<Addresses, StoreError> {
+        let wanted = self.compared(login);
+        let name = if self.ignore_case { self.stored_name(&wanted)? } else { Cow::Borrowed(&*wanted) };
+        Ok(match self.store.addresses(&name)? {
+            None => Addresses::UnknownLogin,
+            Some(none) if none.is_empty() && self.addresses_are_optional && !self.store.has_addresses()? => {
+                Addresses::NeverGiven
+            }
+            Some(addresses) => Addresses::Known(addresses),
+        })
     }
 
     fn of_user(&self, user: User) -> AuthResult {
@@ -326,5 +348,14 @@ impl<S: Store> Authenticator for Stored<S> {
             (Answers::ForAll, Needed::Scram(_)) if self.store.keeps_keys() && !self.keeps_keys() => Answers::ForSome,
             (answers, _) => answers,
         }
+    }
+
+    fn addresses(&self, login: &str) -> Addresses {
+        self.find_addresses(login).unwrap_or_else(|error| {
+            if !error.is_logged() {
+                tracing::error!(%error, "cannot look for a user's addresses");
+            }
+            Addresses::CannotTell
+        })
     }
 }

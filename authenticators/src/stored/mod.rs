@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::Answers;
 
 mod accounts;
+mod address;
 mod authenticator;
 mod decoys;
 mod error;
@@ -26,6 +27,7 @@ mod token;
 mod waiting;
 
 pub use accounts::{AccountError, Accounts, WritableStore};
+pub use address::prepare_address;
 pub use authenticator::Stored;
 pub use error::StoreError;
 pub use hashing::Hashing;
@@ -79,6 +81,25 @@ pub trait Store: Send + Sync {
     fn find_by_token(&self, token: &TokenHash) -> Result<Option<User>, StoreError> {
         let _ = token;
         Ok(None)
+    }
+
+    /// The addresses of the user of exactly this name, as [`prepare_address`] has them: at most
+    /// [`MAX_ADDRESSES`](crate::MAX_ADDRESSES). `None` where there is no such user.
+    ///
+    /// Unless overridden, every user has none.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    fn addresses(&self, name: &str) -> Result<Option<Vec<String>>, StoreError> {
+        Ok(self.find(name)?.map(|_| Vec::new()))
+    }
+
+    /// Whether any user has an address, or a name with an `@` in it. Yes, unless overridden.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    fn has_addresses(&self) -> Result<bool, StoreError> {
+        Ok(true)
     }
 
     /// Stores the keys of a user's password, which a login has brought, unless `hash`, the text of the hash that the
@@ -366,6 +387,14 @@ macro_rules! passed_on {
 
             fn find_by_token(&self, token: &TokenHash) -> Result<Option<User>, StoreError> {
                 (**self).find_by_token(token)
+            }
+
+            fn addresses(&self, name: &str) -> Result<Option<Vec<String>>, StoreError> {
+                (**self).addresses(name)
+            }
+
+            fn has_addresses(&self) -> Result<bool, StoreError> {
+                (**self).has_addresses()
             }
 
             fn keep_keys(&self, name: &str, hash: &str, keys: &Keys) -> Result<(), StoreError> {

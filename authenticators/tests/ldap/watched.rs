@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sansmtp::{AuthRequest, AuthResult, Refusal};
 use sansmtp_authenticators::ldap::Ldap;
-use sansmtp_authenticators::{Authenticator, Knows};
+use sansmtp_authenticators::{Authenticator, Knows, LoginAddresses};
 
 use crate::support::login::{Door, auth};
 
@@ -25,6 +25,7 @@ pub(crate) struct Last {
     pub(crate) login: Option<String>,
     pub(crate) refusal: Option<Refusal>,
     pub(crate) knows: Option<Knows>,
+    pub(crate) addresses: Option<LoginAddresses>,
 }
 
 impl Watched {
@@ -60,6 +61,7 @@ impl Authenticator for Watched {
             login: result.login().map(ToOwned::to_owned),
             refusal: result.refusal(),
             knows: Some(knows),
+            addresses: result.auth_data().cloned(),
         };
         result
     }

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sansmtp_authenticators::postgres::{Postgres, PostgresConfig};
-use sansmtp_authenticators::stored::Stored;
+use sansmtp_authenticators::stored::{Accounts, Keep, Stored};
+use sansmtp_authenticators::{Addresses, Authenticator as _};
 use support::battery::{Backend, battery};
 use support::login::Door;
 use support::postgresql::PostgreSql;
@@ -46,6 +47,26 @@ impl Backend for PostgreSql {
 }
 
 battery!(PostgreSql);
+
+#[test]
+fn addresses_belong_to_users() {
+    let Some(server) = PostgreSql::start() else { return };
+    support::addresses::belong_to_users(&server.users());
+}
+
+/// Where it cannot be told which they are, nobody may send.
+#[test]
+fn a_database_that_is_gone_or_keeps_them_back_cannot_tell_addresses() {
+    let Some(mut server) = PostgreSql::start() else { return };
+    let users = server.users();
+    Accounts::new(&users).add("tim", b"x", Keep::Nothing).unwrap();
+    let authenticator = Stored::new(Arc::clone(&users)).unwrap().addresses_are_optional(true);
+    assert_eq!(authenticator.addresses("tim"), Addresses::NeverGiven);
+    server.admin("mail", "ALTER TABLE sansmtp.address OWNER TO admin");
+    assert_eq!(authenticator.addresses("tim"), Addresses::CannotTell);
+    server.stop();
+    assert_eq!(authenticator.addresses("tim"), Addresses::CannotTell);
+}
 
 /// The users, when they are asked for.
 fn later(url: &str, time_limit: Duration) -> Arc<Postgres> {

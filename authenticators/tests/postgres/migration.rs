@@ -27,7 +27,7 @@ fn tables_of_version_1_are_brought_up_to_date() {
     );
     server.admin("mail", &version_1);
     let users = Accounts::new(server.users());
-    assert_eq!(server.admin("mail", "SELECT version FROM sansmtp.version"), "2");
+    assert_eq!(server.admin("mail", "SELECT version FROM sansmtp.version"), "3");
     let names: Vec<_> = users.list().unwrap().into_iter().map(|user| (user.name, user.disabled)).collect();
     assert_eq!(names, [("gone".to_owned(), true), ("tim".to_owned(), false)]);
     users.add_token("tim").unwrap();
@@ -45,9 +45,27 @@ fn servers_that_start_at_the_same_time_do_not_disturb_each_other() {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(keys.iter().all(|key| key.ct_eq(keys[0].expose_secret())));
-        assert_eq!(server.admin("mail", "SELECT count(*) || ' ' || max(version) FROM sansmtp.version"), "1 2");
+        assert_eq!(server.admin("mail", "SELECT count(*) || ' ' || max(version) FROM sansmtp.version"), "1 3");
         server.admin("mail", "DROP SCHEMA sansmtp CASCADE");
     }
+}
+
+#[test]
+fn tables_of_version_2_are_brought_up_to_date_by_whoever_comes_first() {
+    let Some(server) = PostgreSql::start() else { return };
+    Accounts::new(server.users()).add("tim", b"tanstaaf", Keep::Scram).unwrap();
+    server.admin("mail", "DROP TABLE sansmtp.address; UPDATE sansmtp.version SET version = 2");
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let server = &server;
+            scope.spawn(move || {
+                let users = Accounts::new(open(server).unwrap());
+                users.add_address("tim", &format!("{number}@example.org")).unwrap();
+            });
+        }
+    });
+    assert_eq!(Accounts::new(server.users()).addresses("tim").unwrap().len(), 4);
+    assert_eq!(server.admin("mail", "SELECT count(*) || ' ' || max(version) FROM sansmtp.version"), "1 3");
 }
 
 #[test]
@@ -64,7 +82,7 @@ fn what_is_not_ours_is_left_alone() {
     let other =
         "SET ROLE mail; DROP SCHEMA sansmtp CASCADE; CREATE SCHEMA sansmtp; CREATE TABLE sansmtp.version (version int)";
     assert!(matches!(error(other), PostgresError::Foreign));
-    assert!(matches!(error("INSERT INTO sansmtp.version VALUES (3)"), PostgresError::Newer(3)));
+    assert!(matches!(error("INSERT INTO sansmtp.version VALUES (4)"), PostgresError::Newer(4)));
     assert!(matches!(error("UPDATE sansmtp.version SET version = 0"), PostgresError::Foreign));
     // What else there is does not matter.
     server.admin("mail", "DROP SCHEMA sansmtp CASCADE; CREATE SCHEMA other; CREATE TABLE other.user (x int)");

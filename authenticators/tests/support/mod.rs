@@ -5,6 +5,8 @@
 
 #[cfg(feature = "stored")]
 pub(crate) mod accounts;
+#[cfg(feature = "stored")]
+pub(crate) mod addresses;
 pub(crate) mod battery;
 pub(crate) mod login;
 pub(crate) mod logs;
