@@ -28,7 +28,8 @@ pub(super) struct Destination<M> {
     failures: u32,
     /// Messages in a row of which it has taken none.
     busy: u32,
-    is_backed_off: bool,
+    /// Until when it is backed off from, if it is.
+    backed_off_until: Option<Duration>,
     /// How many sessions it seems to allow.
     allowed: usize,
     /// Messages since that number was changed.
@@ -50,7 +51,7 @@ impl<M: Clone + Eq + Hash> Destination<M> {
             is_proven: false,
             failures: 0,
             busy: 0,
-            is_backed_off: false,
+            backed_off_until: None,
             allowed: limits.sessions_per_destination.max(1),
             since_change: 0,
             first: limits.first_sessions.clamp(1, limits.sessions_per_destination.max(1)),
@@ -91,16 +92,21 @@ impl<M: Clone + Eq + Hash> Destination<M> {
     }
 
     pub(super) fn has_work(&self) -> bool {
-        !self.waiting.is_empty() && !self.is_backed_off
+        !self.waiting.is_empty() && !self.is_backed_off()
     }
 
     pub(super) fn is_backed_off(&self) -> bool {
-        self.is_backed_off
+        self.backed_off_until.is_some()
+    }
+
+    /// Until when it is backed off from, if it is.
+    pub(super) fn backed_off_until(&self) -> Option<Duration> {
+        self.backed_off_until
     }
 
     /// Whether nothing would be lost with what is known of it.
     pub(super) fn is_forgettable(&self) -> bool {
-        self.waiting.is_empty() && self.sessions == 0 && !self.is_backed_off
+        self.waiting.is_empty() && self.sessions == 0 && !self.is_backed_off()
     }
 
     pub(super) fn may_open(&self) -> bool {
@@ -117,7 +123,7 @@ impl<M: Clone + Eq + Hash> Destination<M> {
     }
 
     pub(super) fn end_back_off(&mut self) {
-        self.is_backed_off = false;
+        self.backed_off_until = None;
         self.busy = 0;
     }
 
@@ -152,13 +158,14 @@ impl<M: Clone + Eq + Hash> Destination<M> {
             }
             Health::Full | Health::Down => {}
         }
-        if self.is_backed_off {
+        if self.is_backed_off() {
             return None;
         }
         self.failures = self.failures.saturating_add(1);
-        self.is_backed_off = true;
         self.is_proven = false;
-        Some(now.saturating_add(limits.schedule.pause_after(self.failures).min(limits.longest_back_off)))
+        let pause = limits.schedule.pause_after(self.failures).min(limits.longest_back_off);
+        self.backed_off_until = Some(now.saturating_add(pause));
+        self.backed_off_until
     }
 }
 

@@ -20,8 +20,12 @@
 //! * A destination that refuses one session among several gets fewer, and more again as it takes mail.
 //! * Mail that has just arrived takes turns with the backlog, so neither waits for the other to end.
 //! * Where there are no sessions left, destinations that have several give theirs back after the message under way.
+//! * What an operator may do besides is in `operator.rs`: hold a message, release it, try it now, delete it.
 
 mod destination;
+mod operator;
+#[cfg(test)]
+mod operator_tests;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +34,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use self::destination::Destination;
+pub(crate) use self::operator::{Counts, Deleted};
 use crate::schedule::Schedule;
 
 /// What the queue keeps to. Times of the queue are counted from a start that the caller chooses.
@@ -135,7 +140,9 @@ pub(crate) struct SessionId(u64);
 pub(crate) struct Queue<M, P, D> {
     limits: Limits,
     destinations: HashMap<D, Destination<(M, P)>>,
-    messages: HashMap<M, Message>,
+    messages: HashMap<M, Message<P>>,
+    /// How many of them are on hold.
+    on_hold: usize,
     sessions: HashMap<SessionId, Session<(M, P), D>>,
     last_session: u64,
     /// Jobs that are not due yet.
@@ -166,12 +173,16 @@ struct Progress<D> {
     destination: D,
     attempts: u32,
     expires: Duration,
+    /// When its timer fires, if one is set.
+    due: Option<Duration>,
 }
 
-#[derive(Debug, Default)]
-struct Message {
+#[derive(Debug)]
+struct Message<P> {
     /// Jobs that are not over.
-    jobs: usize,
+    parts: Vec<P>,
+    /// Whether an operator holds it: none of its jobs is begun, and none expires.
+    is_on_hold: bool,
     /// Those of them that are in a session.
     running: usize,
     /// Whether there are failures that the sender has not been told of.
@@ -201,6 +212,7 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
             limits,
             destinations: HashMap::new(),
             messages: HashMap::new(),
+            on_hold: 0,
             sessions: HashMap::new(),
             last_session: 0,
             timers: BTreeSet::new(),
@@ -224,13 +236,15 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
         if self.messages.contains_key(&message) {
             return;
         }
-        self.messages.insert(message.clone(), Message { jobs: jobs.len(), unreported, ..Message::default() });
+        let parts = jobs.iter().map(|job| job.part.clone()).collect();
+        let entry = Message { parts, is_on_hold: false, running: 0, unreported, reporting: false };
+        self.messages.insert(message.clone(), entry);
         for job in jobs {
             let Job { message, part, destination, attempts, due, expires } = job;
             let job = (message, part);
-            self.jobs.insert(job.clone(), Progress { destination, attempts, expires });
+            self.jobs.insert(job.clone(), Progress { destination, attempts, expires, due: None });
             self.expiries.insert((expires, job.clone()));
-            self.timers.insert((due, job));
+            self.set_timer(due, job);
         }
         self.settle(&message);
     }
@@ -358,7 +372,7 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
         for job in jobs {
             if let Some(progress) = self.jobs.get_mut(&job) {
                 progress.destination = destination.clone();
-                self.timers.insert((now, job));
+                self.set_timer(now, job);
             }
         }
     }
@@ -381,7 +395,9 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
     /// Does what the time has come for.
     fn advance(&mut self, now: Duration) {
         while let Some((_, job)) = pop_due(&mut self.timers, |(at, _)| *at <= now) {
-            let Some(Progress { destination, attempts, .. }) = self.jobs.get(&job).cloned() else { continue };
+            let Some(progress) = self.jobs.get_mut(&job) else { continue };
+            progress.due = None;
+            let (destination, attempts) = (progress.destination.clone(), progress.attempts);
             let entry = self.destinations.entry(destination.clone());
             entry.or_insert_with(|| Destination::new(&self.limits)).push(now, job, attempts > 0);
             self.wake(&destination);
@@ -406,6 +422,10 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
 
     fn expire(&mut self, now: Duration, job: (M, P)) {
         let Some(key) = self.jobs.get(&job).map(|progress| progress.destination.clone()) else { return };
+        if self.is_on_hold(&job.0) {
+            // Its release sets another time.
+            return;
+        }
         let removed = self.destinations.get_mut(&key).is_some_and(|destination| {
             // Otherwise its turn comes, or the outcome of its session decides.
             destination.is_backed_off() && destination.remove(&job)
@@ -416,7 +436,7 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
         }
         self.jobs.remove(&job);
         if let Some(entry) = self.messages.get_mut(&job.0) {
-            entry.jobs = entry.jobs.saturating_sub(1);
+            entry.is_over(&job.1);
             entry.unreported = true;
         }
         self.actions.push_back(Action::Expire { job: job.clone(), destination: key });
@@ -513,7 +533,7 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
         let message = job.0.clone();
         match outcome {
             Outcome::Done => {
-                entry.jobs = entry.jobs.saturating_sub(1);
+                entry.is_over(&job.1);
                 if let Some(progress) = self.jobs.remove(&job) {
                     self.expiries.remove(&(progress.expires, job));
                 }
@@ -524,7 +544,8 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
                     let schedule = self.limits.schedule;
                     // The last attempt is at the very end of the time, not long after it.
                     let last = progress.expires.max(now.saturating_add(schedule.first));
-                    self.timers.insert((now.saturating_add(schedule.pause_after(progress.attempts)).min(last), job));
+                    let due = now.saturating_add(schedule.pause_after(progress.attempts)).min(last);
+                    self.set_timer(due, job);
                 }
             }
         }
@@ -540,10 +561,28 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
         if std::mem::take(&mut entry.unreported) {
             entry.reporting = true;
             self.actions.push_back(Action::Report { message: message.clone() });
-        } else if entry.jobs == 0 {
+        } else if entry.parts.is_empty() {
+            self.on_hold -= usize::from(entry.is_on_hold);
             self.messages.remove(message);
             self.actions.push_back(Action::Finish { message: message.clone() });
         }
+    }
+
+    /// Has a job come up at a time, unless it is on hold.
+    fn set_timer(&mut self, due: Duration, job: (M, P)) {
+        if self.is_on_hold(&job.0) {
+            return;
+        }
+        if let Some(progress) = self.jobs.get_mut(&job) {
+            if let Some(before) = progress.due.replace(due) {
+                self.timers.remove(&(before, job.clone()));
+            }
+            self.timers.insert((due, job));
+        }
+    }
+
+    fn is_on_hold(&self, message: &M) -> bool {
+        self.messages.get(message).is_some_and(|entry| entry.is_on_hold)
     }
 
     /// Gives a destination a turn.
@@ -583,6 +622,15 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
             destination.idle.retain(|idle| *idle != session);
         }
         self.wake(&entry.destination);
+    }
+}
+
+impl<P: PartialEq> Message<P> {
+    /// A job of it is over.
+    fn is_over(&mut self, part: &P) {
+        if let Some(place) = self.parts.iter().position(|other| other == part) {
+            self.parts.swap_remove(place);
+        }
     }
 }
 

@@ -3,9 +3,9 @@ use std::collections::{BinaryHeap, HashSet};
 
 use super::*;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits {
         sessions: 100,
         sessions_per_destination: 3,
@@ -19,18 +19,18 @@ fn limits() -> Limits {
     }
 }
 
-fn queue(limits: Limits) -> Queue<u32, u32, u32> {
+pub(super) fn queue(limits: Limits) -> Queue<u32, u32, u32> {
     Queue::new(limits)
 }
 
-fn add(queue: &mut Queue<u32, u32, u32>, now: Duration, message: u32, destinations: &[u32]) {
+pub(super) fn add(queue: &mut Queue<u32, u32, u32>, now: Duration, message: u32, destinations: &[u32]) {
     let expires = now + 36_000 * SECOND;
     let job = |&destination: &u32| Job { message, part: destination, destination, attempts: 0, due: now, expires };
     queue.add(message, destinations.iter().map(job).collect(), false);
 }
 
 /// All there is to do at a moment.
-fn poll(queue: &mut Queue<u32, u32, u32>, now: Duration) -> Vec<Action<u32, u32, u32>> {
+pub(super) fn poll(queue: &mut Queue<u32, u32, u32>, now: Duration) -> Vec<Action<u32, u32, u32>> {
     let mut actions = Vec::new();
     loop {
         let action = queue.poll(now);
@@ -41,7 +41,7 @@ fn poll(queue: &mut Queue<u32, u32, u32>, now: Duration) -> Vec<Action<u32, u32,
     }
 }
 
-fn opened(actions: &[Action<u32, u32, u32>]) -> Vec<(SessionId, u32, u32)> {
+pub(super) fn opened(actions: &[Action<u32, u32, u32>]) -> Vec<(SessionId, u32, u32)> {
     let opened = actions.iter().filter_map(|action| {
         let Action::Open { session, destination, job } = action else { return None };
         Some((*session, *destination, job.0))
@@ -49,11 +49,11 @@ fn opened(actions: &[Action<u32, u32, u32>]) -> Vec<(SessionId, u32, u32)> {
     opened.collect()
 }
 
-fn up(queue: &mut Queue<u32, u32, u32>, now: Duration, session: SessionId) -> Next<u32, u32> {
+pub(super) fn up(queue: &mut Queue<u32, u32, u32>, now: Duration, session: SessionId) -> Next<u32, u32> {
     queue.finished(now, session, Outcome::Done, false, Health::Up, true)
 }
 
-fn down(queue: &mut Queue<u32, u32, u32>, now: Duration, session: SessionId) {
+pub(super) fn down(queue: &mut Queue<u32, u32, u32>, now: Duration, session: SessionId) {
     assert_eq!(queue.finished(now, session, Outcome::Later, false, Health::Down, false), Next::Close);
     queue.closed(session);
 }
@@ -263,6 +263,8 @@ struct Simulation {
     ended: HashMap<(u32, u32), Duration>,
     unreported: HashSet<u32>,
     finished: HashSet<u32>,
+    on_hold: HashSet<u32>,
+    deleted: HashSet<u32>,
     last_failure: HashMap<u32, Duration>,
     most: usize,
 }
@@ -281,6 +283,8 @@ impl Simulation {
             ended: HashMap::new(),
             unreported: HashSet::new(),
             finished: HashSet::new(),
+            on_hold: HashSet::new(),
+            deleted: HashSet::new(),
             last_failure: HashMap::new(),
             most: 0,
         }
@@ -315,6 +319,7 @@ impl Simulation {
     fn act(&mut self, action: Action<u32, u32, u32>) {
         match action {
             Action::Open { session, destination, job: (message, _) } => {
+                self.may_be_begun(message);
                 // The pauses grow for as long as mail waits.
                 if let Some(at) = self.last_failure.get(&destination) {
                     assert!(self.now >= *at + self.limits.schedule.first, "{destination} was to be left alone");
@@ -326,11 +331,13 @@ impl Simulation {
                 self.most = self.most.max(self.sessions.len());
             }
             Action::Send { session, job: (message, _) } => {
+                self.may_be_begun(message);
                 let destination = self.sessions[&session].0;
                 self.begin(session, destination, message);
             }
             Action::Close { session } => self.close(session),
             Action::Expire { job: (message, _), destination } => {
+                self.may_be_begun(message);
                 self.end(message, destination);
                 self.unreported.insert(message);
             }
@@ -346,10 +353,55 @@ impl Simulation {
             }
             Action::Finish { message } => {
                 assert!(!self.unreported.contains(&message), "{message} was not reported");
+                assert!(!self.deleted.contains(&message), "{message} was deleted");
+                self.on_hold.remove(&message);
                 assert!(self.finished.insert(message), "{message} was finished twice");
             }
             Action::Wait { .. } => unreachable!(),
         }
+    }
+
+    fn may_be_begun(&self, message: u32) {
+        assert!(!self.on_hold.contains(&message), "{message} is on hold");
+        assert!(!self.deleted.contains(&message) && !self.finished.contains(&message), "{message} is gone");
+    }
+
+    /// What an operator may do at any moment to any message.
+    fn meddle(&mut self, message: u32) {
+        let is_known = !self.finished.contains(&message) && !self.deleted.contains(&message);
+        match self.random.u8(..5) {
+            0 => {
+                assert_eq!(self.queue.hold(&message), is_known);
+                if is_known {
+                    self.on_hold.insert(message);
+                }
+            }
+            1 => {
+                assert_eq!(self.queue.release(self.now, &message), is_known);
+                self.on_hold.remove(&message);
+            }
+            2 => {
+                // It may be tried sooner than its destination would be.
+                self.last_failure.clear();
+                assert_eq!(self.queue.flush_message(self.now, &message), is_known);
+            }
+            3 => {
+                self.last_failure.clear();
+                let most = self.queue.counts().messages - self.queue.counts().on_hold;
+                assert!(self.queue.flush(self.now, |_, _| true) <= most);
+            }
+            _ => match self.queue.delete(&message) {
+                Deleted::Gone => {
+                    assert!(is_known && self.sessions.values().all(|session| session.1 != Some(message)));
+                    self.deleted.insert(message);
+                    self.on_hold.remove(&message);
+                    self.unreported.remove(&message);
+                }
+                Deleted::Busy => assert!(is_known),
+                Deleted::Unknown => assert!(!is_known),
+            },
+        }
+        assert_eq!(self.queue.counts().on_hold, self.on_hold.len());
     }
 
     /// Ends what a session has under way.
@@ -390,6 +442,7 @@ impl Simulation {
         self.sessions.get_mut(&session).unwrap().1 = None;
         match self.queue.finished(self.now, session, outcome, failed, health, is_open) {
             Next::Send(next) => {
+                self.may_be_begun(next.0);
                 assert!(is_open && self.now - opened < self.limits.session_age);
                 self.begin(session, destination, next.0);
             }
@@ -502,5 +555,44 @@ fn every_recipient_ends_once_whatever_the_numbers() {
         simulation.run(Duration::MAX);
         assert_eq!((simulation.ended.len(), simulation.finished.len()), (jobs, messages as usize), "seed {seed}");
         assert!(simulation.queue.destinations.is_empty() && simulation.queue.messages.is_empty(), "seed {seed}");
+    }
+}
+
+/// An operator who does anything at any time: what is on hold is not touched, each message ends once, or is deleted.
+#[test]
+fn an_operator_may_do_anything_at_any_moment() {
+    for seed in 0..150 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let limits = Limits { sessions: random.usize(1..12), messages_per_session: random.u32(1..6), ..limits() };
+        let count = random.u32(1..12);
+        let kinds: Vec<_> = (0..count).map(|_| kind(&mut random)).collect();
+        let mut simulation = Simulation::new(seed, limits, kinds);
+        let messages = random.u32(1..100);
+        for message in 0..messages {
+            let mut to: Vec<u32> = (0..random.u32(1..4)).map(|_| random.u32(..count)).collect();
+            to.sort_unstable();
+            to.dedup();
+            let now = simulation.now;
+            add(&mut simulation.queue, now, message, &to);
+            for _ in 0..random.u8(..4) {
+                let until = simulation.now + Duration::from_millis(random.u64(..40_000));
+                simulation.run(until);
+                simulation.now = until;
+                simulation.meddle(random.u32(..=message));
+            }
+        }
+        simulation.run(Duration::MAX);
+        // All that is left is on hold.
+        let ended = simulation.finished.len() + simulation.deleted.len();
+        assert_eq!(ended + simulation.on_hold.len(), messages as usize, "seed {seed}");
+        simulation.now = simulation.now.min(1_000_000 * SECOND);
+        for message in simulation.on_hold.drain().collect::<Vec<_>>() {
+            assert!(simulation.queue.release(simulation.now, &message));
+        }
+        simulation.run(Duration::MAX);
+        assert_eq!(simulation.finished.len() + simulation.deleted.len(), messages as usize, "seed {seed}");
+        let queue = &simulation.queue;
+        assert!(queue.messages.is_empty() && queue.jobs.is_empty() && queue.timers.is_empty(), "seed {seed}");
+        assert!(queue.destinations.is_empty() && queue.sessions.is_empty(), "seed {seed}");
     }
 }
