@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `options`, `server_url.rs`, `user_source.rs`, `jwks_source.rs` | the command line |
 //! | `users.rs`, `user_command.rs`, `offer.rs` | who may log in, and by which mechanisms |
+//! | `queue_command.rs` | the mail that waits, for an operator |
 //! | `store.rs` | where an accepted message goes before it is acknowledged |
 //! | `server.rs`, `handler.rs`, `greeting.rs`, `random_file.rs` | the listeners, and what they do with a connection |
 //! | `signals.rs`, `tls_source.rs` | the end of the program, and what it reads anew while it runs |
@@ -33,6 +34,7 @@ mod leniency;
 mod mechanisms;
 mod offer;
 mod options;
+mod queue_command;
 mod random_file;
 #[path = "../support/runtime.rs"]
 mod runtime;
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         return fail(&error);
     }
     let result = match options {
+        Options::Queue(command) => queue_command::run(command),
         Options::Serve(serve) => server::run(serve),
         Options::User(command) => user_command::run(command),
     };

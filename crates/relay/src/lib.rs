@@ -25,17 +25,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`maildir`] is for mail that goes no further, and [`submission`] for the header of what users send.
+//! [`control`] is how an operator looks into the spool and changes what waits there, while the worker runs or while none
+//! does. [`maildir`] is for mail that goes no further, and [`submission`] for the header of what users send.
 //!
-//! The log (`tracing`) tells of every attempt, and never of a password.
+//! The log (`tracing`) tells of every attempt, and never of a password. [`describe_metrics`] lists what is counted for the
+//! recorder of the crate `metrics`, if the program installs one.
 
 #![forbid(unsafe_code)]
 
+pub mod control;
 mod delivery;
 mod dsn;
 pub mod durable;
 mod envelope;
 pub mod maildir;
+mod metrics;
 mod queue;
 mod reports;
 mod routes;
@@ -48,6 +52,7 @@ mod testing;
 pub use delivery::{Delivery, StartError, Worker};
 pub use dsn::{Notify, OriginalRecipient, Ret};
 pub use envelope::{Envelope, InvalidQueueId, QueueId, Recipient};
+pub use metrics::describe_metrics;
 pub use routes::{Credentials, NextHop, Password, RelayUrlError, Route, Security};
 pub use schedule::Schedule;
 pub use spool::{Incoming, Spool};

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod listening;
+mod queue;
 mod security;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use self::delivery::DeliveryArguments;
 pub(crate) use self::delivery::{Delivery, Relaying};
 pub(crate) use self::listening::Listener;
 use self::listening::{ListeningArguments, machine_hostname};
+pub(crate) use self::queue::{QueueAction, QueueCommand};
 use self::security::SecurityArguments;
 pub(crate) use self::security::TlsFiles;
 pub(crate) use self::user::{UserAction, UserCommand};
@@ -33,6 +35,7 @@ use crate::user_source::UserSource;
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is only one, at the start")]
 pub(crate) enum Options {
+    Queue(QueueCommand),
     Serve(Serve),
     User(UserCommand),
 }
@@ -94,6 +97,7 @@ impl Options {
     {
         let cli = Cli::try_parse_from(arguments)?;
         match cli.action {
+            Some(Action::Queue(command)) => Ok(Self::Queue(command)),
             Some(Action::User(command)) => Ok(Self::User(command)),
             None => cli.serve.check().map(Self::Serve).map_err(|(kind, message)| Cli::command().error(kind, message)),
         }
@@ -119,6 +123,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// List, flush, hold, release and delete the mail that waits for --relay or --mx
+    Queue(QueueCommand),
     /// Add, change, delete and list users, and give out tokens
     User(UserCommand),
 }

@@ -8,7 +8,7 @@ use super::*;
 fn serve(arguments: &[&str]) -> Serve {
     match parse(arguments).unwrap() {
         Options::Serve(serve) => serve,
-        Options::User(command) => panic!("{command:?}"),
+        other @ (Options::Queue(_) | Options::User(_)) => panic!("{other:?}"),
     }
 }
 
@@ -255,4 +255,20 @@ fn crowds_can_be_limited() {
 fn the_case_of_logins_counts_unless_it_is_to_be_ignored() {
     assert!(!serve(&[]).ignore_case_of_logins);
     assert!(serve(&["--ignore-case-of-logins"]).ignore_case_of_logins);
+}
+
+#[test]
+fn the_queue_is_named_by_its_spool_and_messages_by_their_ids() {
+    let queue = |arguments: &[&str]| match parse(&[&["queue"], arguments].concat()).unwrap() {
+        Options::Queue(command) => command,
+        other @ (Options::Serve(_) | Options::User(_)) => panic!("{other:?}"),
+    };
+    let command = queue(&["list"]);
+    assert!(matches!(command.action, QueueAction::List { json: false }) && command.spool == Path::new("./spool"));
+    assert_eq!(queue(&["hold", "0abc", "--spool", "s"]).spool, Path::new("s"));
+    assert!(matches!(queue(&["flush"]).action, QueueAction::Flush { id: None, destination: None }));
+    assert!(error(&["queue", "delete", "../x"]).contains("letters and digits"));
+    error(&["queue", "flush", "0abc", "--destination", "example.org"]);
+    error(&["queue", "delete"]);
+    error(&["queue"]);
 }

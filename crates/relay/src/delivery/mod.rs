@@ -6,6 +6,7 @@
 //! | `session.rs` | a session with a destination: one message after the other |
 //! | `attempt.rs` | one message in a session, and the record of what came of it |
 //! | `messages.rs` | the states of the messages that are under way |
+//! | `operator.rs` | what an operator asks for by the control socket |
 //! | `host_health.rs` | the servers that could not be reached |
 //! | `client`, `reply.rs`, `content.rs`, `tls.rs`, `error.rs` | the client's side of SMTP |
 
@@ -15,6 +16,7 @@ mod content;
 mod error;
 mod host_health;
 mod messages;
+mod operator;
 mod reply;
 mod run;
 mod session;
@@ -38,6 +40,8 @@ use self::messages::Messages;
 use self::run::{Remover, Run};
 pub use self::start_error::StartError;
 use self::tls::ClientTls;
+#[cfg(unix)]
+use crate::control::ControlSocket;
 use crate::envelope::QueueId;
 use crate::queue::{Limits, Queue};
 use crate::routes::{Destination, Route, Router};
@@ -71,7 +75,7 @@ pub struct Worker {
 
 /// What every session needs.
 #[derive(Debug)]
-struct Deliverer {
+pub(crate) struct Deliverer {
     spool: Arc<Spool>,
     router: Router,
     tls: ClientTls,
@@ -88,6 +92,8 @@ struct Deliverer {
     wake: Notify,
     /// Where the queue's clock starts.
     started: Instant,
+    /// Held while an operator's command changes a message: one after the other.
+    operator: Mutex<()>,
 }
 
 impl Delivery {
@@ -160,9 +166,21 @@ impl Worker {
             is_stopping: AtomicBool::new(false),
             wake: Notify::new(),
             started: Instant::now(),
+            operator: Mutex::default(),
         });
         deliverer.admit_all(waiting);
         let removals = Remover::start(Arc::clone(&deliverer.spool)).map_err(StartError::Thread)?;
+        #[cfg(unix)]
+        {
+            let _runtime = runtime.enter();
+            match ControlSocket::bind(deliverer.spool.directory()) {
+                Ok(socket) => _ = runtime.spawn(socket.serve(Arc::clone(&deliverer))),
+                // Mail goes out without it.
+                Err(error) => {
+                    tracing::warn!(%error, "no control socket in the spool: the queue cannot be changed while this runs")
+                }
+            }
+        }
         let (stop, stopped) = watch::channel(None);
         let thread = std::thread::Builder::new()
             .name("delivery".to_owned())

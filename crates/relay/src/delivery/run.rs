@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::Deliverer;
 use crate::envelope::QueueId;
+use crate::metrics;
 use crate::queue::{Action, Health, Job, Outcome, SessionId};
 use crate::reports;
 use crate::routes::Destination;
@@ -98,13 +99,18 @@ impl Run {
                     }
                 }
                 Action::Close { session } => _ = self.mailboxes.remove(&session),
-                Action::Expire { job, destination } => self.deliverer.expire(&job, &destination),
+                Action::Expire { job, destination } => {
+                    metrics::expired();
+                    self.deliverer.expire(&job, &destination);
+                }
                 Action::Report { message } => self.report(message),
                 Action::Finish { message } => {
+                    metrics::finished();
                     self.deliverer.messages.remove(&message);
                     self.removals.remove(message);
                 }
                 Action::Wait { until } => {
+                    metrics::show(self.deliverer.queue().counts());
                     return until.map_or(LONGEST_PAUSE, |until| until.saturating_sub(now).min(LONGEST_PAUSE));
                 }
             }
@@ -147,7 +153,10 @@ impl Run {
                 written
             });
             match written {
-                Ok(()) => deliverer.queue().reported(&message),
+                Ok(()) => {
+                    metrics::reported();
+                    deliverer.queue().reported(&message);
+                }
                 Err(error) => {
                     // As with a full disk.
                     tracing::error!(id = %message, %error, "cannot report a failure now");
@@ -206,11 +215,6 @@ impl Deliverer {
                 parts.push(part.into());
             }
         }
-        let mut pause = state.next_attempt.since(clock);
-        if pause > self.schedule.longest {
-            tracing::warn!(id = %state.id, ?pause, "the next attempt lies too far ahead, as if the clock had been wrong; made now");
-            pause = Duration::ZERO;
-        }
         let give_up_after = self.schedule.give_up_after;
         let left = state.arrived.after(give_up_after).since(clock).min(give_up_after);
         let job = |part: Arc<str>| Job {
@@ -218,10 +222,16 @@ impl Deliverer {
             destination: self.router.destination(&part),
             part,
             attempts: state.attempts,
-            due: now.saturating_add(pause),
+            // Whatever was the matter before a start may have gone. What a destination may have at once, and one message
+            // that finds out for all, keep this from being a rush.
+            due: now,
             expires: now.saturating_add(left),
         };
-        self.queue().add(state.id.clone(), parts.into_iter().map(job).collect(), state.has(Status::Failed));
+        let mut queue = self.queue();
+        queue.add(state.id.clone(), parts.into_iter().map(job).collect(), state.has(Status::Failed));
+        if state.held {
+            queue.hold(&state.id);
+        }
     }
 
     /// Gives up a part of a message whose destination could not be reached in time.

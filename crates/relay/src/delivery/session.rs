@@ -12,6 +12,7 @@ use super::attempt::Attempt;
 use super::client::{Client, OPENING};
 use super::error::{Error, Step};
 use crate::envelope::QueueId;
+use crate::metrics;
 use crate::queue::{Next, SessionId};
 use crate::routes::{Destination, Host, NextHop};
 
@@ -44,6 +45,7 @@ impl Deliverer {
         loop {
             let next = match self.attempt(&destination, &job, &mut connection).await {
                 Attempt::Ended { outcome, failed, health } => {
+                    metrics::attempted(outcome, failed);
                     let (now, is_open) = (self.now(), connection.is_some());
                     self.queue().finished(now, id, outcome, failed, health, is_open)
                 }

@@ -189,6 +189,8 @@ struct Message<P> {
     unreported: bool,
     /// Whether a report is being written, or waits for another try.
     reporting: bool,
+    /// Whether its state is being written for an operator. Nor does it end meanwhile.
+    is_pinned: bool,
 }
 
 #[derive(Debug)]
@@ -237,7 +239,7 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
             return;
         }
         let parts = jobs.iter().map(|job| job.part.clone()).collect();
-        let entry = Message { parts, is_on_hold: false, running: 0, unreported, reporting: false };
+        let entry = Message { parts, is_on_hold: false, running: 0, unreported, reporting: false, is_pinned: false };
         self.messages.insert(message.clone(), entry);
         for job in jobs {
             let Job { message, part, destination, attempts, due, expires } = job;
@@ -555,7 +557,7 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
     /// Reports or finishes a message where the time for that has come.
     fn settle(&mut self, message: &M) {
         let Some(entry) = self.messages.get_mut(message) else { return };
-        if entry.running > 0 || entry.reporting {
+        if entry.running > 0 || entry.reporting || entry.is_pinned {
             return;
         }
         if std::mem::take(&mut entry.unreported) {

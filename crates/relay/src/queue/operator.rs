@@ -108,11 +108,32 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
         messages
     }
 
+    /// Keeps a message, whatever ends meanwhile, until it is unpinned. Says whether there is such a message.
+    pub(crate) fn pin(&mut self, message: &M) -> bool {
+        self.messages.get_mut(message).is_some_and(|entry| {
+            entry.is_pinned = true;
+            true
+        })
+    }
+
+    /// Lets a message end again.
+    pub(crate) fn unpin(&mut self, message: &M) {
+        if let Some(entry) = self.messages.get_mut(message) {
+            entry.is_pinned = false;
+        }
+        self.settle(message);
+    }
+
+    /// Whether there is such a message, and it is on hold.
+    pub(crate) fn holds(&self, message: &M) -> bool {
+        self.is_on_hold(message)
+    }
+
     /// Forgets a message, and all that is left to do about it: nobody is told.
     pub(crate) fn delete(&mut self, message: &M) -> Deleted {
         let Some(entry) = self.messages.get(message) else { return Deleted::Unknown };
-        let waits_for_report = self.reports.iter().position(|(_, other)| other == message).is_some();
-        if entry.running > 0 || (entry.reporting && !waits_for_report) {
+        let waits_for_report = self.reports.iter().any(|(_, other)| other == message);
+        if entry.running > 0 || entry.is_pinned || (entry.reporting && !waits_for_report) {
             return Deleted::Busy;
         }
         self.reports.retain(|(_, other)| other != message);

@@ -134,6 +134,18 @@ fn what_is_deleted_is_gone_unless_it_is_being_sent() {
 }
 
 #[test]
+fn a_message_does_not_end_while_its_state_is_written_for_an_operator() {
+    let (mut queue, now) = (queue(limits()), Duration::ZERO);
+    add(&mut queue, now, 1, &[7]);
+    let first = opened(&poll(&mut queue, now))[0].0;
+    assert!(queue.pin(&1) && !queue.pin(&2));
+    up(&mut queue, now, first);
+    assert_eq!((poll(&mut queue, now), queue.delete(&1)), (vec![], Deleted::Busy));
+    queue.unpin(&1);
+    assert_eq!(poll(&mut queue, now), [Action::Finish { message: 1 }]);
+}
+
+#[test]
 fn a_message_whose_report_waits_for_the_disk_can_be_deleted() {
     let (mut queue, now) = (queue(limits()), Duration::ZERO);
     queue.add(1, Vec::new(), true);

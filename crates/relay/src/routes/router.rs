@@ -71,6 +71,11 @@ impl Router {
         Ok(Self { way, known: Mutex::default() })
     }
 
+    /// Whether all mail goes one way, whoever it is for.
+    pub(crate) fn has_one_way(&self) -> bool {
+        matches!(self.way, Way::Relays(_))
+    }
+
     /// The part of a message that a recipient belongs to: those of one domain, or all where all mail goes one way.
     pub(crate) fn part(&self, forward_path: &str) -> String {
         match self.way {
@@ -137,6 +142,17 @@ impl Router {
         }
         if known.len() < MAX_KNOWN {
             known.insert(Arc::clone(part), (found.clone(), now + REMEMBERED));
+        }
+    }
+}
+
+impl Destination {
+    /// Whether it is this domain, or has this exchanger.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Relays => false,
+            Self::Domain(domain) => **domain == *name,
+            Self::Exchangers(names) => names.split(' ').any(|other| other == name),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! spool/lock                 held while a process uses the spool
+//! spool/control             a socket, by which an operator's commands come in while it does
 //! spool/incoming/…           being written; worthless after a crash
 //! spool/queue/ID.eml         a message's content, never changed
 //! spool/queue/ID.json        its state; exists exactly as long as the message is ours to deliver
@@ -165,15 +166,7 @@ impl Spool {
     /// [`io::ErrorKind::NotFound`] where the message is gone, [`io::ErrorKind::InvalidData`] where the state makes
     /// no sense.
     pub(crate) fn load(&self, id: &QueueId) -> io::Result<State> {
-        let state: State = serde_json::from_slice(&std::fs::read(self.queued(id, "json"))?)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        if state.id != *id || state.recipients.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the state is of another message, or of none"));
-        }
-        if !self.queued(id, "eml").try_exists()? {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the state has lost its content"));
-        }
-        Ok(state)
+        read_state(&self.directory, id)
     }
 
     /// Opens a message's content.
@@ -182,6 +175,11 @@ impl Spool {
     /// Where the file system refuses.
     pub(crate) fn content(&self, id: &QueueId) -> io::Result<File> {
         File::open(self.queued(id, "eml"))
+    }
+
+    /// Where the spool is.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Records a message's state: after this, a crash goes on from there.
@@ -323,8 +321,44 @@ impl Spool {
     }
 
     fn queued(&self, id: &QueueId, extension: &str) -> PathBuf {
-        self.directory.join("queue").join(format!("{id}.{extension}"))
+        queued(&self.directory, id, extension)
     }
+}
+
+/// Reads a message's state in a spool that another process may have: it is replaced, never changed in place.
+///
+/// # Errors
+/// As [`Spool::load`].
+pub(crate) fn read_state(directory: &Path, id: &QueueId) -> io::Result<State> {
+    let state: State = serde_json::from_slice(&std::fs::read(queued(directory, id, "json"))?)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    if state.id != *id || state.recipients.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the state is of another message, or of none"));
+    }
+    if !queued(directory, id, "eml").try_exists()? {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the state has lost its content"));
+    }
+    Ok(state)
+}
+
+/// The names of the messages in a spool that another process may have, oldest first.
+///
+/// # Errors
+/// Where the directory cannot be read.
+pub(crate) fn read_ids(directory: &Path) -> io::Result<Vec<QueueId>> {
+    let mut ids = Vec::new();
+    for entry in std::fs::read_dir(directory.join("queue"))? {
+        let name = entry?.file_name();
+        let stem = name.to_str().and_then(|name| name.strip_suffix(".json"));
+        ids.extend(stem.and_then(|stem| QueueId::try_from(stem.to_owned()).ok()));
+    }
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// The path of one of a message's files.
+pub(crate) fn queued(directory: &Path, id: &QueueId, extension: &str) -> PathBuf {
+    directory.join("queue").join(format!("{id}.{extension}"))
 }
 
 /// A message on its way into the spool. Dropped before [`Incoming::commit`], it leaves nothing behind.
@@ -368,6 +402,7 @@ impl Incoming {
             return Err(error);
         }
         tracing::info!(%id, reverse_path = state.reverse_path, recipients = state.recipients.len(), "queued");
+        crate::metrics::queued();
         if state.report_on.is_none() {
             spool.announce(id.clone());
         }

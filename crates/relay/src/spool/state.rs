@@ -22,6 +22,9 @@ pub(crate) struct State {
     /// How many attempts have ended.
     pub(crate) attempts: u32,
     pub(crate) next_attempt: Timestamp,
+    /// Whether an operator has put it on hold: then nothing of it is tried, and it does not expire.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) held: bool,
     pub(crate) recipients: Vec<Recipient>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ret: Option<Ret>,
@@ -106,6 +109,7 @@ impl State {
             recipients: distinct(envelope.recipients).into_iter().map(Recipient::from).collect(),
             ret: envelope.ret,
             envid: envelope.envid,
+            held: false,
             report_on: None,
         }
     }
