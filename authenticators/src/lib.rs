@@ -62,7 +62,8 @@
 //!
 //! # Features
 //!
-//! None is on unless asked for. [`Chain`], which puts one behind the other, needs none.
+//! None is on unless asked for. [`Chain`], which puts one behind the other, needs none, nor does [`sending`], which limits
+//! what a login sends.
 //!
 //! | feature | what it is | mechanisms that it can answer | what it pulls in |
 //! |---|---|---|---|
@@ -76,7 +77,7 @@
 //! | `postgres` | [a PostgreSQL database](postgres), for a fleet of servers | those of `stored` | what `stored` does, `tokio-postgres`, `rustls`; `tokio`, hidden on a thread |
 //! | `sqlite` | [an SQLite database](sqlite), for one machine | those of `stored` | what `stored` does, `rusqlite` with SQLite |
 //! | `stored` | what stores of users share, also [those of your own](stored) | PLAIN, LOGIN, EXTERNAL, SCRAM; CRAM-MD5 where its key is kept; OAUTHBEARER and XOAUTH2 with tokens that are given out | `argon2`, `bcrypt`, `sansmtp-scrypt`, `sha-crypt`, `pbkdf2` |
-//! | `valkey` | [failures counted for a fleet](attempts), in Valkey or Redis | those of whom it guards | `redis`, `rustls` |
+//! | `valkey` | [failures](attempts), and [what is sent](sending), counted for a fleet in Valkey or Redis | those of whom it guards | `redis`, `rustls` |
 
 // Of what is not there nothing can be linked to.
 #![cfg_attr(
@@ -101,6 +102,8 @@ mod authenticator;
 #[cfg(feature = "cache")]
 mod cache;
 mod chain;
+#[cfg(feature = "valkey")]
+mod counting;
 #[cfg(feature = "dovecot")]
 pub mod dovecot;
 #[cfg(feature = "ldap")]
@@ -114,6 +117,7 @@ pub mod oauth2;
 pub mod passwd;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+pub mod sending;
 #[cfg(any(feature = "postgres", feature = "valkey"))]
 mod server_url;
 #[cfg(feature = "sqlite")]

@@ -9,20 +9,20 @@ use sansmtp::Secret;
 use sansmtp::auth::AttemptLimits;
 use zeroize::Zeroizing;
 
-use super::counted::mac;
+use crate::counting::counted::mac;
 use crate::server_url::{InvalidUrl, ServerUrl};
 
 /// Where and how a [`ValkeyAttemptLog`](super::ValkeyAttemptLog) counts.
 pub struct ValkeyConfig {
     /// For messages: without anything secret.
-    pub(super) address: String,
+    pub(crate) address: String,
     connection: ConnectionInfo,
     root_certificates: Option<Zeroizing<Vec<u8>>>,
     key: Option<Secret>,
-    pub(super) limits: AttemptLimits,
-    pub(super) when_unreachable: WhenUnreachable,
-    pub(super) time_limit: Duration,
-    pub(super) max_waiting: usize,
+    pub(crate) limits: AttemptLimits,
+    pub(crate) when_unreachable: WhenUnreachable,
+    pub(crate) time_limit: Duration,
+    pub(crate) max_waiting: usize,
 }
 
 /// What becomes of logins while the server that counts cannot be reached.
@@ -142,12 +142,12 @@ impl ValkeyConfig {
     }
 
     /// The key to hash with.
-    pub(super) fn take_key(&mut self) -> Result<Secret, ValkeyError> {
+    pub(crate) fn take_key(&mut self) -> Result<Secret, ValkeyError> {
         self.key.take().filter(|key| key.expose_secret().len() >= LEAST_KEY_OCTETS).ok_or(ValkeyError::Key)
     }
 
     /// What makes connections.
-    pub(super) fn client(&self) -> Result<Client, ValkeyError> {
+    pub(crate) fn client(&self) -> Result<Client, ValkeyError> {
         let ConnectionAddr::TcpTls { .. } = self.connection.addr() else {
             // The address is one that is supported: it is not looked up yet.
             return Client::open(self.connection.clone()).map_err(|error| invalid(&error));

@@ -84,12 +84,8 @@
 //! A server, or the primary of several: neither Cluster nor Sentinel. Of commands it needs `EVAL`, `GET`, `PTTL`, `SET`,
 //! `DEL` and `PING`, on keys that begin with `sansmtp:attempts:`.
 
-mod barred;
 mod config;
-mod counted;
-mod courier;
 mod guarded;
-mod script;
 mod valkey;
 
 pub use config::{ValkeyConfig, ValkeyError, WhenUnreachable};

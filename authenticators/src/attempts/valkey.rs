@@ -10,9 +10,9 @@ use std::time::Instant;
 use sansmtp::auth::{Attempt, AttemptLog, MemoryAttemptLog, Reservation};
 use sansmtp::{AuthResult, reply};
 
-use super::counted::{Counter, Counts};
-use super::courier::{Answer, Courier, ServerReservation, Settings};
 use super::{ValkeyConfig, ValkeyError, WhenUnreachable};
+use crate::counting::counted::{Counter, Counts};
+use crate::counting::courier::{Answer, Courier, ServerReservation, Settings};
 
 /// Counts failures in Valkey or Redis, for all servers that use it, and in memory meanwhile: see the
 /// [module](super).
@@ -76,6 +76,7 @@ impl ValkeyAttemptLog {
     pub fn new(mut config: ValkeyConfig) -> Result<Self, ValkeyError> {
         let counter = Counter::new(config.take_key()?, &config.limits);
         let courier = Courier::start(Settings {
+            what: "failed logins",
             client: config.client()?,
             address: config.address.clone(),
             time_limit: config.time_limit,
@@ -144,7 +145,7 @@ impl ValkeyAttemptLog {
                 // It is over in the meantime; what it has taken is given back here.
                 Standing::CannotTell
             }
-            Answer::Barred => Standing::TooManyFailures,
+            Answer::Barred(_) => Standing::TooManyFailures,
             Answer::Unreachable => self.unreachable(),
             // Whoever could make a crowd would not be counted otherwise.
             Answer::Full => Standing::CannotTell,
@@ -162,7 +163,7 @@ impl ValkeyAttemptLog {
         }
         match self.courier.ask(counts, false) {
             Answer::Admitted(_) => Standing::Admitted,
-            Answer::Barred => Standing::TooManyFailures,
+            Answer::Barred(_) => Standing::TooManyFailures,
             Answer::Unreachable => self.unreachable(),
             Answer::Full => Standing::CannotTell,
         }
@@ -176,7 +177,7 @@ impl ValkeyAttemptLog {
     }
 
     fn is_barred(&self, counts: &Counts) -> bool {
-        counts.iter().flatten().any(|counted| self.courier.barred().is_barred(counted.key))
+        self.courier.is_barred(counts)
     }
 
     /// The number of an attempt, if it is this log that has reserved something for it.
@@ -197,7 +198,7 @@ impl ValkeyAttemptLog {
 
     fn count(&self, counts: Counts) {
         if counts.iter().any(Option::is_some) {
-            self.courier.count(counts);
+            self.courier.count(counts, 1);
         }
     }
 

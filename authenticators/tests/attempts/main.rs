@@ -1,4 +1,4 @@
-//! Failures counted in a real Valkey or Redis.
+//! Failures, and what users send, counted in a real Valkey or Redis.
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -9,6 +9,7 @@ mod at_once;
 mod client;
 mod counting;
 mod secrets;
+mod sending;
 mod unreachable;
 
 use std::sync::Arc;

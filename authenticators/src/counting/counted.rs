@@ -1,4 +1,4 @@
-//! What is counted of an attempt, and by which name the server knows it.
+//! What is counted, and by which name the server knows it.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -9,14 +9,16 @@ use sansmtp::Secret;
 use sansmtp::auth::{Attempt, AttemptLimits};
 use sha2::Sha256;
 
-/// An address or a user, with its limit.
+use crate::sending::{Sent, Window};
+
+/// An address, a user, or what a user has sent, with its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Counted {
+pub(crate) struct Counted {
     pub(super) key: Key,
-    bucket: Bucket,
+    pub(super) measure: Measure,
 }
 
-/// A keyed hash, of which there is a different one for addresses and users.
+/// A keyed hash, of which there is a different one for each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     kind: Kind,
@@ -27,33 +29,42 @@ pub(super) struct Key {
 enum Kind {
     Address,
     User,
+    Sent(Sent, Window),
 }
 
-/// How a count is kept as a time to live: each failure adds a step, up to the brim.
+/// How a count is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Bucket {
+pub(super) enum Measure {
+    /// As a time to live: each failure adds a step, up to the brim.
+    Bucket(Bucket),
+    /// As what there was in each part of the window.
+    Window { part_ms: u64, limit: u32 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bucket {
     step_ms: u64,
     brim_ms: u64,
 }
 
-/// What there is to count of an attempt: nothing, an address, a user, or both.
-pub(super) type Counts = [Option<Counted>; 2];
+/// What there is to count: nothing, one, or both. Both are kept in the same way.
+pub(crate) type Counts = [Option<Counted>; 2];
 
 /// Makes [`Counts`] of attempts.
-pub(super) struct Counter {
+pub(crate) struct Counter {
     key: Secret,
     by_address: Option<Bucket>,
     by_user: Option<Bucket>,
 }
 
 impl Counter {
-    pub(super) fn new(key: Secret, limits: &AttemptLimits) -> Self {
+    pub(crate) fn new(key: Secret, limits: &AttemptLimits) -> Self {
         let bucket = |limit| Bucket::new(limit, limits.window);
         Self { key, by_address: bucket(limits.by_address), by_user: bucket(limits.by_user) }
     }
 
     /// The same as in memory: an IPv4 address, an IPv6 network of 64 bits, a name as it is written.
-    pub(super) fn of(&self, attempt: &Attempt<'_>) -> Counts {
+    pub(crate) fn of(&self, attempt: &Attempt<'_>) -> Counts {
         let address = attempt.peer.address().map(|address| match address.ip().to_canonical() {
             IpAddr::V4(address) => u128::from(address.to_bits()),
             // Whoever has one address of a network of 64 bits has all of them.
@@ -61,39 +72,49 @@ impl Counter {
         });
         let user = Some(attempt.authcid).filter(|authcid| !authcid.is_empty());
         let counted = |bucket: Option<Bucket>, kind, octets: Option<&[u8]>| {
-            Some(Counted { key: self.key(kind, octets?), bucket: bucket? })
+            Some(Counted { key: Key::new(&self.key, kind, octets?), measure: Measure::Bucket(bucket?) })
         };
         [
             counted(self.by_address, Kind::Address, address.map(u128::to_be_bytes).as_ref().map(|octets| &octets[..])),
             counted(self.by_user, Kind::User, user.map(str::as_bytes)),
         ]
     }
-
-    fn key(&self, kind: Kind, octets: &[u8]) -> Key {
-        let hash = mac(&self.key, kind.name(), octets);
-        let (hash, _) = hash.split_first_chunk().unwrap_or((&[0; 16], &[]));
-        Key { kind, hash: u128::from_be_bytes(*hash) }
-    }
 }
 
 impl Counted {
-    /// How long there is no room for another failure, by the time to live that the server tells; it is negative where
-    /// there is no such key.
-    pub(super) fn barred_for(&self, time_to_live_ms: i64) -> Duration {
-        let room_at = self.bucket.brim_ms.saturating_sub(self.bucket.step_ms);
-        Duration::from_millis(u64::try_from(time_to_live_ms).unwrap_or(0).saturating_sub(room_at))
+    /// What a login has sent in a window, of which no more than the limit is to be.
+    pub(crate) fn sent(key: &Secret, login: &str, sent: Sent, window: Window, limit: u32) -> Self {
+        let part_ms = u64::try_from(window.part().as_millis()).unwrap_or(u64::MAX);
+        let key = Key::new(key, Kind::Sent(sent, window), login.as_bytes());
+        Self { key, measure: Measure::Window { part_ms, limit } }
     }
 
+    /// How long there is no room for another failure, by the time to live that the server tells; it is negative where
+    /// there is no such key. Of what users send, nothing is remembered.
+    pub(super) fn barred_for(&self, time_to_live_ms: i64) -> Duration {
+        let Measure::Bucket(bucket) = self.measure else { return Duration::ZERO };
+        let room_at = bucket.brim_ms.saturating_sub(bucket.step_ms);
+        Duration::from_millis(u64::try_from(time_to_live_ms).unwrap_or(0).saturating_sub(room_at))
+    }
+}
+
+impl Bucket {
     pub(super) fn step_ms(&self) -> u64 {
-        self.bucket.step_ms
+        self.step_ms
     }
 
     pub(super) fn brim_ms(&self) -> u64 {
-        self.bucket.brim_ms
+        self.brim_ms
     }
 }
 
 impl Key {
+    fn new(key: &Secret, kind: Kind, octets: &[u8]) -> Self {
+        let hash = mac(key, kind.name(), octets);
+        let (hash, _) = hash.split_first_chunk().unwrap_or((&[0; 16], &[]));
+        Self { kind, hash: u128::from_be_bytes(*hash) }
+    }
+
     pub(super) fn name(self) -> String {
         let mut name = String::with_capacity(64);
         name.push_str(PREFIX);
@@ -106,8 +127,12 @@ impl Key {
 impl Kind {
     const fn name(self) -> &'static str {
         match self {
-            Self::Address => "address",
-            Self::User => "user",
+            Self::Address => "attempts:address",
+            Self::User => "attempts:user",
+            Self::Sent(Sent::Message, Window::Hour) => "sending:messages-hour",
+            Self::Sent(Sent::Message, Window::Day) => "sending:messages-day",
+            Self::Sent(Sent::Recipient, Window::Hour) => "sending:recipients-hour",
+            Self::Sent(Sent::Recipient, Window::Day) => "sending:recipients-day",
         }
     }
 }
@@ -122,7 +147,7 @@ impl Bucket {
 }
 
 /// HMAC-SHA-256 of `octets`, different for each purpose.
-pub(super) fn mac(key: &Secret, purpose: &str, octets: &[u8]) -> [u8; 32] {
+pub(crate) fn mac(key: &Secret, purpose: &str, octets: &[u8]) -> [u8; 32] {
     // HMAC takes keys of any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.expose_secret()) else { return [0; 32] };
     mac.update(purpose.as_bytes());
@@ -131,7 +156,7 @@ pub(super) fn mac(key: &Secret, purpose: &str, octets: &[u8]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-const PREFIX: &str = "sansmtp:attempts:";
+const PREFIX: &str = "sansmtp:";
 
 /// A year, so that no sum overflows.
 const MAX_WINDOW_MS: u64 = 365 * 24 * 60 * 60 * 1000;
@@ -191,10 +216,11 @@ mod tests {
                 ..AttemptLimits::default()
             };
             let counted = counts(limits, "192.0.2.1:1", "")[0].unwrap();
-            let after = |failures: u64| i64::try_from(counted.step_ms() * failures).unwrap();
+            let Measure::Bucket(bucket) = counted.measure else { panic!("{counted:?}") };
+            let after = |failures: u64| i64::try_from(bucket.step_ms() * failures).unwrap();
             let limit = u64::from(limit);
-            assert_eq!(after(limit), i64::try_from(counted.brim_ms()).unwrap());
-            assert_eq!(counted.barred_for(after(limit)), Duration::from_millis(counted.step_ms()));
+            assert_eq!(after(limit), i64::try_from(bucket.brim_ms()).unwrap());
+            assert_eq!(counted.barred_for(after(limit)), Duration::from_millis(bucket.step_ms()));
             assert_eq!(counted.barred_for(after(limit - 1)), Duration::ZERO);
             assert_eq!(counted.barred_for(-2), Duration::ZERO);
         }

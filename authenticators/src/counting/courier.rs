@@ -13,42 +13,47 @@ use redis::{Client, Connection, ErrorKind, RedisError, RedisResult};
 
 use super::barred::Barred;
 use super::counted::Counts;
-use super::script::{self, Stamps, Taken};
+use super::script::{self, Stamps, Taken, Times};
 use crate::limit::Limit;
 
-/// Takes questions, failures and what is given back to the server, on one connection and as many at once as there are.
+/// Takes questions, counts and what is given back to the server, on one connection and as many at once as there are.
 /// Its thread ends when it is dropped, once it has delivered what it was given if it can.
-pub(super) struct Courier(Arc<Shared>);
+pub(crate) struct Courier(Arc<Shared>);
 
-/// What the server says of an attempt.
-pub(super) enum Answer {
+/// What the server says.
+pub(crate) enum Answer {
     /// There is room, of which this has been taken, if it was to be.
     Admitted(Option<ServerReservation>),
-    Barred,
+    /// There is none: what the server has told of each count.
+    Barred(Times),
     Unreachable,
     /// As many wait for an answer as may.
     Full,
 }
 
-/// What an attempt has taken of its counts at the server. Dropped, it is given back.
-pub(super) struct ServerReservation {
+/// What was taken of counts at the server. Dropped, it is given back.
+pub(crate) struct ServerReservation {
     shared: Arc<Shared>,
     counts: Counts,
     stamps: Stamps,
-    kept: bool,
+    /// 0 once it is kept.
+    amount: u32,
+    at: Instant,
 }
 
-pub(super) struct Settings {
-    pub(super) client: Client,
+pub(crate) struct Settings {
+    /// What is counted, for messages: `failed logins`.
+    pub(crate) what: &'static str,
+    pub(crate) client: Client,
     /// For messages.
-    pub(super) address: String,
-    pub(super) time_limit: Duration,
+    pub(crate) address: String,
+    pub(crate) time_limit: Duration,
     /// How many may wait for an answer.
-    pub(super) max_waiting: usize,
-    /// After so long a failure is not worth telling any more.
-    pub(super) window: Duration,
+    pub(crate) max_waiting: usize,
+    /// After so long a count is not worth telling any more.
+    pub(crate) window: Duration,
     /// How many of the barred are remembered.
-    pub(super) entries: usize,
+    pub(crate) entries: usize,
 }
 
 struct Shared {
@@ -83,6 +88,7 @@ struct Question {
 struct Update {
     kind: UpdateKind,
     counts: Counts,
+    amount: u32,
     at: Instant,
 }
 
@@ -98,7 +104,7 @@ struct Batch {
 }
 
 impl Courier {
-    pub(super) fn start(settings: Settings) -> io::Result<Self> {
+    pub(crate) fn start(settings: Settings) -> io::Result<Self> {
         let inbox = Inbox {
             questions: Vec::new(),
             updates: VecDeque::new(),
@@ -112,13 +118,13 @@ impl Courier {
         let (inbox, stamp) = (Mutex::new(inbox), AtomicI64::new(script::first_stamp()));
         let shared = Arc::new(Shared { settings, inbox, arrived: Condvar::new(), waiting, barred, stamp });
         let this = Self(Arc::clone(&shared));
-        thread::Builder::new().name("sansmtp-attempts".to_owned()).spawn(move || shared.keep_running())?;
+        thread::Builder::new().name("sansmtp-counting".to_owned()).spawn(move || shared.keep_running())?;
         Ok(this)
     }
 
     /// Asks the server whether there is room, and waits for a limited time; not at all where it did not answer the last
     /// time, or where too many wait already. What comes too late is given back.
-    pub(super) fn ask(&self, counts: Counts, takes: bool) -> Answer {
+    pub(crate) fn ask(&self, counts: Counts, takes: bool) -> Answer {
         // No question waits for a server that is lost, so none needs a place.
         if !self.is_reachable() {
             return Answer::Unreachable;
@@ -145,16 +151,17 @@ impl Courier {
         }
     }
 
-    /// Hands a failure over for which nothing was taken. Does not wait.
-    pub(super) fn count(&self, counts: Counts) {
-        self.0.send(UpdateKind::Count, counts);
+    /// Hands so many over for which nothing was taken. Does not wait.
+    pub(crate) fn count(&self, counts: Counts, amount: u32) {
+        self.0.send(UpdateKind::Count, counts, amount);
     }
 
-    pub(super) fn barred(&self) -> &Barred {
-        &self.0.barred
+    /// Whether the server has said a moment ago that there is no room.
+    pub(crate) fn is_barred(&self, counts: &Counts) -> bool {
+        counts.iter().flatten().any(|counted| self.0.barred.is_barred(counted.key))
     }
 
-    pub(super) fn is_reachable(&self) -> bool {
+    pub(crate) fn is_reachable(&self) -> bool {
         self.0.lock().reachable
     }
 }
@@ -167,30 +174,61 @@ impl Drop for Courier {
 }
 
 impl ServerReservation {
-    /// Leaves it as a failure that has been counted.
-    pub(super) fn keep(mut self) {
-        self.kept = true;
+    /// Leaves it as what has been counted.
+    pub(crate) fn keep(mut self) {
+        self.amount = 0;
+    }
+
+    /// Makes one of two, if they were taken of the same counts in the same part of their windows.
+    ///
+    /// # Errors
+    /// The other one, if they were not.
+    pub(crate) fn merge(&mut self, mut other: Self) -> Result<(), Self> {
+        let same =
+            Arc::ptr_eq(&self.shared, &other.shared) && (self.counts, self.stamps) == (other.counts, other.stamps);
+        match self.amount.checked_add(other.amount) {
+            Some(amount) if same => {
+                self.amount = amount;
+                other.amount = 0;
+                Ok(())
+            }
+            _ => Err(other),
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    pub(crate) fn amount(&self) -> u32 {
+        self.amount
+    }
+
+    /// How long ago it was taken; of a merged one, the first.
+    pub(crate) fn age(&self) -> Duration {
+        self.at.elapsed()
     }
 }
 
 impl Drop for ServerReservation {
     fn drop(&mut self) {
-        if !self.kept {
-            self.shared.send(UpdateKind::Release(self.stamps), self.counts);
+        if self.amount > 0 {
+            self.shared.send(UpdateKind::Release(self.stamps), self.counts, self.amount);
         }
     }
 }
 
 impl Shared {
-    fn send(&self, kind: UpdateKind, counts: Counts) {
+    fn send(&self, kind: UpdateKind, counts: Counts, amount: u32) {
         let mut inbox = self.lock();
         if inbox.updates.len() >= MOST_UPDATES {
             if inbox.may_warn() {
-                tracing::warn!(server = %self.settings.address, "too many failed logins to count all for all servers");
+                let what = self.settings.what;
+                tracing::warn!(server = %self.settings.address, "too many {what} to count all for all servers");
             }
             return;
         }
-        inbox.updates.push_back(Update { kind, counts, at: Instant::now() });
+        inbox.updates.push_back(Update { kind, counts, amount, at: Instant::now() });
         drop(inbox);
         self.arrived.notify_one();
     }
@@ -288,11 +326,12 @@ impl Shared {
             let told = answers.next().and_then(|told| Taken::parse(told, &counts)).ok_or_else(unexpected)?;
             let told = if told.has_room {
                 let shared = Arc::clone(self);
-                let reservation = || ServerReservation { shared, counts, stamps: told.stamps, kept: false };
+                let reservation =
+                    || ServerReservation { shared, counts, stamps: told.stamps, amount: 1, at: Instant::now() };
                 Answer::Admitted(takes.then(reservation))
             } else {
-                self.learn_times(&counts, &told.times_to_live);
-                Answer::Barred
+                self.learn_times(&counts, &told.times);
+                Answer::Barred(told.times)
             };
             // An attempt that has not waited for it has gone on without it. Then it is dropped here.
             let _ = answer.try_send(told);
@@ -318,7 +357,8 @@ impl Shared {
                 let mut inbox = self.lock();
                 inbox.reachable = true;
                 if std::mem::take(&mut inbox.warned) {
-                    tracing::info!(server = %self.settings.address, "failed logins are counted for all servers again");
+                    let what = self.settings.what;
+                    tracing::info!(server = %self.settings.address, "{what} are counted for all servers again");
                 }
                 return Some(connection);
             }
@@ -344,7 +384,8 @@ impl Shared {
     fn lose(&self, reason: &str, mut inbox: MutexGuard<'_, Inbox>) {
         if inbox.reachable && inbox.may_warn() {
             inbox.warned = true;
-            tracing::warn!(server = %self.settings.address, reason, "failed logins are not counted for all servers");
+            let what = self.settings.what;
+            tracing::warn!(server = %self.settings.address, reason, "{what} are not counted for all servers");
         }
         inbox.reachable = false;
         // Who waits sees the other end of the channel go.
@@ -372,10 +413,10 @@ impl Batch {
     fn exchange(&self, connection: &mut Connection, stamp: &AtomicI64) -> RedisResult<Vec<Vec<i64>>> {
         let mut pipeline = redis::pipe();
         let next_stamp = || stamp.fetch_add(1, Ordering::Relaxed);
-        for Update { kind, counts, .. } in &self.updates {
-            match *kind {
-                UpdateKind::Count => script::count(&mut pipeline, counts, next_stamp()),
-                UpdateKind::Release(stamps) => script::release(&mut pipeline, counts, stamps),
+        for &Update { kind, ref counts, amount, .. } in &self.updates {
+            match kind {
+                UpdateKind::Count => script::count(&mut pipeline, counts, next_stamp(), amount),
+                UpdateKind::Release(stamps) => script::release(&mut pipeline, counts, stamps, amount),
             }
         }
         for Question { counts, takes, .. } in &self.questions {
