@@ -3,14 +3,15 @@
 use std::io;
 use std::sync::Arc;
 
-use mail_builder::headers::date::Date;
 use sansmtp::{
-    Answer, AuthRequest, AuthResult, AuthTurn, EnhancedCode, Envelope, Event, Greeting, Handler, Hooks, MailData, Path,
-    Reply, Session, Verdict, reply,
+    Aborted, Answer, AuthRequest, AuthResult, AuthTurn, EnhancedCode, Envelope, Event, Greeting, Handler, Hooks,
+    MailData, Path, Reply, Session, Verdict, reply,
 };
 use sansmtp_authenticators::Authenticator;
 use sansmtp_authenticators::attempts::ValkeyAttemptLog;
 use sansmtp_authenticators::dovecot::{Dovecot, Exchange};
+use sansmtp_authenticators::sending::{SendingLog, Transaction};
+use sansmtp_relay::received::{Client, Protocol, Received};
 use sansmtp_relay::submission::Submission;
 use sansmtp_relay::{self as relay, QueueId};
 
@@ -23,16 +24,22 @@ pub(crate) struct Shared {
     pub(crate) dovecot: Option<Dovecot>,
     /// Asked before such an exchange; `users` ask it themselves.
     pub(crate) attempts: Option<Arc<ValkeyAttemptLog>>,
+    /// Counts what logins send, if there is a limit.
+    pub(crate) sending: Option<Arc<SendingLog>>,
     pub(crate) store: Store,
     /// Octets that are to be free where the store is, before a message begins.
     pub(crate) min_free: u64,
     pub(crate) hostname: String,
+    /// Whether `Received:` does not tell of clients.
+    pub(crate) hide_client_address: bool,
 }
 
 /// One connection's handler.
 pub(crate) struct Relayer {
     shared: Arc<Shared>,
     exchange: Option<Exchange>,
+    /// What the mail transaction has reserved of the login's limits, where there are some.
+    transaction: Option<Transaction>,
 }
 
 /// A message on its way into the store. Dropped, it leaves nothing behind there.
@@ -70,7 +77,7 @@ impl Writing {
 impl Relayer {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let exchange = shared.dovecot.as_ref().map(Dovecot::exchange);
-        Self { shared, exchange }
+        Self { shared, exchange, transaction: None }
     }
 
     fn begin(&self, session: &Session, envelope: &Envelope) -> io::Result<Writing> {
@@ -82,10 +89,35 @@ impl Relayer {
         let reverse_path = envelope.reverse_path().map(mailbox).unwrap_or_default();
         let mut kept = relay::Envelope::new(reverse_path, envelope.forward_paths().map(mailbox));
         kept.smtputf8 = envelope.is_smtputf8();
-        kept.received = received(session, envelope, &self.shared.hostname, &kept.id);
+        kept.received = self.received(session, envelope, &kept.id);
         let header = Submission::new(&self.shared.hostname, &kept.id);
         let incoming = self.shared.store.begin(kept)?;
         Ok(Writing { header, incoming })
+    }
+
+    fn received(&self, session: &Session, envelope: &Envelope, id: &QueueId) -> String {
+        let protocol = Protocol {
+            extended: session.greeting().is_some_and(Greeting::is_extended),
+            smtputf8: envelope.is_smtputf8(),
+            tls: session.is_under_tls(),
+            authenticated: session.is_authenticated(),
+        };
+        let name = session.trace_name().to_string();
+        let tls = session.tls().map(|tls| format!("{} {}", tls.version, tls.cipher_suite));
+        let mut recipients = envelope.forward_paths();
+        let only = match (recipients.next(), recipients.next()) {
+            (Some(only), None) => Some(only.to_string()),
+            _ => None,
+        };
+        let mut received = Received::new(&self.shared.hostname, id, protocol);
+        if !self.shared.hide_client_address {
+            let address = session.peer().address().map(|address| address.ip());
+            received = received.from(Client { name: &name, address, tls: tls.as_deref() });
+        }
+        if let Some(only) = &only {
+            received = received.recipient(only);
+        }
+        received.to_string()
     }
 }
 
@@ -93,7 +125,10 @@ impl Handler for Relayer {
     type Message = Draft;
 
     fn hooks(&self) -> Hooks {
-        Hooks::MAIL | Hooks::DATA | Hooks::MESSAGE
+        let hooks = Hooks::MAIL | Hooks::DATA | Hooks::MESSAGE;
+        // Whatever ends a transaction gives back what it has reserved.
+        let of_transactions = Hooks::HELLO | Hooks::RCPT | Hooks::RSET;
+        if self.shared.sending.is_some() { hooks | of_transactions } else { hooks }
     }
 
     fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
@@ -119,15 +154,45 @@ impl Handler for Relayer {
         }
     }
 
-    fn mail(&mut self, _: &Session, _: &Envelope) -> Verdict {
+    fn hello(&mut self, _: &Session, _: Greeting, _: &str) -> Verdict {
+        self.transaction = None;
+        Verdict::Accept
+    }
+
+    fn mail(&mut self, session: &Session, _: &Envelope) -> Verdict {
+        self.transaction = None;
         match self.shared.store.free_octets() {
             Ok(free) if free < self.shared.min_free => {
                 tracing::warn!(free, min_free = self.shared.min_free, "too little room for mail");
-                reply!("452 4.3.1 There is no room for mail now").into()
+                return reply!("452 4.3.1 There is no room for mail now").into();
             }
             // What cannot be found out beforehand is found out by writing.
-            Ok(_) | Err(_) => Verdict::Accept,
+            Ok(_) | Err(_) => {}
         }
+        match self.shared.sending.as_ref().zip(session.login()).map(|(log, login)| SendingLog::begin(log, login)) {
+            None => Verdict::Accept,
+            Some(Ok(transaction)) => {
+                self.transaction = Some(transaction);
+                Verdict::Accept
+            }
+            Some(Err(refused)) => refused.reply().into(),
+        }
+    }
+
+    fn rcpt(&mut self, _: &Session, _: &Envelope, _: Path<'_>) -> Verdict {
+        match self.transaction.as_mut().map(Transaction::add_recipient) {
+            None | Some(Ok(())) => Verdict::Accept,
+            Some(Err(refused)) => refused.reply().into(),
+        }
+    }
+
+    fn reset(&mut self, _: &Session) -> Verdict {
+        self.transaction = None;
+        Verdict::Accept
+    }
+
+    fn aborted(&mut self, _: Aborted) {
+        self.transaction = None;
     }
 
     fn data(&mut self, session: &Session, envelope: &Envelope, message: &mut Draft) -> Verdict {
@@ -145,12 +210,19 @@ impl Handler for Relayer {
 
     /// 250 is said when the message is on the disk, and not before.
     fn message(&mut self, _: &Session, _: &Envelope, message: Draft) -> Verdict {
+        // What becomes no message is given back.
+        let transaction = self.transaction.take();
         let Draft { writing: Some(writing) } = message else {
             return reply!("452 4.3.1 There is no room for the message now").into();
         };
         match writing.commit() {
             // The server logs the reply, with the identifier in it.
-            Ok(id) => queued(&id),
+            Ok(id) => {
+                if let Some(transaction) = transaction {
+                    transaction.sent();
+                }
+                queued(&id)
+            }
             Err(error) => {
                 tracing::error!(%error, "cannot store a message");
                 reply!("451 4.3.0 The message cannot be stored now").into()
@@ -165,34 +237,4 @@ fn queued(id: &QueueId) -> Verdict {
         Ok(reply) => reply.into(),
         Err(_) => Verdict::Accept,
     }
-}
-
-/// The trace header (RFC 5321, section 4.4; RFC 3848 and RFC 6531, section 4.3 for the protocol's name). It
-/// tells no login name, and a recipient only where there is one: a second would be disclosed to the first.
-fn received(session: &Session, envelope: &Envelope, hostname: &str, id: &QueueId) -> String {
-    let utf8 = envelope.is_smtputf8();
-    let protocol = match (session.greeting(), utf8) {
-        (Some(Greeting::Ehlo), true) => "UTF8SMTP",
-        (Some(Greeting::Ehlo), false) => "ESMTP",
-        _ => "SMTP",
-    };
-    let tls = if session.is_under_tls() { "S" } else { "" };
-    let authenticated = if session.is_authenticated() { "A" } else { "" };
-    let address = match session.peer().address().map(|address| address.ip()) {
-        Some(std::net::IpAddr::V4(address)) => format!("[{address}]"),
-        Some(std::net::IpAddr::V6(address)) => format!("[IPv6:{address}]"),
-        None => "unknown".to_owned(),
-    };
-    let cipher =
-        session.tls().map_or_else(String::new, |tls| format!("\r\n\t(using {} {})", tls.version, tls.cipher_suite));
-    let mut recipients = envelope.forward_paths();
-    let for_whom = match (recipients.next(), recipients.next()) {
-        (Some(only), None) => format!("\r\n\tfor {only}"),
-        _ => String::new(),
-    };
-    format!(
-        "Received: from {} ({address}){cipher}\r\n\tby {hostname} with {protocol}{tls}{authenticated} id {id}{for_whom};\r\n\t{}\r\n",
-        session.trace_name(),
-        Date::now().to_rfc822(),
-    )
 }

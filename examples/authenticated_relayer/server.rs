@@ -12,6 +12,7 @@ use sansmtp::{Auth, Config, Limits, Secret, TlsVersion};
 use sansmtp_authenticators::Authenticator;
 use sansmtp_authenticators::attempts::{Guarded, ValkeyAttemptLog, ValkeyConfig};
 use sansmtp_authenticators::passwd::Passwd;
+use sansmtp_authenticators::sending::SendingLog;
 use sansmtp_authenticators::stored::Keep;
 use sansmtp_relay::maildir::Maildir;
 use sansmtp_relay::{self as relay, Route, Spool, Worker};
@@ -28,7 +29,7 @@ use crate::runtime::{Runtime, Serve as Server};
 use crate::signals::Signals;
 use crate::store::Store;
 use crate::tls_source::TlsSource;
-use crate::users::Users;
+use crate::users::{LoginCache, Users};
 
 /// Serves until SIGINT or SIGTERM; SIGHUP has the files read anew that change while it serves.
 ///
@@ -40,7 +41,7 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     let tls = tls_source.load().map_err(|error| Failure::new("cannot set up TLS", error))?;
     let certificate = tls_source.is_self_signed().then(|| tls_source.certificate().to_owned());
     let keep = if options.mechanisms.contains(&Mechanism::CramMd5) { Keep::ScramAndCramMd5 } else { Keep::Scram };
-    let users = Users::open(&options.users, keep, options.ignore_case_of_logins)?;
+    let users = Users::open(&options.users, keep, options.ignore_case_of_logins, options.cache_logins)?;
     let (mechanisms, auth) = match &users.dovecot {
         Some(dovecot) => (Vec::new(), passed_through(&options, dovecot)?),
         None => {
@@ -58,11 +59,13 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
         users: guarded(users.authenticator(), attempts.shared.clone()),
         dovecot: users.dovecot.clone(),
         attempts: attempts.shared,
+        sending: open_sending(&options)?,
         store,
         min_free: options.min_free,
         hostname: options.hostname.clone(),
+        hide_client_address: options.hide_client_address,
     });
-    let files = Files { tls: tls_source, passwd: users.passwd.clone() };
+    let files = Files { tls: tls_source, passwd: users.passwd.clone(), caches: users.caches.clone() };
     let relayer = move |_| Relayer::new(Arc::clone(&shared));
     let started = |addresses: &[SocketAddr]| {
         let listener = options.listeners.first();
@@ -122,10 +125,11 @@ fn serve(
     server.serve().map_err(|error| Failure::new("cannot serve", error))
 }
 
-/// The files that are read anew while the server runs.
+/// The files that are read anew while the server runs, and what is to be asked for anew.
 struct Files {
     tls: TlsSource,
     passwd: Vec<Arc<Passwd>>,
+    caches: Vec<LoginCache>,
 }
 
 impl Files {
@@ -142,6 +146,10 @@ impl Files {
                 Err(error) => tracing::error!(%error, "cannot use the new certificate; the one before stays"),
             }
             self.passwd.iter().for_each(|file| file.refresh());
+            self.caches.iter().for_each(|cache| cache.forget_all());
+            if !self.caches.is_empty() {
+                tracing::info!("forgot who has logged in");
+            }
         }
     }
 }
@@ -167,6 +175,22 @@ fn open_attempts(options: &Serve) -> Result<Attempts, Failure> {
     let log = ValkeyAttemptLog::new(config.limits(limits)).map_err(|error| Failure::new(what(), error))?;
     let log = Arc::new(log);
     Ok(Attempts { log: Arc::<ValkeyAttemptLog>::clone(&log), shared: Some(log) })
+}
+
+/// Counts what logins send, where there is a limit: where refused logins are counted.
+fn open_sending(options: &Serve) -> Result<Option<Arc<SendingLog>>, Failure> {
+    let limits = options.sending_limits;
+    if limits.is_unlimited() {
+        return Ok(None);
+    }
+    let Some(url) = &options.attempts else {
+        let started = Instant::now();
+        return Ok(Some(Arc::new(SendingLog::in_memory(limits, move || started.elapsed()))));
+    };
+    let what = || format!("cannot count in {url}");
+    let config = ValkeyConfig::from_url(url.expose_secret()).map_err(|error| Failure::new(what(), error))?;
+    let log = SendingLog::in_valkey(limits, config).map_err(|error| Failure::new(what(), error))?;
+    Ok(Some(Arc::new(log)))
 }
 
 fn guarded(users: Arc<dyn Authenticator>, attempts: Option<Arc<ValkeyAttemptLog>>) -> Arc<dyn Authenticator> {

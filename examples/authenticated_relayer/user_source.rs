@@ -69,6 +69,14 @@ impl UserSource {
         }
     }
 
+    /// Whether a server is asked there.
+    pub(crate) fn is_remote(&self) -> bool {
+        match self {
+            Self::Dovecot(_) | Self::Ldap(_) | Self::Postgres(_) => true,
+            Self::Jwks(_) | Self::Passwd(_) | Self::Sqlite(_) => false,
+        }
+    }
+
     /// The file, for whoever keeps others beside it.
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {

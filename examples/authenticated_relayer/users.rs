@@ -2,8 +2,10 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sansmtp::Secret;
 use sansmtp_authenticators::dovecot::{Dovecot, Settings};
@@ -15,7 +17,7 @@ use sansmtp_authenticators::sqlite::Sqlite;
 use sansmtp_authenticators::stored::{
     Accounts, Hashing, Keep, SCRAM_ITERATIONS, Store, Stored, WritableStore, names_in_certificate,
 };
-use sansmtp_authenticators::{Answers, Authenticator, Chain};
+use sansmtp_authenticators::{Answers, Authenticator, Cache, CacheLimits, Chain};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
@@ -34,11 +36,18 @@ pub(crate) struct Users {
     pub(crate) scram_iterations: u32,
     /// Those of them that are files of `user:hash` lines.
     pub(crate) passwd: Vec<Arc<Passwd>>,
+    /// What remembers logins.
+    pub(crate) caches: Vec<LoginCache>,
+    /// How long.
+    cache_logins: Option<Duration>,
     /// Whether the case of names is ignored.
     ignore_case: bool,
     /// Made on the first start.
     pub(crate) first_user: Option<FirstUser>,
 }
+
+/// Remembers logins by password that were right.
+pub(crate) type LoginCache = Arc<Cache<Arc<dyn Authenticator>>>;
 
 /// The user made on the first start, with the only copy of the password.
 pub(crate) struct FirstUser {
@@ -55,7 +64,12 @@ impl Users {
     ///
     /// # Errors
     /// Says what cannot be opened, and why.
-    pub(crate) fn open(sources: &[UserSource], keep: Keep, ignore_case: bool) -> Result<Self, Failure> {
+    pub(crate) fn open(
+        sources: &[UserSource],
+        keep: Keep,
+        ignore_case: bool,
+        cache_logins: Option<Duration>,
+    ) -> Result<Self, Failure> {
         let first_user = match sources {
             [only @ UserSource::Sqlite(path)] => first_start(path, keep).map_err(|error| cannot_open(only, error))?,
             _ => None,
@@ -66,6 +80,8 @@ impl Users {
             salt_key: None,
             scram_iterations: SCRAM_ITERATIONS,
             passwd: Vec::new(),
+            caches: Vec::new(),
+            cache_logins,
             ignore_case,
             first_user,
         };
@@ -76,7 +92,8 @@ impl Users {
             if matches!(source, UserSource::Dovecot(_)) && place + 1 < sources.len() {
                 return Err(Failure::plain(format!("{source} has to be the last of the --users")));
             }
-            users.add(source, keep, &hashing).map_err(|error| cannot_open(source, error))?;
+            let added = users.add(source, keep, &hashing).and_then(|()| users.cache_last(source));
+            added.map_err(|error| cannot_open(source, error))?;
         }
         if users.members.len() > 1 {
             users.dovecot = None;
@@ -124,6 +141,18 @@ impl Users {
         }
     }
 
+    /// Has what it says remembered, where that is asked for, and a server is asked.
+    fn cache_last(&mut self, source: &UserSource) -> Result<(), Cause> {
+        if let Some(time) = self.cache_logins.filter(|_| source.is_remote())
+            && let Some(member) = self.members.pop()
+        {
+            let cache = remember(member, time)?;
+            self.caches.push(Arc::clone(&cache));
+            self.members.push(cache);
+        }
+        Ok(())
+    }
+
     fn add_store(&mut self, store: impl Store + 'static, keep: Keep, hashing: &Arc<Hashing>) -> Result<(), Cause> {
         if store.answers("SCRAM-SHA-256") != Answers::ForNone {
             self.scram_iterations = store.scram_iterations()?;
@@ -140,6 +169,12 @@ impl Users {
             members => Arc::new(members.iter().cloned().collect::<Chain>()),
         }
     }
+}
+
+/// Remembers for so long what an authenticator accepts, and nothing else: a password that was wrong may be right by now.
+fn remember(authenticator: Arc<dyn Authenticator>, time: Duration) -> io::Result<LoginCache> {
+    let limits = CacheLimits { accepted_for: time, refused: 0, ..CacheLimits::default() };
+    Cache::new(authenticator, limits).map(Arc::new)
 }
 
 /// Opens users to be changed; with `create`, those that there are not are made.
@@ -215,7 +250,7 @@ mod tests {
         for (keep, has_cram_md5) in [(Keep::Scram, false), (Keep::ScramAndCramMd5, true)] {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("mail.db");
-            let first = Users::open(&sqlite(&path), keep, false).unwrap();
+            let first = Users::open(&sqlite(&path), keep, false, None).unwrap();
             let user = first.first_user.as_ref().unwrap();
             assert!(user.password.len() >= 24);
             assert!(!format!("{user:?}").contains(user.password.as_str()));
@@ -226,7 +261,7 @@ mod tests {
             assert_eq!(row.unwrap(), ("user".to_owned(), has_cram_md5));
             let password = user.password.clone();
             drop((first, database));
-            assert!(Users::open(&sqlite(&path), keep, false).unwrap().first_user.is_none());
+            assert!(Users::open(&sqlite(&path), keep, false, None).unwrap().first_user.is_none());
             let octets = std::fs::read(&path).unwrap();
             assert!(!octets.windows(password.len()).any(|window| window == password.as_bytes()));
         }
@@ -238,7 +273,7 @@ mod tests {
         let (passwd, database) = (directory.path().join("users"), directory.path().join("mail.db"));
         std::fs::write(&passwd, "").unwrap();
         let users =
-            Users::open(&[UserSource::Passwd(passwd), UserSource::Sqlite(database.clone())], Keep::Scram, false);
+            Users::open(&[UserSource::Passwd(passwd), UserSource::Sqlite(database.clone())], Keep::Scram, false, None);
         let users = users.unwrap();
         assert!(users.first_user.is_none() && users.salt_key.is_some() && users.members.len() == 2);
         assert!(accounts(&UserSource::Sqlite(database), false).unwrap().list().unwrap().is_empty());
@@ -250,7 +285,7 @@ mod tests {
         let path = directory.path().join("users");
         std::fs::write(&path, "tim:sEcReT\n").unwrap();
         let source = UserSource::Passwd(path);
-        let error = Users::open(std::slice::from_ref(&source), Keep::Scram, false).err().unwrap().to_string();
+        let error = Users::open(std::slice::from_ref(&source), Keep::Scram, false, None).err().unwrap().to_string();
         assert!(error.contains("passwd:/") && error.contains("line 1: ") && !error.contains("sEcReT"), "{error}");
         let error = accounts(&source, true).err().unwrap().to_string();
         assert!(error.contains("htpasswd"), "{error}");
@@ -261,7 +296,7 @@ mod tests {
             [(None, "No such file"), (Some("{}"), "no JWK Set: line 1"), (Some("{\"keys\":[]}"), "no key")]
         {
             content.into_iter().for_each(|content: &str| std::fs::write(&keys, content).unwrap());
-            let error = Users::open(std::slice::from_ref(&source), Keep::Scram, false).err().unwrap().to_string();
+            let error = Users::open(std::slice::from_ref(&source), Keep::Scram, false, None).err().unwrap().to_string();
             assert!(error.contains("cannot open jwks:/") && error.contains(why), "{error}");
         }
         let error = accounts(&source, true).err().unwrap().to_string();

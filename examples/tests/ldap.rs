@@ -70,6 +70,37 @@ fn users_of_a_directory_log_in_and_send() {
     server.stop();
 }
 
+/// While it is remembered that a password was right, nobody is asked.
+#[test]
+fn a_login_is_remembered_until_sighup() {
+    let Some(mut slapd) = Slapd::start(&Setup::default()) else { return };
+    let directory = TempDir::new().expect("there is room for a directory");
+    let url = format!("{}/uid={{user}},{PEOPLE}????x-ca-file={}", slapd.url(), slapd.ca_file().display());
+    let server = relayer(&directory, &["--users", &url, "--cache-logins", "5m", "--ignore-case-of-logins"]);
+    let log_in = |user: &str, password: &str| {
+        let mut client = Client::greet(server.address(0)).expect("the server talks");
+        client.auth_plain(user, password).expect("the server talks")[..3].to_owned()
+    };
+    assert_eq!(log_in("tim", "wrong password"), "535");
+    assert_eq!(log_in("tim", PASSWORD), "235");
+    assert_eq!(log_in("TIM", PASSWORD), "235");
+    slapd.stop();
+    assert_eq!(log_in("tim", PASSWORD), "235");
+    assert_eq!(log_in("TIM", PASSWORD), "235");
+    // What was wrong is asked about again, as is whoever has not logged in.
+    assert_eq!(log_in("tim", "wrong password"), "454");
+    assert_eq!(log_in(OTHER, OTHERS_PASSWORD), "454");
+    assert_eq!(log_in("tim", PASSWORD), "235");
+    #[cfg(unix)]
+    {
+        server.signal("HUP");
+        server.stderr.wait(|log| log.contains("forgot who has logged in"));
+        assert_eq!(log_in("tim", PASSWORD), "454");
+    }
+    let (stdout, stderr) = server.stop();
+    assert_absent(PASSWORD, &(stdout + &stderr));
+}
+
 #[test]
 fn what_is_wrong_with_a_directory_s_url_is_said() {
     let directory = TempDir::new().expect("there is room for a directory");

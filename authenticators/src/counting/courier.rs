@@ -179,20 +179,18 @@ impl ServerReservation {
         self.amount = 0;
     }
 
-    /// Makes one of two, if they were taken of the same counts in the same part of their windows.
-    ///
-    /// # Errors
-    /// The other one, if they were not.
-    pub(crate) fn merge(&mut self, mut other: Self) -> Result<(), Self> {
+    /// Takes another one in, if both were taken of the same counts in the same part of their windows; or else it is given
+    /// back to the caller.
+    pub(crate) fn merge(&mut self, mut other: Self) -> Option<Self> {
         let same =
             Arc::ptr_eq(&self.shared, &other.shared) && (self.counts, self.stamps) == (other.counts, other.stamps);
         match self.amount.checked_add(other.amount) {
             Some(amount) if same => {
                 self.amount = amount;
                 other.amount = 0;
-                Ok(())
+                None
             }
-            _ => Err(other),
+            _ => Some(other),
         }
     }
 

@@ -44,7 +44,9 @@
 //!         let transaction = self.transaction.take();
 //!         // … where the message is stored, and could not be: the transaction is dropped.
 //! #       drop(message);
-//!         transaction.map(Transaction::sent);
+//!         if let Some(transaction) = transaction {
+//!             transaction.sent();
+//!         }
 //!         Verdict::Accept
 //!     }
 //!
@@ -63,7 +65,7 @@
 //! let log = Arc::new(SendingLog::in_memory(limits, move || started.elapsed()));
 //! # let mut handler = Submission { log, transaction: None };
 //! # handler.transaction = SendingLog::begin(&handler.log, "tim").ok();
-//! # handler.transaction.take().map(Transaction::sent);
+//! # assert!(handler.transaction.is_some());
 //! ```
 //!
 //! # What is counted

@@ -18,7 +18,7 @@ pub struct Transaction {
     messages: u32,
     recipients: u32,
     #[cfg(feature = "valkey")]
-    at_server: Reserved,
+    at_server: Option<Box<Reserved>>,
 }
 
 impl Transaction {
@@ -31,7 +31,7 @@ impl Transaction {
             messages: 0,
             recipients: 0,
             #[cfg(feature = "valkey")]
-            at_server: Reserved::new(log.shared.as_ref(), &lower_case),
+            at_server: log.shared.as_ref().map(|shared| Box::new(Reserved::new(shared, &lower_case))),
         };
         this.reserve(Sent::Message)?;
         Ok(this)
@@ -54,8 +54,8 @@ impl Transaction {
         self.log.here.keep(self.key, Sent::Message, messages);
         self.log.here.keep(self.key, Sent::Recipient, recipients);
         #[cfg(feature = "valkey")]
-        if let Some(shared) = &self.log.shared {
-            std::mem::take(&mut self.at_server).keep(shared);
+        if let (Some(shared), Some(at_server)) = (&self.log.shared, self.at_server.take()) {
+            at_server.keep(shared);
         }
     }
 
@@ -79,8 +79,8 @@ impl Transaction {
 
     #[cfg(feature = "valkey")]
     fn reserve_at_server(&mut self, sent: Sent) -> Result<(), SendingRefused> {
-        let Some(shared) = &self.log.shared else { return Ok(()) };
-        let reserved = self.at_server.reserve(shared, sent);
+        let (Some(shared), Some(at_server)) = (&self.log.shared, &mut self.at_server) else { return Ok(()) };
+        let reserved = at_server.reserve(shared, sent);
         if reserved.is_err() {
             self.log.here.release(self.key, sent, 1);
         }

@@ -58,8 +58,8 @@ impl Shared {
 }
 
 impl Reserved {
-    pub(super) fn new(shared: Option<&Shared>, login: &str) -> Self {
-        let counts = |sent| shared.map(|shared| shared.counts(login, sent)).unwrap_or_default();
+    pub(super) fn new(shared: &Shared, login: &str) -> Self {
+        let counts = |sent| shared.counts(login, sent);
         Self { messages: counts(Sent::Message), recipients: counts(Sent::Recipient), ..Self::default() }
     }
 
@@ -120,7 +120,7 @@ impl Reserved {
     fn add(&mut self, reservation: ServerReservation) {
         let mut reservation = Some(reservation);
         for earlier in self.reservations.iter_mut().rev().take(2) {
-            reservation = reservation.and_then(|reservation| earlier.merge(reservation).err());
+            reservation = reservation.and_then(|reservation| earlier.merge(reservation));
         }
         self.reservations.extend(reservation);
     }

@@ -26,7 +26,8 @@
 //! ```
 //!
 //! [`control`] is how an operator looks into the spool and changes what waits there, while the worker runs or while none
-//! does. [`maildir`] is for mail that goes no further, and [`submission`] for the header of what users send.
+//! does. [`maildir`] is for mail that goes no further, [`submission`] for the header of what users send, and [`received`] for
+//! the field on top of it.
 //!
 //! The log (`tracing`) tells of every attempt, and never of a password. [`describe_metrics`] lists what is counted for the
 //! recorder of the crate `metrics`, if the program installs one.
@@ -41,6 +42,7 @@ mod envelope;
 pub mod maildir;
 mod metrics;
 mod queue;
+pub mod received;
 mod reports;
 mod routes;
 mod schedule;

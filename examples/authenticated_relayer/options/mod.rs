@@ -2,6 +2,7 @@
 
 mod delivery;
 mod listening;
+mod policy;
 mod queue;
 mod security;
 #[cfg(test)]
@@ -12,14 +13,17 @@ mod values;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use sansmtp_authenticators::sending::SendingLimits;
 
 use self::delivery::DeliveryArguments;
 pub(crate) use self::delivery::{Delivery, Relaying};
 pub(crate) use self::listening::Listener;
 use self::listening::{ListeningArguments, machine_hostname};
+use self::policy::PolicyArguments;
 pub(crate) use self::queue::{QueueAction, QueueCommand};
 use self::security::SecurityArguments;
 pub(crate) use self::security::TlsFiles;
@@ -56,8 +60,14 @@ pub(crate) struct Serve {
     pub(crate) client_ca: Option<PathBuf>,
     /// Refused logins from one address before it has to wait; none for no limit.
     pub(crate) max_failures_per_address: Option<NonZeroU32>,
-    /// Where they are counted for several servers. Then there is a limit.
+    /// Where they, and what users send, are counted for several servers. Then there is a limit.
     pub(crate) attempts: Option<ServerUrl>,
+    /// How much a login may send.
+    pub(crate) sending_limits: SendingLimits,
+    /// How long a login is good without asking again, where users are on another machine. Then there are some.
+    pub(crate) cache_logins: Option<Duration>,
+    /// Whether recipients are not told where a message came from.
+    pub(crate) hide_client_address: bool,
     /// Where accepted mail goes.
     pub(crate) delivery: Delivery,
     /// The certificate to show; a self-signed one is made when there is none.
@@ -136,6 +146,8 @@ struct ServeArguments {
     #[command(flatten)]
     security: SecurityArguments,
     #[command(flatten)]
+    policy: PolicyArguments,
+    #[command(flatten)]
     delivery: DeliveryArguments,
     #[command(flatten)]
     leniency: Leniency,
@@ -145,9 +157,10 @@ struct ServeArguments {
 
 impl ServeArguments {
     fn check(self) -> Result<Serve, (ErrorKind, String)> {
-        let Self { listening, security, delivery, leniency, limits } = self;
+        let Self { listening, security, policy, delivery, leniency, limits } = self;
         let listeners = listening.listeners();
-        security.check(&listeners)?;
+        let sending_limits = policy.sending_limits();
+        security.check(&listeners, &sending_limits)?;
         Ok(Serve {
             listeners,
             tls: security.tls(),
@@ -157,6 +170,9 @@ impl ServeArguments {
             client_ca: security.client_ca,
             max_failures_per_address: NonZeroU32::new(security.max_failures_per_address),
             attempts: security.attempts,
+            sending_limits,
+            cache_logins: Some(security.cache_logins).filter(|time| !time.is_zero()),
+            hide_client_address: policy.hide_client_address,
             allow_plaintext_auth: security.allow_plaintext_auth,
             delivery: delivery.delivery(),
             hostname: listening.hostname.unwrap_or_else(machine_hostname),

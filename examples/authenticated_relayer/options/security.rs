@@ -2,14 +2,17 @@
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use clap::error::ErrorKind;
+use sansmtp_authenticators::sending::SendingLimits;
 
 use super::listening::Listener;
 use super::values::Unrepeated;
 use crate::mechanisms::Mechanism;
 use crate::server_url::ServerUrl;
+use crate::units::time;
 use crate::user_source::UserSource;
 
 /// A certificate chain and its private key, both PEM.
@@ -80,17 +83,29 @@ pub(super) struct SecurityArguments {
     /// wait; 0 for no limit. Users behind one proxy share an address
     #[arg(long, value_name = "N", default_value_t = 50, help_heading = SECURITY)]
     pub(super) max_failures_per_address: u32,
-    /// Count refused logins for all servers that name the same Valkey or Redis, valkey://USER:PASSWORD@HOST:PORT/DATABASE
-    /// (valkeys:// with TLS, trusting the system's authorities or ?ca-file=FILE) [default: in memory]
+    /// Count refused logins, and what logins send where that is limited, for all servers that name the same Valkey or
+    /// Redis, valkey://USER:PASSWORD@HOST:PORT/DATABASE (valkeys:// with TLS, trusting the system's authorities or
+    /// ?ca-file=FILE) [default: in memory]
     ///
     /// The password can also be in ?password-file=FILE or ?password-env=NAME. Names and addresses are hashed with what
     /// is in ?key-file=FILE, or else with a key made from the password. While the server cannot be reached, each process
-    /// counts for itself, or refuses all logins for now with ?when-unreachable=closed.
+    /// counts for itself, or refuses all logins, and mail that would have to be counted, for now with
+    /// ?when-unreachable=closed.
     #[arg(long, value_name = "URL", value_parser = Unrepeated(valkey_url), help_heading = SECURITY)]
     pub(super) attempts: Option<ServerUrl>,
+    /// Remember for so long, such as 5m, that a password was right, and do not ask again, where users are in PostgreSQL, in a
+    /// directory, or in Dovecot behind others; 0 to ask each time
+    ///
+    /// It is for clients that log in for each message, and gets them through a short outage. Only PLAIN and LOGIN are
+    /// remembered, and only what was right: a keyed hash of the password, never the password. So long may users still
+    /// log in who were disabled or deleted, and with a password that was changed, until the new one was used; SIGHUP has
+    /// all of it forgotten. Where Dovecot is the only place of users, it is asked each time, and has a cache of its
+    /// own.
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = time, help_heading = SECURITY)]
+    pub(super) cache_logins: Duration,
     /// Certificate chain to show [default: a self-signed mail-cert.pem beside the users]
     ///
-    /// SIGHUP has it, its key and --client-ca read anew, and files of users, too. Connections that there are go on, and
+    /// SIGHUP has it, its key and --client-ca read anew, and files of users, too, and forgets --cache-logins. Connections that there are go on, and
     /// what cannot be used is told in the log and changes nothing.
     #[arg(long, value_name = "PEM", requires = "tls_key", help_heading = SECURITY)]
     tls_cert: Option<PathBuf>,
@@ -108,7 +123,11 @@ pub(super) struct SecurityArguments {
 impl SecurityArguments {
     /// # Errors
     /// Says what does not go together.
-    pub(super) fn check(&self, listeners: &[Listener]) -> Result<(), (ErrorKind, String)> {
+    pub(super) fn check(
+        &self,
+        listeners: &[Listener],
+        sending_limits: &SendingLimits,
+    ) -> Result<(), (ErrorKind, String)> {
         if self.allow_plaintext_auth && !self.i_know {
             let public = |listener: &&Listener| !listener.implicit_tls && !listener.address.ip().is_loopback();
             if let Some(Listener { address, .. }) = listeners.iter().find(public) {
@@ -122,11 +141,27 @@ impl SecurityArguments {
             }
         }
         self.check_mechanisms()?;
-        if self.attempts.is_some() && self.max_failures_per_address == 0 {
-            let message = "--attempts has nothing to count with --max-failures-per-address 0";
+        if self.attempts.is_some() && self.max_failures_per_address == 0 && sending_limits.is_unlimited() {
+            let message =
+                "--attempts has nothing to count with --max-failures-per-address 0 and no limit for what is sent";
             return Err((ErrorKind::ArgumentConflict, message.to_owned()));
         }
-        Ok(())
+        self.check_cache()
+    }
+
+    fn check_cache(&self) -> Result<(), (ErrorKind, String)> {
+        if self.cache_logins.is_zero() {
+            return Ok(());
+        }
+        let message = match self.users.as_slice() {
+            [UserSource::Dovecot(_)] => {
+                "--cache-logins does nothing where Dovecot is the only place of users, as it is asked by its own \
+                 mechanisms; set auth_cache_size there"
+            }
+            users if users.iter().any(UserSource::is_remote) => return Ok(()),
+            _ => "--cache-logins is for users in PostgreSQL, in a directory or in Dovecot: files are here",
+        };
+        Err((ErrorKind::ArgumentConflict, message.to_owned()))
     }
 
     pub(super) fn tls(&self) -> Option<TlsFiles> {

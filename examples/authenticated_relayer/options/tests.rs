@@ -272,3 +272,32 @@ fn the_queue_is_named_by_its_spool_and_messages_by_their_ids() {
     error(&["queue", "delete"]);
     error(&["queue"]);
 }
+
+#[test]
+fn what_is_sent_can_be_limited() {
+    assert!(serve(&[]).sending_limits.is_unlimited());
+    let limits = serve(&["--max-messages-per-hour", "10", "--max-recipients-per-day", "500"]).sending_limits;
+    assert_eq!((limits.messages_per_hour, limits.messages_per_day), (10, 0));
+    assert_eq!((limits.recipients_per_hour, limits.recipients_per_day), (0, 500));
+    let limits = serve(&["--max-messages-per-day", "10", "--max-recipients-per-hour", "0"]).sending_limits;
+    assert_eq!((limits.messages_per_day, limits.recipients_per_hour), (10, 0));
+    error(&["--max-messages-per-hour", "-1"]);
+    // There is something to count in Valkey.
+    let counted = ["--attempts", "redis://counts", "--max-failures-per-address", "0", "--max-messages-per-day", "1"];
+    assert!(serve(&counted).attempts.is_some());
+}
+
+#[test]
+fn logins_are_remembered_where_a_server_is_asked() {
+    assert_eq!(serve(&[]).cache_logins, None);
+    let directory = ["--users", "passwd:users", "--users", "ldap://a/dc=org"];
+    assert_eq!(
+        serve(&[&directory[..], &["--cache-logins", "5m"]].concat()).cache_logins,
+        Some(Duration::from_secs(300))
+    );
+    assert_eq!(serve(&[&directory[..], &["--cache-logins", "0"]].concat()).cache_logins, None);
+    assert!(error(&["--cache-logins", "5m"]).contains("PostgreSQL"));
+    assert!(error(&["--cache-logins", "5m", "--users", "dovecot:auth"]).contains("auth_cache_size"));
+    serve(&["--cache-logins", "5m", "--users", "a", "--users", "dovecot:auth"]);
+    error(&["--cache-logins", "soon", "--users", "ldap://a/dc=org"]);
+}

@@ -130,6 +130,34 @@ fn failures_count_where_dovecot_runs_the_exchanges() {
     assert_eq!(other.log_in(dovecot::USER, dovecot::PASSWORD), "454");
 }
 
+/// Two relayers with users of their own, of the same names.
+#[test]
+fn what_users_send_counts_for_all() {
+    let Some(counts) = Valkey::start() else { return };
+    let relayers = [(); 2].map(|()| {
+        let directory = TempDir::new().unwrap();
+        assert!(user(directory.path(), &["add", "tim"], FIRST).0);
+        let url = counts.url();
+        let arguments = ["--listen", "127.0.0.1:0", "--allow-plaintext-auth", "--attempts", &url];
+        let limits = ["--max-failures-per-address", "0", "--max-messages-per-day", "3"];
+        let program =
+            Program::start("authenticated_relayer", directory.path(), "trace", &[&arguments[..], &limits].concat());
+        (directory, program)
+    });
+    let send = |(_, program): &(TempDir, Program)| {
+        let client = Client::log_in(program.address(0), "tim", FIRST);
+        client.and_then(|mut client| client.send("a@b.example", "c@d.example", b"It works.\r\n"))
+    };
+    let [one, other] = &relayers;
+    let codes = [one, other, one, other, one].map(|relayer| send(relayer).unwrap());
+    assert!(codes[..3].iter().all(|reply| reply.starts_with("250 ")), "{codes:?}");
+    assert!(codes[3..].iter().all(|reply| reply.contains("450 4.7.1 No more than 3 messages a day")), "{codes:?}");
+    for (_, program) in relayers {
+        let (_, stderr) = program.stop();
+        assert_eq!(stderr.matches("limit reached: ").count(), 1, "{stderr}");
+    }
+}
+
 /// What cannot work is said at the start, without what is secret.
 #[test]
 fn what_cannot_be_opened_is_said() {
