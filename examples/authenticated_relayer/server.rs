@@ -225,7 +225,12 @@ fn configure(options: &Serve, auth: Auth, attempts: Arc<dyn AttemptLog>) -> Resu
         .starttls(true)
         .implicit_tls(true)
         .smtputf8(true)
-        .limits(Limits { max_message_octets: options.max_size, ..Limits::default() });
+        .limits(Limits {
+            max_message_octets: options.max_size,
+            // However long they are, lines take no memory, and the worker breaks them on their way out.
+            max_content_line_octets: usize::try_from(options.max_size).unwrap_or(usize::MAX),
+            ..Limits::default()
+        });
     let config = options.limits.apply(options.leniency.apply(builder)).build();
     config.map_err(|error| Failure::new("cannot use the configuration", error))
 }

@@ -39,6 +39,7 @@ mod delivery;
 mod dsn;
 pub mod durable;
 mod envelope;
+mod idn;
 pub mod maildir;
 mod metrics;
 mod queue;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use mail_builder::headers::date::Date;
 
 use crate::envelope::QueueId;
+use crate::idn::path_to_ascii;
 
 /// A `Received:` field, with its line end, as `Display` writes it.
 ///
@@ -73,7 +74,7 @@ impl<'a> Received<'a> {
         Self { client: Some(client), ..self }
     }
 
-    /// Tells of the recipient, a path in angle brackets. Of a message that has several none should be told of: a second
+    /// Tells of the recipient, a path in angle brackets, whose domain is written in ASCII where that does. Of a message that has several none should be told of: a second
     /// would be disclosed to the first.
     #[must_use]
     pub fn recipient(self, path: &'a str) -> Self {
@@ -99,7 +100,12 @@ impl fmt::Display for Received<'_> {
         }
         write!(f, "by {} with {protocol} id {id}", OneLine(by))?;
         if let Some(path) = recipient {
-            write!(f, "\r\n\tfor {}", OneLine(path))?;
+            // It must not be this field for which the message needs SMTPUTF8.
+            let inner = path.strip_prefix('<').and_then(|path| path.strip_suffix('>'));
+            match inner.map(path_to_ascii) {
+                Some(inner) => write!(f, "\r\n\tfor <{}>", OneLine(&inner))?,
+                None => write!(f, "\r\n\tfor {}", OneLine(path))?,
+            }
         }
         write!(f, ";\r\n\t{date}\r\n")
     }
@@ -156,6 +162,7 @@ mod tests {
     fn nothing_of_the_client_is_there_unless_it_is_given() {
         let expected = "Received: by mx.example with ESMTPSA id 1a\r\n\tfor <a@b>;\r\n\tnow\r\n";
         assert_eq!(field(|received| received.recipient("<a@b>")), expected);
+        assert!(field(|received| received.recipient("<a@grå.example>")).contains("for <a@xn--gr-zia.example>;"));
     }
 
     #[test]

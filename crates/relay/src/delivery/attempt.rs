@@ -6,11 +6,13 @@ use std::sync::Arc;
 use super::Deliverer;
 use super::client::{Mail, Outcome as Sent};
 use super::content::Header;
-use super::error::{Error, Step, status_of};
+use super::error::{Error, NeedsUtf8, Step, status_of};
 use super::messages::Message;
+use super::outgoing::Kind;
 use super::reply::Reply;
 use super::session::{Connection, NoConnection};
 use crate::envelope::QueueId;
+use crate::idn::path_to_ascii;
 use crate::queue::{Health, Outcome};
 use crate::routes::{Destination, Host};
 use crate::spool::{Answer, State, Status, Timestamp};
@@ -148,10 +150,14 @@ impl Deliverer {
         connection: &mut Connection,
         header: Header,
     ) -> Spoke {
+        if !connection.client.takes_utf8() {
+            self.fail_what_needs_utf8(message, part, connection.host.next_hop.host.as_str(), header);
+        }
         let mut left: Vec<usize> = message.read(|state| self.pending(state, part).collect());
         let mut spoke =
             Spoke { health: Health::Up, is_open: true, is_stale: false, is_cut_short: false, try_others: false };
         let mut is_first = true;
+        let mut is_doubted = false;
         while !left.is_empty() && spoke.is_open {
             let rest = left.split_off(left.len().min(connection.client.max_recipients()));
             let places = std::mem::replace(&mut left, rest);
@@ -163,6 +169,19 @@ impl Deliverer {
                 }
             };
             spoke.is_open = is_open;
+            let is_refused = |error: &Error| matches!(error, Error::Refused(Step::Mail, _) | Error::Unconvertible(_));
+            if is_open
+                && others.as_ref().is_err_and(Error::is_about_parameters)
+                && connection.client.forget_parameters()
+            {
+                is_doubted = true;
+                left.splice(..0, places);
+                continue;
+            }
+            if is_doubted && others.as_ref().is_err_and(is_refused) {
+                // It was not for them.
+                connection.client.remember_parameters();
+            }
             spoke.is_stale = is_first && others.as_ref().is_err_and(Error::is_stale_session);
             is_first = false;
             if spoke.is_stale && connection.is_used {
@@ -187,6 +206,27 @@ impl Deliverer {
         spoke
     }
 
+    /// Fails the recipients to whom the message cannot go without SMTPUTF8. The others may have it.
+    fn fail_what_needs_utf8(&self, message: &Message, part: &str, host: &str, header: Header) {
+        let failed: Vec<_> = message.read(|state| {
+            let all = if !path_to_ascii(&state.reverse_path).is_ascii() {
+                Some(NeedsUtf8::Address)
+            } else {
+                (state.smtputf8 && !header.is_ascii).then_some(NeedsUtf8::Header)
+            };
+            let needs = |place: usize| {
+                let path = path_to_ascii(&state.recipients.get(place)?.forward_path);
+                let own = (!path.is_ascii()).then_some(NeedsUtf8::Address);
+                own.or(all).map(|needs| (place, needs))
+            };
+            self.pending(state, part).filter_map(needs).collect()
+        });
+        for (place, needs) in failed {
+            let answer = answer(&Error::NoSmtpUtf8(needs), host);
+            message.change(|state| each(state, &[place], |recipient| recipient.settle(true, answer.clone())));
+        }
+    }
+
     async fn send(
         &self,
         id: &QueueId,
@@ -195,22 +235,27 @@ impl Deliverer {
         connection: &mut Connection,
         header: Header,
     ) -> io::Result<Sent> {
-        let content = self.spool.content(id)?;
-        let octets = content.metadata()?.len();
-        let (reverse_path, paths, eight_bit, smtputf8) = message.read(|state| {
+        let (reverse_path, paths, kind, smtputf8) = message.read(|state| {
             let recipients = places.iter().filter_map(|place| state.recipients.get(*place));
-            let paths: Vec<String> = recipients.map(|recipient| recipient.forward_path.clone()).collect();
-            (state.reverse_path.clone(), paths, state.eight_bit, state.smtputf8)
+            let paths: Vec<String> =
+                recipients.map(|recipient| path_to_ascii(&recipient.forward_path).into_owned()).collect();
+            let kind = Kind { eight_bit: state.eight_bit, long_lines: state.long_lines };
+            (path_to_ascii(&state.reverse_path).into_owned(), paths, kind, state.smtputf8)
         });
+        let content = match self.outgoing(id, kind, connection.client.takes_eight_bit()).await? {
+            Ok(content) => content,
+            Err(unconvertible) => {
+                let refused = vec![None; places.len()];
+                return Ok(Sent { refused, others: Err(Error::Unconvertible(unconvertible)), is_open: true });
+            }
+        };
         let recipients: Vec<&str> = paths.iter().map(String::as_str).collect();
         let mail = Mail {
             reverse_path: &reverse_path,
             recipients: &recipients,
-            eight_bit,
             needs_smtputf8: !reverse_path.is_ascii()
                 || recipients.iter().any(|path| !path.is_ascii())
                 || (smtputf8 && !header.is_ascii),
-            octets,
         };
         Ok(connection.client.send(mail, content).await)
     }

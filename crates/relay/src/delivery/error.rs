@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use super::convert::Unconvertible;
 use super::reply::Reply;
 use crate::queue::Health;
 
@@ -22,6 +23,14 @@ pub(crate) enum Step {
     Quit,
 }
 
+/// What cannot be sent without SMTPUTF8 (RFC 6531, section 3.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NeedsUtf8 {
+    /// The local-part of an address, or a domain that has no form in ASCII.
+    Address,
+    Header,
+}
+
 /// Why a message did not reach a next hop.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -36,11 +45,16 @@ pub(crate) enum Error {
     NoTls,
     TextAfterStartTls,
     NoMechanism,
-    NoSmtpUtf8,
+    /// SMTPUTF8 is not offered, and this needs it.
+    NoSmtpUtf8(NeedsUtf8),
+    /// The content has octets above 127, 8BITMIME is not offered, and the content must not be changed.
+    Unconvertible(Unconvertible),
     TooLarge(u64),
     NoRecipients,
     BareLineEnd,
     ControlCharacter,
+    /// The server said something that was no answer to anything, so that what follows may not be answers either.
+    Unasked(Step),
     /// The spooled content cannot be read.
     Content(io::Error),
 }
@@ -55,7 +69,11 @@ impl Error {
                 Step::Connect | Step::Greeting | Step::Ehlo | Step::StartTls | Step::Auth | Step::Quit => false,
                 Step::Mail | Step::Rcpt | Step::Data | Step::MailData | Step::EndOfMailData => reply.is_permanent(),
             },
-            Self::NoSmtpUtf8 | Self::TooLarge(_) | Self::BareLineEnd | Self::ControlCharacter => true,
+            Self::NoSmtpUtf8(_)
+            | Self::Unconvertible(_)
+            | Self::TooLarge(_)
+            | Self::BareLineEnd
+            | Self::ControlCharacter => true,
             Self::Network(..)
             | Self::Timeout(_)
             | Self::Handshake(_)
@@ -63,6 +81,7 @@ impl Error {
             | Self::TextAfterStartTls
             | Self::NoMechanism
             | Self::NoRecipients
+            | Self::Unasked(_)
             | Self::Content(_) => false,
         }
     }
@@ -81,10 +100,11 @@ impl Error {
             | Self::Timeout(_) => Health::Full,
             Self::Refused(_, reply) if reply.is_closing() || reply.is_about_policy() => Health::Full,
             // Something in the message may have done that.
-            Self::Network(..) => Health::Busy,
+            Self::Network(..) | Self::Unasked(_) => Health::Busy,
             Self::Content(_) => Health::Unknown,
             Self::Refused(..)
-            | Self::NoSmtpUtf8
+            | Self::NoSmtpUtf8(_)
+            | Self::Unconvertible(_)
             | Self::TooLarge(_)
             | Self::NoRecipients
             | Self::BareLineEnd
@@ -99,8 +119,16 @@ impl Error {
 
     /// Whether the session had ended before anything of the message was sent.
     pub(crate) fn is_stale_session(&self) -> bool {
-        matches!(self, Self::Network(Step::Mail, _))
+        matches!(self, Self::Network(Step::Mail, _) | Self::Unasked(Step::Mail))
             || matches!(self, Self::Refused(Step::Mail, reply) if reply.is_closing())
+    }
+
+    /// Whether it may be the parameters of MAIL that the server does not know, although it offers the extensions that
+    /// have them (RFC 5321, section 4.1.1.11).
+    pub(crate) fn is_about_parameters(&self) -> bool {
+        let Self::Refused(Step::Mail, reply) = self else { return false };
+        let subject = reply.enhanced_status().and_then(|status| status.split('.').nth(1));
+        matches!(reply.code, 500 | 501 | 504 | 555) && matches!(subject, None | Some("0" | "5" | "6"))
     }
 
     /// The enhanced status code that says it best (RFC 3463).
@@ -111,7 +139,11 @@ impl Error {
             Self::Network(..) | Self::Timeout(_) => "4.4.2",
             Self::Handshake(_) | Self::NoTls | Self::TextAfterStartTls => "4.7.5",
             Self::NoMechanism => "4.7.0",
-            Self::NoSmtpUtf8 => "5.6.7",
+            Self::Unasked(_) => "4.5.0",
+            Self::NoSmtpUtf8(NeedsUtf8::Address) => "5.6.7",
+            Self::NoSmtpUtf8(NeedsUtf8::Header) => "5.6.9",
+            Self::Unconvertible(Unconvertible::BareLineEnd) => "5.6.11",
+            Self::Unconvertible(_) => "5.6.3",
             Self::TooLarge(_) => "5.3.4",
             Self::BareLineEnd => "5.6.11",
             Self::ControlCharacter => "5.1.3",
@@ -164,11 +196,22 @@ impl fmt::Display for Error {
             Self::NoTls => f.write_str("STARTTLS is required, and not offered"),
             Self::TextAfterStartTls => f.write_str("the server sent text in the clear after STARTTLS"),
             Self::NoMechanism => f.write_str("neither PLAIN nor LOGIN is offered to log in with"),
-            Self::NoSmtpUtf8 => f.write_str("the message needs SMTPUTF8, which the server does not offer"),
+            Self::NoSmtpUtf8(NeedsUtf8::Address) => {
+                f.write_str("an address needs SMTPUTF8, which the server does not offer")
+            }
+            Self::NoSmtpUtf8(NeedsUtf8::Header) => {
+                f.write_str("the header of the message needs SMTPUTF8, which the server does not offer")
+            }
+            Self::Unconvertible(why) => write!(
+                f,
+                "the message has octets above 127, which the server does not take (it does not offer 8BITMIME), and it \
+                 cannot be converted: {why}"
+            ),
             Self::TooLarge(limit) => write!(f, "the server takes at most {limit} octets"),
             Self::NoRecipients => f.write_str("every recipient was refused"),
             Self::BareLineEnd => f.write_str("the message has a CR or an LF without the other"),
             Self::ControlCharacter => f.write_str("a path has a control character"),
+            Self::Unasked(step) => write!(f, "{step}: the server spoke before it was asked"),
             Self::Content(error) => write!(f, "cannot read the spooled message: {error}"),
         }
     }

@@ -5,6 +5,7 @@
 //! | `run.rs` | the worker's loop: does what the queue says |
 //! | `session.rs` | a session with a destination: one message after the other |
 //! | `attempt.rs` | one message in a session, and the record of what came of it |
+//! | `outgoing.rs`, `convert/` | content in the form in which a next hop may have it |
 //! | `messages.rs` | the states of the messages that are under way |
 //! | `operator.rs` | what an operator asks for by the control socket |
 //! | `host_health.rs` | the servers that could not be reached |
@@ -13,10 +14,12 @@
 mod attempt;
 mod client;
 mod content;
+mod convert;
 mod error;
 mod host_health;
 mod messages;
 mod operator;
+mod outgoing;
 mod reply;
 mod run;
 mod session;
@@ -35,6 +38,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::{Notify, watch};
 
 pub(crate) use self::content::read_header_section;
+pub(crate) use self::convert::MAX_LINE_OCTETS;
 use self::host_health::HostHealth;
 use self::messages::Messages;
 use self::run::{Remover, Run};
@@ -257,6 +261,8 @@ const MAX_FAILURES: usize = 10_000;
 /// Threads that wait for the disk.
 const BLOCKING_THREADS: usize = 16;
 
+#[cfg(test)]
+mod content_tests;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]

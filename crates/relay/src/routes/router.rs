@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{MailExchangers, NextHop, Route};
 use crate::delivery::StartError;
+use crate::idn::domain_to_ascii;
 use crate::spool::Answer;
 
 /// Servers of which any takes the mail. The queue counts sessions, and failures, by this.
@@ -76,12 +77,14 @@ impl Router {
         matches!(self.way, Way::Relays(_))
     }
 
-    /// The part of a message that a recipient belongs to: those of one domain, or all where all mail goes one way.
+    /// The part of a message that a recipient belongs to: those of one domain, in A-labels, or all where
+    /// all mail goes one way.
     pub(crate) fn part(&self, forward_path: &str) -> String {
         match self.way {
             Way::Relays(_) => String::new(),
             Way::Exchangers { .. } => {
-                forward_path.rsplit_once('@').map_or_else(String::new, |(_, domain)| domain.to_lowercase())
+                let domain = forward_path.rsplit_once('@').map_or("", |(_, domain)| domain);
+                domain_to_ascii(domain).map_or_else(|| domain.to_lowercase(), |domain| domain.to_ascii_lowercase())
             }
         }
     }

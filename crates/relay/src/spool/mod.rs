@@ -47,6 +47,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use state::{Answer, Recipient, ReportOn, State, Status, Timestamp};
 
+use crate::delivery::MAX_LINE_OCTETS;
 use crate::durable::{self, Scratch};
 use crate::envelope::{Envelope, QueueId};
 
@@ -104,7 +105,7 @@ impl Spool {
         }
         let content = Scratch::create(spool.incoming(&envelope.id, "eml"))?;
         let received = envelope.received.clone();
-        let mut incoming = Incoming { spool: Arc::clone(spool), content, state: State::new(envelope) };
+        let mut incoming = Incoming { spool: Arc::clone(spool), content, state: State::new(envelope), line_octets: 0 };
         incoming.write(received.as_bytes())?;
         Ok(incoming)
     }
@@ -367,6 +368,8 @@ pub struct Incoming {
     spool: Arc<Spool>,
     content: Scratch,
     state: State,
+    /// How long the last line is so far, with what it has of its end.
+    line_octets: usize,
 }
 
 impl Incoming {
@@ -376,7 +379,19 @@ impl Incoming {
     /// Where the file system refuses: the peer should hear 452 at the end of its mail data.
     pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         self.state.eight_bit |= !piece.is_ascii();
+        self.measure(piece);
         self.content.write(piece)
+    }
+
+    /// Looks for lines that not every server takes.
+    fn measure(&mut self, piece: &[u8]) {
+        for line in piece.split_inclusive(|octet| *octet == b'\n') {
+            self.line_octets += line.len();
+            self.state.long_lines |= self.line_octets > MAX_LINE_OCTETS + 2;
+            if line.ends_with(b"\n") {
+                self.line_octets = 0;
+            }
+        }
     }
 
     /// Takes responsibility for the message: when this returns, it is on the disk, and 250 is true.
@@ -386,7 +401,8 @@ impl Incoming {
     /// # Errors
     /// Where the file system refuses. Then the message is gone.
     pub fn commit(self) -> io::Result<QueueId> {
-        let Self { spool, content, state } = self;
+        let Self { spool, content, mut state, line_octets } = self;
+        state.long_lines |= line_octets > MAX_LINE_OCTETS;
         let id = state.id.clone();
         if spool.contains(&id)? {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the queue id is taken"));

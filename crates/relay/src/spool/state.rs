@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dsn::{Notify, OriginalRecipient, Ret};
 use crate::envelope::{self, Envelope, QueueId};
+use crate::idn::path_to_ascii;
 
 /// The envelope of a spooled message and how far its delivery has come. One JSON file each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,9 @@ pub(crate) struct State {
     pub(crate) reverse_path: String,
     /// Whether the content has octets above 127, whatever the client has said of it.
     pub(crate) eight_bit: bool,
+    /// Whether it has lines of more than 998 octets.
+    #[serde(default)]
+    pub(crate) long_lines: bool,
     pub(crate) smtputf8: bool,
     pub(crate) arrived: Timestamp,
     /// How many attempts have ended.
@@ -102,6 +106,7 @@ impl State {
             id: envelope.id,
             reverse_path: envelope.reverse_path,
             eight_bit: false,
+            long_lines: false,
             smtputf8: envelope.smtputf8,
             arrived: now,
             attempts: 0,
@@ -160,13 +165,13 @@ impl State {
     }
 }
 
-/// The recipients without those that were there before. Domains are the same in any case, local-parts are not (RFC
-/// 5321, section 2.4). Who is named twice is reported on wherever one of the two asks for it.
+/// The recipients without those that were there before. Domains are the same in any case, and in U-labels and
+/// A-labels; local-parts are not (RFC 5321, section 2.4). Who is named twice is reported on wherever one of the two asks for it.
 fn distinct(recipients: Vec<envelope::Recipient>) -> Vec<envelope::Recipient> {
     let mut seen = HashMap::new();
     let mut distinct: Vec<envelope::Recipient> = Vec::with_capacity(recipients.len());
     for recipient in recipients {
-        let path = &recipient.forward_path;
+        let path = &path_to_ascii(&recipient.forward_path);
         let (local, domain) = path.rsplit_once('@').unwrap_or((path, ""));
         let place = *seen.entry(format!("{local}@{}", domain.to_lowercase())).or_insert(distinct.len());
         match distinct.get_mut(place) {

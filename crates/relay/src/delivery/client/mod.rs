@@ -39,6 +39,8 @@ use crate::routes::{NextHop, Security};
 pub(crate) struct Client {
     stream: BufReader<Box<dyn Transport>>,
     extensions: Extensions,
+    /// What it offered before that was doubted.
+    doubted: Option<Extensions>,
     encrypted: bool,
     /// How many transactions have been begun.
     transactions: usize,
@@ -67,6 +69,7 @@ impl Client {
         let mut session = Self {
             stream: BufReader::new(stream),
             extensions: Extensions::default(),
+            doubted: None,
             encrypted: false,
             transactions: 0,
             deadline,
@@ -75,6 +78,7 @@ impl Client {
             session = session.handshake(hop, tls).await?;
         }
         session.reply(Step::Greeting).await?.expect(Step::Greeting)?;
+        session.silence(Step::Ehlo).await?;
         session.hello(hello_name).await?;
         if !session.encrypted && starttls && session.extensions.starttls {
             session.command(Step::StartTls, "STARTTLS").await?.expect(Step::StartTls)?;
@@ -92,6 +96,19 @@ impl Client {
             session.log_in(credentials).await?;
         }
         Ok(session)
+    }
+
+    /// A session over what a test has made.
+    #[cfg(test)]
+    fn over(stream: Box<dyn Transport>) -> Self {
+        Self {
+            stream: BufReader::new(stream),
+            extensions: Extensions::default(),
+            doubted: None,
+            encrypted: false,
+            transactions: 0,
+            deadline: Instant::now() + OPENING,
+        }
     }
 
     /// Whether the session goes through TLS.

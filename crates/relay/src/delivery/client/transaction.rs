@@ -1,6 +1,5 @@
 //! A mail transaction: MAIL, RCPT and the mail data.
 
-use std::fs::File;
 use std::io::{self, Read};
 
 use tokio::time::Instant;
@@ -8,7 +7,9 @@ use tokio::time::Instant;
 use super::extensions::Extensions;
 use super::{Client, TRANSACTION};
 use crate::delivery::content::Stuffing;
+use crate::delivery::convert::Plan;
 use crate::delivery::error::{Error, Step};
+use crate::delivery::outgoing::Outgoing;
 use crate::delivery::reply::Reply;
 
 /// What to send, apart from the content.
@@ -16,11 +17,8 @@ use crate::delivery::reply::Reply;
 pub(crate) struct Mail<'a> {
     pub(crate) reverse_path: &'a str,
     pub(crate) recipients: &'a [&'a str],
-    /// Whether the content has octets above 127.
-    pub(crate) eight_bit: bool,
-    /// Whether the envelope or the header section needs SMTPUTF8.
+    /// Whether the envelope or the header section needs SMTPUTF8. Then the next hop must offer it.
     pub(crate) needs_smtputf8: bool,
-    pub(crate) octets: u64,
 }
 
 /// What came of a message.
@@ -40,8 +38,37 @@ impl Client {
         self.extensions.recipients.unwrap_or(MAX_RECIPIENTS).min(MAX_RECIPIENTS)
     }
 
+    /// Whether octets above 127 may be in content. A server with SMTPUTF8 has 8BITMIME, whether or not it says so (RFC
+    /// 6531, section 3.1).
+    pub(crate) fn takes_eight_bit(&self) -> bool {
+        self.extensions.eight_bit_mime || self.extensions.smtputf8
+    }
+
+    /// Whether UTF-8 may be in the envelope and in the header section.
+    pub(crate) fn takes_utf8(&self) -> bool {
+        self.extensions.smtputf8
+    }
+
+    /// Does without the extensions that have parameters of MAIL, which the server offers and does not seem to know. Says
+    /// whether there were some.
+    pub(crate) fn forget_parameters(&mut self) -> bool {
+        let without = Extensions { eight_bit_mime: false, smtputf8: false, size: None, ..self.extensions.clone() };
+        if self.doubted.is_some() || without == self.extensions {
+            return false;
+        }
+        self.doubted = Some(std::mem::replace(&mut self.extensions, without));
+        true
+    }
+
+    /// Takes back what [`Client::forget_parameters`] did.
+    pub(crate) fn remember_parameters(&mut self) {
+        if let Some(extensions) = self.doubted.take() {
+            self.extensions = extensions;
+        }
+    }
+
     /// Sends a message, to no more recipients than [`Client::max_recipients`].
-    pub(crate) async fn send(&mut self, mail: Mail<'_>, content: File) -> Outcome {
+    pub(crate) async fn send(&mut self, mail: Mail<'_>, content: Outgoing) -> Outcome {
         self.deadline = Instant::now() + TRANSACTION;
         let mut refused = Vec::new();
         let others = self.transaction(mail, content, &mut refused).await;
@@ -52,7 +79,7 @@ impl Client {
             Ok(_) => true,
             Err(Error::Refused(_, reply)) if reply.is_closing() => false,
             // Nothing of a transaction is left at the server.
-            Err(Error::Refused(Step::Mail | Step::EndOfMailData, _) | Error::NoSmtpUtf8 | Error::TooLarge(_)) => true,
+            Err(Error::Refused(Step::Mail | Step::EndOfMailData, _) | Error::TooLarge(_)) => true,
             Err(Error::Refused(Step::Data, _) | Error::NoRecipients | Error::ControlCharacter) => self.reset().await,
             // Closing the connection, before the end of mail data, makes the next hop forget what it got.
             Err(_) => false,
@@ -69,28 +96,25 @@ impl Client {
     async fn transaction(
         &mut self,
         mail: Mail<'_>,
-        content: File,
+        content: Outgoing,
         refused: &mut Vec<Option<Reply>>,
     ) -> Result<Reply, Error> {
-        let Extensions { eight_bit_mime, smtputf8, size, .. } = self.extensions;
-        if mail.needs_smtputf8 && !smtputf8 {
-            return Err(Error::NoSmtpUtf8);
-        }
-        if let Some(limit) = size.filter(|limit| *limit > 0 && mail.octets > *limit) {
+        let Extensions { eight_bit_mime, size, .. } = self.extensions;
+        let octets = content.octets;
+        if let Some(limit) = size.filter(|limit| *limit > 0 && octets > *limit) {
             return Err(Error::TooLarge(limit));
         }
         let mut command = format!("MAIL FROM:<{}>", mail.reverse_path);
         if size.is_some() {
-            command.push_str(&format!(" SIZE={}", mail.octets));
+            command.push_str(&format!(" SIZE={octets}"));
         }
-        // Where 8BITMIME is not offered the content goes as it is: every server of this century takes it, and the
-        // alternative, to recode it, would break signatures.
-        if (mail.eight_bit || mail.needs_smtputf8) && eight_bit_mime {
+        if (content.eight_bit || mail.needs_smtputf8) && eight_bit_mime {
             command.push_str(" BODY=8BITMIME");
         }
         if mail.needs_smtputf8 {
             command.push_str(" SMTPUTF8");
         }
+        self.silence(Step::Mail).await?;
         let recipients: Vec<_> = mail.recipients.iter().map(|recipient| format!("RCPT TO:<{recipient}>")).collect();
         if self.extensions.pipelining {
             // RFC 2920, section 3.1: one round trip for all of them.
@@ -135,25 +159,45 @@ impl Client {
         Ok(())
     }
 
-    async fn content(&mut self, mut content: File) -> Result<(), Error> {
+    async fn content(&mut self, content: Outgoing) -> Result<(), Error> {
+        let Outgoing { mut file, plan, .. } = content;
+        let mut conversion = plan.as_ref().map(Plan::conversion);
+        let mut converted = Vec::new();
         let mut stuffing = Stuffing::new();
         let mut piece = vec![0; PIECE_OCTETS];
         let mut out = Vec::with_capacity(PIECE_OCTETS + PIECE_OCTETS / 8);
         loop {
             // The file was written a moment ago or is small enough to be read at once: a thread for it costs more.
-            let read = match content.read(&mut piece) {
+            let read = match file.read(&mut piece) {
                 Ok(0) => break,
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(Error::Content(error)),
             };
+            let mut piece = piece.get(..read).unwrap_or_default();
+            if let Some(conversion) = &mut conversion {
+                converted.clear();
+                conversion.push(piece, &mut converted);
+                piece = &converted;
+            }
             out.clear();
             // Leaving here, before the end of mail data, makes the next hop forget what it got.
-            stuffing.push(piece.get(..read).unwrap_or_default(), &mut out).map_err(|_| Error::BareLineEnd)?;
-            self.write(Step::MailData, &out).await?;
+            stuffing.push(piece, &mut out).map_err(|_| Error::BareLineEnd)?;
+            if let Err(error) = self.write(Step::MailData, &out).await {
+                // It may have said why it hung up.
+                self.silence(Step::MailData).await?;
+                return Err(error);
+            }
         }
         out.clear();
+        if let Some(conversion) = conversion {
+            converted.clear();
+            conversion.finish(&mut converted);
+            stuffing.push(&converted, &mut out).map_err(|_| Error::BareLineEnd)?;
+        }
         stuffing.finish(&mut out).map_err(|_| Error::BareLineEnd)?;
+        // What came early would pass for the reply to the end of mail data, which is what counts.
+        self.silence(Step::MailData).await?;
         self.write(Step::MailData, &out).await
     }
 }

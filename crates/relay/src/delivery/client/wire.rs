@@ -1,9 +1,12 @@
 //! Commands and replies as octets, each wait under its timeout.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -42,6 +45,38 @@ impl Client {
             self.stream.flush().await
         })
         .await
+    }
+
+    /// Makes sure that the server has said nothing that it was not asked, which would pass for the reply to what is
+    /// asked next.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where it does not want to go on, as with 421, or with 552 amid the mail data;
+    /// [`Error::Unasked`] otherwise. The session is of no more use then.
+    pub(super) async fn silence(&mut self, step: Step) -> Result<(), Error> {
+        let stream = &mut self.stream;
+        // What has arrived, and no waiting for more.
+        let has_spoken = poll_fn(|context| {
+            // Empty lines say nothing, and come before a reply or behind it.
+            for _ in 0..MAX_EMPTY_LINES {
+                let Poll::Ready(Ok(buffered)) = Pin::new(&mut *stream).poll_fill_buf(context) else {
+                    return Poll::Ready(false);
+                };
+                let blank = buffered.iter().take_while(|octet| matches!(octet, b'\r' | b'\n')).count();
+                if blank < buffered.len() {
+                    return Poll::Ready(true);
+                }
+                Pin::new(&mut *stream).consume(blank);
+            }
+            Poll::Ready(false)
+        })
+        .await;
+        if !has_spoken {
+            return Ok(());
+        }
+        let reply = self.reply(step).await?;
+        let is_refusal = reply.is_closing() || (step == Step::MailData && !reply.is_positive());
+        Err(if is_refusal { Error::Refused(step, reply) } else { Error::Unasked(step) })
     }
 
     pub(super) async fn reply(&mut self, step: Step) -> Result<Reply, Error> {
@@ -121,3 +156,72 @@ impl Step {
 const MAX_EMPTY_LINES: usize = 3;
 /// Some servers write more than the 512 octets of RFC 5321; none needs this many.
 const MAX_REPLY_LINE_OCTETS: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::DuplexStream;
+
+    use super::*;
+
+    /// A session, and the server's end of it.
+    fn session() -> (Client, DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        (Client::over(Box::new(ours)), theirs)
+    }
+
+    /// The clock of these tests goes on when nothing else does.
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_begins_a_reply_and_goes_silent_has_its_time_only() {
+        for begun in ["", "2", "220-", "220-mx\r\n", "\r\n", "220 no line end"] {
+            let (mut client, mut server) = session();
+            server.write_all(begun.as_bytes()).await.unwrap();
+            let start = Instant::now();
+            let error = client.reply(Step::Greeting).await.unwrap_err();
+            assert!(matches!(error, Error::Timeout(Step::Greeting)), "{begun:?}: {error}");
+            assert_eq!(start.elapsed().as_secs(), 300, "{begun:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_says_a_little_now_and_then_has_no_more_time_for_that() {
+        let (mut client, mut server) = session();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                server.write_all(b"220-still there\r\n").await.unwrap();
+            }
+        });
+        let error = client.reply(Step::Greeting).await.unwrap_err();
+        assert!(matches!(error, Error::Timeout(Step::Greeting)), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_is_bounded_in_octets_and_in_lines() {
+        let long = format!("220 {}", "x".repeat(100_000));
+        for endless in ["220-more\r\n".repeat(10_000), long, "\r\n".repeat(10_000)] {
+            let (mut client, mut server) = session();
+            server.write_all(endless.as_bytes()).await.unwrap();
+            let error = client.reply(Step::Greeting).await.unwrap_err();
+            assert!(matches!(error, Error::Network(Step::Greeting, _)), "{error}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_what_is_expected_between_a_reply_and_a_command() {
+        let (mut client, mut server) = session();
+        client.silence(Step::Mail).await.unwrap();
+        server.write_all(b"250 OK\r\n\r\n").await.unwrap();
+        assert!(client.reply(Step::Mail).await.unwrap().is_positive());
+        client.silence(Step::Mail).await.unwrap();
+        server.write_all(b"421 4.4.2 idle\r\n").await.unwrap();
+        assert!(
+            matches!(client.silence(Step::Mail).await, Err(Error::Refused(Step::Mail, reply)) if reply.is_closing())
+        );
+        server.write_all(b"554 5.7.1 no\r\n").await.unwrap();
+        assert!(matches!(client.silence(Step::Mail).await, Err(Error::Unasked(Step::Mail))), "about no message");
+        server.write_all(b"554 5.6.0 no\r\n").await.unwrap();
+        assert!(matches!(client.silence(Step::MailData).await, Err(Error::Refused(Step::MailData, _))));
+        server.write_all(b"250 2.0.0 taken\r\n").await.unwrap();
+        assert!(matches!(client.silence(Step::MailData).await, Err(Error::Unasked(Step::MailData))));
+    }
+}

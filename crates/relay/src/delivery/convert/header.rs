@@ -1,0 +1,282 @@
+//! The header section of a message or of a part, line by line.
+
+use std::borrow::Cow;
+
+use super::field::{Encoding, Media};
+use super::{Change, Edit, MAX_LINE_OCTETS, Unconvertible};
+
+/// A header section, as far as it has been read.
+#[derive(Debug)]
+pub(super) struct Header {
+    /// Whether it is a message's, and not a part's.
+    is_message: bool,
+    /// What a change to the part would break, as far as is known.
+    pub(super) sealed: Option<&'static str>,
+    /// Whether the part is a message unless it says otherwise.
+    is_in_digest: bool,
+    content_type: Option<Vec<u8>>,
+    encoding: Option<Vec<u8>>,
+    /// Where the field is that says so.
+    encoding_at: (u64, u64),
+    has_mime_version: bool,
+    field: Option<Field>,
+    name: String,
+    folding: Folding,
+    folds: Vec<Edit>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    ContentType,
+    Encoding,
+    Other,
+}
+
+/// What a header section says of the part.
+#[derive(Debug)]
+pub(super) struct Entity {
+    pub(super) media: Media,
+    pub(super) encoding: Encoding,
+    pub(super) sealed: Option<&'static str>,
+    /// Lines to break.
+    pub(super) folds: Vec<Edit>,
+    pub(super) fields: Fields,
+}
+
+/// The fields that a change of the encoding changes.
+#[derive(Debug)]
+pub(super) struct Fields {
+    encoding_at: Option<(u64, u64)>,
+    has_content_type: bool,
+    /// Whether it is a message that does not say that it is MIME.
+    lacks_mime_version: bool,
+    /// Where the empty line is.
+    end: u64,
+}
+
+impl Header {
+    pub(super) fn of_message(sealed: Option<&'static str>) -> Self {
+        Self::new(true, sealed, false)
+    }
+
+    pub(super) fn of_part(sealed: Option<&'static str>, is_in_digest: bool) -> Self {
+        Self::new(false, sealed, is_in_digest)
+    }
+
+    fn new(is_message: bool, sealed: Option<&'static str>, is_in_digest: bool) -> Self {
+        Self {
+            is_message,
+            sealed,
+            is_in_digest,
+            content_type: None,
+            encoding: None,
+            encoding_at: (0, 0),
+            has_mime_version: false,
+            field: None,
+            name: String::new(),
+            folding: Folding::default(),
+            folds: Vec::new(),
+        }
+    }
+
+    /// Reads the beginning of a line that is not empty and begins at `at`.
+    pub(super) fn begin(&mut self, at: u64, head: &[u8]) -> Result<(), Unconvertible> {
+        self.folding = Folding::default();
+        if !matches!(head.first(), Some(b' ' | b'\t')) {
+            let colon = head.iter().position(|octet| *octet == b':').unwrap_or_default();
+            let name = head.get(..colon).unwrap_or_default().trim_ascii_end();
+            if name.is_empty() || !name.iter().all(u8::is_ascii_graphic) {
+                return Err(Unconvertible::Malformed(NO_FIELD));
+            }
+            self.name = String::from_utf8_lossy(name.get(..MAX_NAME_OCTETS).unwrap_or(name)).into_owned();
+            return self.field(at, head.get(colon + 1..).unwrap_or_default());
+        }
+        match self.field {
+            None => Err(Unconvertible::Malformed(NO_FIELD)),
+            Some(_) => self.more(head),
+        }
+    }
+
+    /// Begins a field.
+    fn field(&mut self, at: u64, value: &[u8]) -> Result<(), Unconvertible> {
+        let is_first = |known: &Option<Vec<u8>>| match known {
+            None => Ok(Some(Vec::new())),
+            Some(_) => Err(Unconvertible::Malformed("a header says twice what the content is, or how it is encoded")),
+        };
+        self.field = Some(match self.name.to_ascii_lowercase().as_str() {
+            "content-type" => {
+                self.content_type = is_first(&self.content_type)?;
+                Field::ContentType
+            }
+            "content-transfer-encoding" => {
+                self.encoding = is_first(&self.encoding)?;
+                self.encoding_at = (at, at);
+                Field::Encoding
+            }
+            "mime-version" => {
+                self.has_mime_version = true;
+                Field::Other
+            }
+            "dkim-signature" | "arc-message-signature" if self.is_message => {
+                self.sealed = self.sealed.or(Some("signature (DKIM)"));
+                Field::Other
+            }
+            _ => Field::Other,
+        });
+        self.more(value)
+    }
+
+    /// Reads more of a line.
+    pub(super) fn more(&mut self, octets: &[u8]) -> Result<(), Unconvertible> {
+        let value = match self.field {
+            Some(Field::ContentType) => self.content_type.as_mut(),
+            Some(Field::Encoding) => self.encoding.as_mut(),
+            Some(Field::Other) | None => None,
+        };
+        if let Some(value) = value {
+            value.extend_from_slice(octets);
+            if value.len() > MAX_FIELD_OCTETS {
+                return Err(Unconvertible::Malformed("a header field that says what the content is has no end"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees all octets of a line that begins at `at`, a few at a time, and finds where to break it.
+    pub(super) fn look_at(&mut self, at: u64, octets: &[u8]) {
+        if self.field != Some(Field::Encoding) {
+            self.folding.push(at, octets, &mut self.folds);
+        }
+    }
+
+    /// The name of the field that is being read.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Ends a line.
+    pub(super) fn end_line(&mut self, end: u64) {
+        if self.field == Some(Field::Encoding) {
+            self.encoding_at.1 = end;
+        }
+    }
+
+    /// How many places are to be changed so far.
+    pub(super) fn edits(&self) -> usize {
+        self.folds.len()
+    }
+
+    /// Ends the header section, whose empty line is at `end`.
+    pub(super) fn finish(self, end: u64) -> Result<Entity, Unconvertible> {
+        let media = match &self.content_type {
+            Some(value) => Media::of(value).map_err(Unconvertible::Malformed)?,
+            None if self.is_in_digest => Media::Message,
+            None => Media::Text,
+        };
+        let sealed = self.sealed.or(match &media {
+            Media::Multipart(multipart) => multipart.security,
+            Media::Pkcs7 => Some("signature or encryption (S/MIME)"),
+            Media::Text | Media::Message | Media::AboutMessages | Media::Other => None,
+        });
+        Ok(Entity {
+            media,
+            encoding: self.encoding.as_deref().map_or(Encoding::SevenBit, Encoding::of),
+            sealed,
+            folds: if sealed.is_some() { Vec::new() } else { self.folds },
+            fields: Fields {
+                encoding_at: self.encoding.is_some().then_some(self.encoding_at),
+                has_content_type: self.content_type.is_some(),
+                lacks_mime_version: self.is_message && !self.has_mime_version,
+                end,
+            },
+        })
+    }
+}
+
+impl Fields {
+    /// What makes the header section name this encoding. `is_eight_bit_text` says that the content is text which has
+    /// octets above 127.
+    pub(super) fn name(&self, encoding: &'static str, is_eight_bit_text: bool) -> Vec<Edit> {
+        let mut edits = Vec::new();
+        let mut added = String::new();
+        let field = format!("Content-Transfer-Encoding: {encoding}\r\n");
+        if self.lacks_mime_version {
+            added.push_str(MIME_VERSION);
+        }
+        if !self.has_content_type && is_eight_bit_text {
+            // RFC 1428, section 3: nobody has said what it is.
+            added.push_str("Content-Type: text/plain; charset=unknown-8bit\r\n");
+        }
+        match self.encoding_at {
+            Some((from, to)) => edits.push(Edit { from, to, change: Change::Text(field.into_bytes().into()) }),
+            None => added.push_str(&field),
+        }
+        if !added.is_empty() {
+            edits.push(self.insertion(added.into_bytes().into()));
+        }
+        edits
+    }
+
+    /// What makes a message with parts one of MIME, and 7bit where it says otherwise and `relabel` is set.
+    pub(super) fn of_container(&self, relabel: bool) -> Vec<Edit> {
+        let mut edits = Vec::new();
+        if let Some((from, to)) = self.encoding_at.filter(|_| relabel) {
+            edits.push(Edit { from, to, change: Change::Text(SEVEN_BIT.into()) });
+        }
+        if self.lacks_mime_version {
+            edits.push(self.insertion(MIME_VERSION.as_bytes().into()));
+        }
+        edits
+    }
+
+    /// What makes a part without octets above 127 say so.
+    pub(super) fn seven_bit(&self) -> Vec<Edit> {
+        let edit = |(from, to)| Edit { from, to, change: Change::Text(SEVEN_BIT.into()) };
+        self.encoding_at.map(edit).into_iter().collect()
+    }
+
+    fn insertion(&self, text: Cow<'static, [u8]>) -> Edit {
+        Edit { from: self.end, to: self.end, change: Change::Text(text) }
+    }
+}
+
+/// Finds out where a line is too long, and can be broken at a blank (RFC 5322, section 2.2.3).
+#[derive(Debug, Default)]
+struct Folding {
+    column: usize,
+    /// Where the last blank is that has text in front of it in its line, and its column.
+    blank: Option<(u64, usize)>,
+    is_blank: bool,
+    has_text: bool,
+}
+
+impl Folding {
+    fn push(&mut self, at: u64, octets: &[u8], folds: &mut Vec<Edit>) {
+        for (octet, at) in octets.iter().zip(at..) {
+            let is_blank = matches!(octet, b' ' | b'\t');
+            if is_blank && !self.is_blank && self.has_text {
+                self.blank = Some((at, self.column));
+            }
+            self.is_blank = is_blank;
+            self.column += 1;
+            if is_blank || matches!(octet, b'\r' | b'\n') {
+                continue;
+            }
+            self.has_text = true;
+            if self.column > MAX_LINE_OCTETS
+                && let Some((blank, column)) = self.blank.take()
+            {
+                folds.push(Edit { from: blank, to: blank, change: Change::Text(b"\r\n".into()) });
+                self.column -= column;
+            }
+        }
+    }
+}
+
+const NO_FIELD: &str = "a header section has a line that is no field";
+const MIME_VERSION: &str = "MIME-Version: 1.0\r\n";
+const SEVEN_BIT: &[u8] = b"Content-Transfer-Encoding: 7bit\r\n";
+/// What a field may have that says something about the content.
+const MAX_FIELD_OCTETS: usize = 16 * 1024;
+/// As much of a field's name as a report has room for.
+const MAX_NAME_OCTETS: usize = 64;
