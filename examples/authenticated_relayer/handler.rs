@@ -87,8 +87,26 @@ impl Relayer {
             _ => path.as_str().to_owned(),
         };
         let reverse_path = envelope.reverse_path().map(mailbox).unwrap_or_default();
-        let mut kept = relay::Envelope::new(reverse_path, envelope.forward_paths().map(mailbox));
+        let recipients = envelope.forward_paths().map(|path| {
+            let mut recipient = relay::Recipient::new(mailbox(path));
+            recipient.notify = path.notify().map(|sansmtp::Notify { success, failure, delay }| relay::Notify {
+                success,
+                failure,
+                delay,
+            });
+            recipient.orcpt = path.original_recipient().map(|(address_type, address)| relay::OriginalRecipient {
+                address_type: address_type.to_owned(),
+                address: address.to_owned(),
+            });
+            recipient
+        });
+        let mut kept = relay::Envelope::new(reverse_path, recipients);
         kept.smtputf8 = envelope.is_smtputf8();
+        kept.envid = envelope.envid().map(str::to_owned);
+        kept.ret = envelope.ret().map(|ret| match ret {
+            sansmtp::Ret::Full => relay::Ret::Full,
+            sansmtp::Ret::Headers => relay::Ret::Headers,
+        });
         kept.received = self.received(session, envelope, &kept.id);
         let header = Submission::new(&self.shared.hostname, &kept.id);
         let incoming = self.shared.store.begin(kept)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sansmtp::auth::{AttemptLimits, AttemptLog, MemoryAttemptLog, Policy};
-use sansmtp::{Auth, Config, Limits, Secret, TlsVersion};
+use sansmtp::{Auth, Config, Extensions, Limits, Secret, TlsVersion};
 use sansmtp_authenticators::Authenticator;
 use sansmtp_authenticators::attempts::{Guarded, ValkeyAttemptLog, ValkeyConfig};
 use sansmtp_authenticators::passwd::Passwd;
@@ -225,6 +225,8 @@ fn configure(options: &Serve, auth: Auth, attempts: Arc<dyn AttemptLog>) -> Resu
         .starttls(true)
         .implicit_tls(true)
         .smtputf8(true)
+        // In a Maildir nobody would report on success (RFC 3461, section 5.2.3).
+        .extensions(Extensions { dsn: !matches!(options.delivery, Delivery::Maildir(_)), ..Extensions::default() })
         .limits(Limits {
             max_message_octets: options.max_size,
             // However long they are, lines take no memory, and the worker breaks them on their way out.
@@ -264,6 +266,8 @@ fn open_store(options: &Serve) -> Result<(Store, Option<Worker>), Failure> {
         let mut delivery = relay::Delivery::new(route, options.hostname.as_str());
         delivery.schedule = relaying.schedule;
         delivery.ca = ca.cloned();
+        delivery.delay_report_after = relaying.delay_report_after;
+        delivery.postmaster.clone_from(&relaying.postmaster);
         if let Some(sessions) = relaying.sessions_per_destination {
             delivery.sessions_per_destination = sessions;
         }

@@ -190,15 +190,53 @@ fn a_refused_message_goes_back_to_its_sender_as_a_report() {
 }
 
 #[test]
-fn a_report_that_is_refused_is_not_reported() {
+fn a_report_that_is_refused_is_kept_and_not_reported() {
     let hop = NextHop::with_script(|line| line.starts_with("RCPT ").then_some("550 5.1.1 no such user"));
     let relayer = relayer(&["--relay", &hop.url()]);
     relayer.send(&numbered(1));
-    relayer.program.stderr.wait(|log| log.contains("the reverse-path is null"));
+    relayer.program.stderr.wait(|log| log.contains("nobody is told of this failure"));
     relayer.program.stderr.wait(|log| log.matches(" done id=").count() == 2);
     relayer.program.stop();
-    assert_eq!(spooled(&relayer.directory.path().join("spool")), 0);
+    let spool = relayer.directory.path().join("spool");
+    assert_eq!(spooled(&spool), 0);
     assert!(hop.mails().is_empty());
+    let kept: Vec<_> = std::fs::read_dir(spool.join("undelivered-reports")).expect("it is there").collect();
+    let [Ok(kept)] = &kept[..] else { panic!("one report has become {}", kept.len()) };
+    let kept = std::fs::read_to_string(kept.path()).expect("a report is text");
+    assert!(kept.contains("X-Undelivered-To: <tim@example.org>;") && kept.contains("Action: failed\r\n"), "{kept}");
+}
+
+/// RFC 3461: what the sender asks of reports is offered where it can be had, and done where the next hop does not.
+#[test]
+fn a_sender_who_asks_for_it_is_told_of_success() {
+    let hop = NextHop::start();
+    let relayer = relayer(&["--relay", &hop.url(), "--postmaster", "postmaster@example.org"]);
+    let mut client = Client::log_in(relayer.program.address(0), USER, PASSWORD).expect("the server talks");
+    let offered = client.command("EHLO client.example").expect("the server talks");
+    assert!(offered.lines().any(|line| line == "250-DSN"), "{offered}");
+    for (line, expected) in [
+        ("MAIL FROM:<tim@example.org> RET=HDRS ENVID=a+2Bb", "250"),
+        ("RCPT TO:<friend@example.org> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;old+2Bfriend@example.org", "250"),
+        ("RCPT TO:<quiet@example.org> NOTIFY=NEVER", "250"),
+        ("DATA", "354"),
+        ("Message-ID: <1@client.example>\r\n\r\nx\r\n.", "250"),
+    ] {
+        let reply = client.command(line).expect("the server talks");
+        assert!(reply.starts_with(expected), "{line}: {reply}");
+    }
+    let mails = hop.wait(|mails| mails.len() == 2);
+    let report = mails.iter().find(|mail| mail.reverse_path.is_empty()).expect("there is a report");
+    let text = String::from_utf8_lossy(&report.content);
+    for field in [
+        "In-Reply-To: <1@client.example>\r\n",
+        "Original-Envelope-Id: a+b\r\n",
+        "Original-Recipient: rfc822; old+friend@example.org\r\nFinal-Recipient: rfc822; friend@example.org\r\n",
+        "Action: relayed\r\n",
+    ] {
+        assert!(text.contains(field), "{field} is missing: {text}");
+    }
+    assert!(!text.contains("quiet@example.org"), "{text}");
+    relayer.program.stop();
 }
 
 #[test]

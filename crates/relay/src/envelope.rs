@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::dsn::{Notify, OriginalRecipient, Ret};
+use crate::spool::ReportKind;
 
 /// The envelope of a mail transaction that has come to its mail data.
 ///
@@ -16,7 +17,7 @@ use crate::dsn::{Notify, OriginalRecipient, Ret};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Envelope {
-    /// The name that the message has here; known beforehand, so that `received` can tell it.
+    /// The name that the message has here; known beforehand, so that `received` can tell it. At most 40 octets.
     pub id: QueueId,
     /// Without angle brackets; empty if null.
     pub reverse_path: String,
@@ -93,10 +94,23 @@ impl QueueId {
         Self(format!("{micros:013x}{:05x}", fastrand::u32(..1 << 20)))
     }
 
-    /// The name of the report on this message whose first recipient is the one at `index`. As a recipient is in one
-    /// report only, no two reports have the same name, and a report that exists already is found by it.
-    pub(crate) fn report(&self, index: usize) -> Self {
-        Self(format!("{}r{}", self.0, index.saturating_add(1)))
+    /// The name of the report of this kind on this message whose first recipient is the one at `index`. As a recipient
+    /// is in one report of a kind only, no two reports have the same name, and a report that exists already is found by
+    /// it.
+    pub(crate) fn report(&self, kind: ReportKind, index: usize) -> Self {
+        // No hexadecimal digits, of which names are made.
+        let letter = match kind {
+            ReportKind::Failed => 'r',
+            ReportKind::Delayed => 'l',
+            ReportKind::Relayed => 's',
+            ReportKind::Undeliverable => 'p',
+        };
+        Self(format!("{}{letter}{}", self.0, index.saturating_add(1)))
+    }
+
+    /// Whether the name leaves room for the names of reports.
+    pub(crate) fn has_room(&self) -> bool {
+        self.0.len() <= MAX_GIVEN_OCTETS
     }
 }
 
@@ -111,7 +125,7 @@ impl TryFrom<String> for QueueId {
     type Error = InvalidQueueId;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let valid = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+        let valid = (1..=MAX_OCTETS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
         if valid { Ok(Self(text)) } else { Err(InvalidQueueId) }
     }
 }
@@ -128,6 +142,10 @@ impl fmt::Display for InvalidQueueId {
 
 impl std::error::Error for InvalidQueueId {}
 
+const MAX_OCTETS: usize = 64;
+/// The longest name of a message that is not a report.
+const MAX_GIVEN_OCTETS: usize = 40;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,7 +157,11 @@ mod tests {
         let second = QueueId::new();
         assert!(first < second);
         assert_eq!(QueueId::try_from(first.to_string()), Ok(first.clone()));
-        assert_eq!(QueueId::try_from(first.report(3).to_string()), Ok(first.report(3)));
+        let report = first.report(ReportKind::Failed, 3);
+        assert_eq!(QueueId::try_from(report.to_string()), Ok(report));
+        let longest = QueueId::try_from("x".repeat(MAX_GIVEN_OCTETS)).unwrap();
+        let last = longest.report(ReportKind::Relayed, 999_999_999).report(ReportKind::Undeliverable, 0);
+        assert!(longest.has_room() && QueueId::try_from(last.to_string()).is_ok());
         for wrong in ["", "../x", "a.b", "a b", &"x".repeat(65)] {
             assert!(QueueId::try_from(wrong.to_owned()).is_err(), "{wrong}");
         }

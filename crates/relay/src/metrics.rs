@@ -4,6 +4,7 @@
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
 use crate::queue::{Counts, Outcome};
+use crate::spool::ReportKind;
 
 /// Describes the metrics of this crate to the recorder, and begins its counters at zero. Call it once the recorder is
 /// installed. These are (each counter since the start of the process):
@@ -18,7 +19,8 @@ use crate::queue::{Counts, Outcome};
 /// | `sansmtp_delivery_attempts_total` | counter | attempts at a message for a destination, by `result`: `delivered` to every recipient, `deferred` for some, `failed` for good for some (even if others are deferred) |
 /// | `sansmtp_expired_total` | counter | messages, for a destination, given up because it could not be reached in time |
 /// | `sansmtp_finished_messages_total` | counter | messages with which nothing was left to do |
-/// | `sansmtp_reported_messages_total` | counter | times that failed recipients of a message were reported to its sender |
+/// | `sansmtp_reports_total` | counter | reports written, by `kind`: to senders `failed`, `delayed` and `relayed`; `undeliverable` to the postmaster |
+/// | `sansmtp_undelivered_reports_total` | counter | messages kept in `undelivered-reports` |
 /// | `sansmtp_deleted_messages_total` | counter | messages deleted by an operator |
 pub fn describe_metrics() {
     describe_gauge!(QUEUE, Unit::Count, "Messages in the queue");
@@ -29,11 +31,15 @@ pub fn describe_metrics() {
     for result in [DELIVERED, DEFERRED, FAILED] {
         counter!(ATTEMPTS, RESULT => result).absolute(0);
     }
+    describe_counter!(REPORTS, Unit::Count, "Reports written");
+    for kind in [ReportKind::Failed, ReportKind::Delayed, ReportKind::Relayed, ReportKind::Undeliverable] {
+        counter!(REPORTS, KIND => name(kind)).absolute(0);
+    }
     for (name, description) in [
         (QUEUED, "Messages and reports taken into the spool"),
         (EXPIRED, "Messages for a destination given up as it could not be reached in time"),
         (FINISHED, "Messages with which nothing was left to do"),
-        (REPORTED, "Times that failed recipients of a message were reported to its sender"),
+        (UNDELIVERED, "Messages kept in undelivered-reports"),
         (DELETED, "Messages deleted by an operator"),
     ] {
         describe_counter!(name, Unit::Count, description);
@@ -74,8 +80,21 @@ pub(crate) fn finished() {
     counter!(FINISHED).increment(1);
 }
 
-pub(crate) fn reported() {
-    counter!(REPORTED).increment(1);
+pub(crate) fn reported(kind: ReportKind) {
+    counter!(REPORTS, KIND => name(kind)).increment(1);
+}
+
+pub(crate) fn undelivered() {
+    counter!(UNDELIVERED).increment(1);
+}
+
+fn name(kind: ReportKind) -> &'static str {
+    match kind {
+        ReportKind::Failed => "failed",
+        ReportKind::Delayed => "delayed",
+        ReportKind::Relayed => "relayed",
+        ReportKind::Undeliverable => "undeliverable",
+    }
 }
 
 pub(crate) fn deleted() {
@@ -95,9 +114,11 @@ const QUEUED: &str = "sansmtp_queued_messages_total";
 const ATTEMPTS: &str = "sansmtp_delivery_attempts_total";
 const EXPIRED: &str = "sansmtp_expired_total";
 const FINISHED: &str = "sansmtp_finished_messages_total";
-const REPORTED: &str = "sansmtp_reported_messages_total";
+const REPORTS: &str = "sansmtp_reports_total";
+const UNDELIVERED: &str = "sansmtp_undelivered_reports_total";
 const DELETED: &str = "sansmtp_deleted_messages_total";
 const RESULT: &str = "result";
+const KIND: &str = "kind";
 const DELIVERED: &str = "delivered";
 const DEFERRED: &str = "deferred";
 const FAILED: &str = "failed";

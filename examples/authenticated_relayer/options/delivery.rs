@@ -29,6 +29,10 @@ pub(crate) struct Relaying {
     pub(crate) schedule: Schedule,
     /// None for the number that is usual on this way.
     pub(crate) sessions_per_destination: Option<NonZeroUsize>,
+    /// The age at which a sender is told of a delay; none for never.
+    pub(crate) delay_report_after: Option<Duration>,
+    /// Who gets what can neither be delivered nor reported.
+    pub(crate) postmaster: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -76,6 +80,13 @@ pub(super) struct DeliveryArguments {
     /// Age at which undelivered mail goes back to its sender
     #[arg(long, value_name = "TIME", default_value = "5d", value_parser = time, help_heading = DELIVERY)]
     give_up_after: Duration,
+    /// Age at which a sender is told, once, that mail is still being tried; "none" or 0 for never
+    #[arg(long, value_name = "TIME", default_value = "4h", value_parser = time_or_none, help_heading = DELIVERY)]
+    delay_report_after: TimeOrNone,
+    /// Who gets, from this same address, reports that nobody takes: the sender's mailbox is gone, or a smart host takes
+    /// no null reverse-path. Without it, and where this fails, they are kept in undelivered-reports in the spool
+    #[arg(long, value_name = "ADDRESS", value_parser = mailbox, help_heading = DELIVERY)]
+    postmaster: Option<String>,
 }
 
 impl DeliveryArguments {
@@ -85,8 +96,13 @@ impl DeliveryArguments {
             longest: self.retry_longest.max(self.retry_first),
             give_up_after: self.give_up_after,
         };
-        let relaying =
-            Relaying { spool: self.spool, schedule, sessions_per_destination: self.max_connections_per_destination };
+        let relaying = Relaying {
+            spool: self.spool,
+            schedule,
+            sessions_per_destination: self.max_connections_per_destination,
+            delay_report_after: self.delay_report_after.0,
+            postmaster: self.postmaster,
+        };
         if self.mx {
             Delivery::Mx { port: self.mx_port, resolver: self.resolver, allow_local: self.mx_allow_local, relaying }
         } else if !self.relay.is_empty() {
@@ -100,6 +116,25 @@ impl DeliveryArguments {
 fn relay_url(text: &OsStr) -> Result<NextHop, String> {
     let text = text.to_str().ok_or("not UTF-8")?;
     text.parse().map_err(|error: <NextHop as FromStr>::Err| error.to_string())
+}
+
+/// A time that there may be.
+#[derive(Clone, Copy, Debug)]
+struct TimeOrNone(Option<Duration>);
+
+fn time_or_none(text: &str) -> Result<TimeOrNone, String> {
+    if text.eq_ignore_ascii_case("none") {
+        return Ok(TimeOrNone(None));
+    }
+    let time = time(text).map_err(|error| format!("{error}, or none"))?;
+    Ok(TimeOrNone(Some(time).filter(|time| !time.is_zero())))
+}
+
+/// Roughly a mailbox: what else is wrong with it, the next hop says.
+fn mailbox(text: &str) -> Result<String, &'static str> {
+    let parts = text.rsplit_once('@').filter(|(local, domain)| !local.is_empty() && !domain.is_empty());
+    let is_plain = !text.contains(|c: char| c.is_control() || c.is_whitespace() || matches!(c, '<' | '>' | ','));
+    if parts.is_some() && is_plain { Ok(text.to_owned()) } else { Err("not an address such as postmaster@example.org") }
 }
 
 const DELIVERY: &str = "Delivery";

@@ -160,6 +160,20 @@ fn the_schedule_is_the_usual_one_unless_told() {
     let Delivery::Mx { relaying, .. } = serve(&["--mx"]).delivery else { panic!("not mx") };
     assert_eq!(relaying.schedule, Schedule::default());
     assert_eq!(relaying.sessions_per_destination, None);
+    assert_eq!((relaying.delay_report_after, relaying.postmaster), (Some(Duration::from_secs(4 * 3600)), None));
+}
+
+#[test]
+fn reports_can_be_given_another_time_and_a_postmaster() {
+    for (text, expected) in [("0", None), ("none", None), ("30m", Some(Duration::from_secs(1800)))] {
+        let serve = serve(&["--mx", "--delay-report-after", text, "--postmaster", "root@mx.example"]);
+        let Delivery::Mx { relaying, .. } = serve.delivery else { panic!("not mx") };
+        assert_eq!((relaying.delay_report_after, relaying.postmaster.as_deref()), (expected, Some("root@mx.example")));
+    }
+    for wrong in ["root", "@mx.example", "<root@mx.example>", "root@", "a@b, c@d"] {
+        assert!(error(&["--mx", "--postmaster", wrong]).contains("postmaster@example.org"), "{wrong}");
+    }
+    error(&["--mx", "--delay-report-after", "soon"]);
 }
 
 #[test]

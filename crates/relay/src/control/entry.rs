@@ -171,7 +171,8 @@ fn is_left(recipient: &QueuedRecipient) -> bool {
 fn status(status: Status) -> &'static str {
     match status {
         Status::Pending => "pending",
-        Status::Delivered => "delivered",
+        // The report on it is not here yet, and that is all that is left to do.
+        Status::Relayed | Status::Delivered => "delivered",
         Status::Failed => "failed",
         Status::Reported => "reported",
     }

@@ -11,19 +11,22 @@ use super::messages::Message;
 use super::outgoing::Kind;
 use super::reply::Reply;
 use super::session::{Connection, NoConnection};
+use crate::dsn;
 use crate::envelope::QueueId;
 use crate::idn::path_to_ascii;
 use crate::queue::{Health, Outcome};
 use crate::routes::{Destination, Host};
-use crate::spool::{Answer, State, Status, Timestamp};
+use crate::spool::{Answer, Recipient, State, Status, Timestamp};
 
 /// What came of a job.
 #[derive(Debug)]
 pub(super) enum Attempt {
     Ended {
         outcome: Outcome,
-        /// Whether there are recipients whose failure is to be reported.
+        /// Whether recipients have failed for good.
         failed: bool,
+        /// Whether there are recipients to be reported.
+        unreported: bool,
         health: Health,
     },
     /// The mail goes to another destination, as DNS says now.
@@ -39,7 +42,7 @@ impl Deliverer {
         job: &(QueueId, Arc<str>),
         connection: &mut Option<Connection>,
     ) -> Attempt {
-        let ended = |outcome| Attempt::Ended { outcome, failed: false, health: Health::Unknown };
+        let ended = |outcome| Attempt::Ended { outcome, failed: false, unreported: false, health: Health::Unknown };
         let (id, part) = job;
         let message = match self.messages.open(&self.spool, id) {
             Ok(message) => message,
@@ -61,9 +64,9 @@ impl Deliverer {
             }
         };
         self.note(destination, self.reason(&message, part, health));
-        let (outcome, failed) = self.conclude(job, &message).await;
+        let (outcome, failed, unreported) = self.conclude(job, &message).await;
         self.messages.close(id, message);
-        Attempt::Ended { outcome, failed, health }
+        Attempt::Ended { outcome, failed, unreported, health }
     }
 
     /// Tries one host after the other until every recipient has an answer that counts.
@@ -190,7 +193,8 @@ impl Deliverer {
             spoke.health = health(&refused, &others);
             let host = connection.host.next_hop.host.as_str();
             let tls = connection.client.is_encrypted();
-            message.change(|state| record(state, &places, &refused, &others, host, tls));
+            let reports = connection.client.offers_dsn();
+            message.change(|state| record(state, &places, &refused, &others, host, tls, reports));
             let in_doubt = others.as_ref().is_err_and(Error::is_in_doubt);
             spoke.try_others = !in_doubt && message.read(|state| self.pending(state, part).next().is_some());
             if others.is_ok() {
@@ -235,12 +239,15 @@ impl Deliverer {
         connection: &mut Connection,
         header: Header,
     ) -> io::Result<Sent> {
-        let (reverse_path, paths, kind, smtputf8) = message.read(|state| {
+        let (reverse_path, paths, kind, smtputf8, mail_dsn, rcpt_dsn) = message.read(|state| {
             let recipients = places.iter().filter_map(|place| state.recipients.get(*place));
-            let paths: Vec<String> =
-                recipients.map(|recipient| path_to_ascii(&recipient.forward_path).into_owned()).collect();
+            let parameters = |recipient: &Recipient| dsn::rcpt_parameters(recipient.notify, recipient.orcpt.as_ref());
+            let (paths, rcpt_dsn): (Vec<String>, Vec<String>) = recipients
+                .map(|recipient| (path_to_ascii(&recipient.forward_path).into_owned(), parameters(recipient)))
+                .unzip();
+            let mail_dsn = dsn::mail_parameters(state.ret, state.envid.as_deref());
             let kind = Kind { eight_bit: state.eight_bit, long_lines: state.long_lines };
-            (path_to_ascii(&state.reverse_path).into_owned(), paths, kind, state.smtputf8)
+            (path_to_ascii(&state.reverse_path).into_owned(), paths, kind, state.smtputf8, mail_dsn, rcpt_dsn)
         });
         let content = match self.outgoing(id, kind, connection.client.takes_eight_bit()).await? {
             Ok(content) => content,
@@ -253,6 +260,8 @@ impl Deliverer {
         let mail = Mail {
             reverse_path: &reverse_path,
             recipients: &recipients,
+            mail_dsn: &mail_dsn,
+            rcpt_dsn: &rcpt_dsn,
             needs_smtputf8: !reverse_path.is_ascii()
                 || recipients.iter().any(|path| !path.is_ascii())
                 || (smtputf8 && !header.is_ascii),
@@ -261,11 +270,11 @@ impl Deliverer {
     }
 
     /// Ends an attempt: gives up what is too old, and says when the rest is tried again.
-    async fn conclude(&self, job: &(QueueId, Arc<str>), message: &Arc<Message>) -> (Outcome, bool) {
+    async fn conclude(&self, job: &(QueueId, Arc<str>), message: &Arc<Message>) -> (Outcome, bool, bool) {
         let (id, part) = job;
         let attempts = self.queue().attempts(job).saturating_add(1);
         let now = Timestamp::now();
-        let (left, failed) = message.change(|state| {
+        let (left, failed, unreported) = message.change(|state| {
             let places: Vec<usize> = self.pending(state, part).collect();
             let is_over = now.since(state.arrived) >= self.schedule.give_up_after;
             if is_over {
@@ -284,13 +293,13 @@ impl Deliverer {
                 let pause = next.since(now);
                 tracing::warn!(%id, recipient = recipient.forward_path, last, ?pause, "deferred");
             }
-            (left, self.places(state, part, Status::Failed).next().is_some())
+            (left, self.places(state, part, Status::Failed).next().is_some(), state.owes_report())
         });
         // What is finished is removed.
         if !message.read(State::is_finished) {
             self.save(message).await;
         }
-        (if left { Outcome::Later } else { Outcome::Done }, failed)
+        (if left { Outcome::Later } else { Outcome::Done }, failed, unreported)
     }
 
     /// Records the state, on a thread that may wait for the disk.
@@ -348,7 +357,8 @@ struct Spoke {
     try_others: bool,
 }
 
-/// Notes what came of a transaction for the recipients at these places.
+/// Notes what came of a transaction for the recipients at these places. `reports` says whether the server reports on
+/// success.
 fn record(
     state: &mut State,
     places: &[usize],
@@ -356,9 +366,15 @@ fn record(
     others: &Result<Reply, Error>,
     host: &str,
     tls: bool,
+    reports: bool,
 ) {
     let id = state.id.clone();
-    for (place, refused) in places.iter().zip(refused) {
+    // RFC 3461, sections 5.2.1 and 5.2.2: whoever knows DSN reports on success from here on.
+    let owed: Vec<bool> = places
+        .iter()
+        .map(|place| !reports && state.recipients.get(*place).is_some_and(|recipient| state.wishes(recipient).success))
+        .collect();
+    for ((place, refused), is_owed) in places.iter().zip(refused).zip(owed) {
         let Some(recipient) = state.recipients.get_mut(*place) else { continue };
         recipient.in_doubt_at = None;
         match (refused, others) {
@@ -373,7 +389,7 @@ fn record(
             }
             (None, Ok(reply)) => {
                 tracing::info!(%id, recipient = recipient.forward_path, host, tls, %reply, "delivered");
-                recipient.status = Status::Delivered;
+                recipient.status = if is_owed { Status::Relayed } else { Status::Delivered };
                 let status = reply.enhanced_status().unwrap_or("2.0.0").to_owned();
                 recipient.last = Some(Answer { status, ..reply_answer(reply, false, host) });
             }
@@ -399,7 +415,7 @@ fn health(refused: &[Option<Reply>], others: &Result<Reply, Error>) -> Health {
     }
 }
 
-fn each(state: &mut State, places: &[usize], mut change: impl FnMut(&mut crate::spool::Recipient)) {
+fn each(state: &mut State, places: &[usize], mut change: impl FnMut(&mut Recipient)) {
     for place in places {
         if let Some(recipient) = state.recipients.get_mut(*place) {
             change(recipient);

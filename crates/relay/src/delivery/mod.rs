@@ -48,6 +48,7 @@ use self::tls::ClientTls;
 use crate::control::ControlSocket;
 use crate::envelope::QueueId;
 use crate::queue::{Limits, Queue};
+use crate::reports::Reporting;
 use crate::routes::{Destination, Route, Router};
 use crate::schedule::Schedule;
 use crate::spool::{Answer, Spool};
@@ -67,6 +68,14 @@ pub struct Delivery {
     pub ca: Option<PathBuf>,
     /// Sessions at once with one destination: with all relays together, or with the exchangers of a domain.
     pub sessions_per_destination: NonZeroUsize,
+    /// The age at which the sender is told that a message is still being tried (RFC 3461, section 5.2.5); none for
+    /// never. A sender can ask not to be told.
+    pub delay_report_after: Option<Duration>,
+    /// Who gets what can neither be delivered nor reported to a sender: reports that nobody takes, and other mail from
+    /// the null reverse-path that fails. None has it kept in the spool, in `undelivered-reports`, a thousand messages
+    /// at most; so is what the postmaster's server does not take. This is also the reverse-path of what is sent there,
+    /// as some smart hosts take no null one.
+    pub postmaster: Option<String>,
 }
 
 /// The thread that delivers. Dropped without [`Worker::stop`], it stops at once; the spool remembers the rest.
@@ -85,6 +94,7 @@ pub(crate) struct Deliverer {
     tls: ClientTls,
     hostname: String,
     schedule: Schedule,
+    reporting: Reporting,
     queue: Mutex<Queue<QueueId, Arc<str>, Destination>>,
     messages: Messages,
     hosts: HostHealth,
@@ -102,14 +112,22 @@ pub(crate) struct Deliverer {
 
 impl Delivery {
     /// Delivery along a route with the usual schedule, three sessions at once with relays, and ten with the exchangers
-    /// of a domain.
+    /// of a domain, a report on delay after four hours, and no postmaster.
     pub fn new(route: Route, hostname: impl Into<String>) -> Self {
         let sessions_per_destination = match route {
             // What Office 365 and others allow an account.
             Route::Relays(_) => const { NonZeroUsize::new(3).unwrap() },
             Route::Mx { .. } => const { NonZeroUsize::new(10).unwrap() },
         };
-        Self { route, hostname: hostname.into(), schedule: Schedule::default(), ca: None, sessions_per_destination }
+        Self {
+            route,
+            hostname: hostname.into(),
+            schedule: Schedule::default(),
+            ca: None,
+            sessions_per_destination,
+            delay_report_after: Some(DELAY_REPORT_AFTER),
+            postmaster: None,
+        }
     }
 
     fn limits(&self) -> Limits {
@@ -161,6 +179,12 @@ impl Worker {
             spool,
             router,
             tls: ClientTls::new(delivery.ca.as_deref())?,
+            reporting: Reporting {
+                hostname: delivery.hostname.clone(),
+                delay_after: delivery.delay_report_after,
+                give_up_after: delivery.schedule.give_up_after,
+                postmaster: delivery.postmaster,
+            },
             hostname: delivery.hostname,
             schedule: delivery.schedule,
             queue: Mutex::new(Queue::new(limits)),
@@ -247,6 +271,7 @@ impl Deliverer {
     }
 }
 
+const DELAY_REPORT_AFTER: Duration = Duration::from_secs(4 * 60 * 60);
 /// As many files as a process may have open is usually 1,024, and the clients need some.
 const MAX_SESSIONS: usize = 400;
 const MESSAGES_PER_SESSION: u32 = 100;

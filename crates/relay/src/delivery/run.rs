@@ -147,19 +147,24 @@ impl Run {
         let deliverer = Arc::clone(&self.deliverer);
         tokio::task::spawn_blocking(move || {
             let written = deliverer.messages.open(&deliverer.spool, &message).and_then(|entry| {
-                let report = |state: &mut State| reports::report_failures(&deliverer.spool, state, &deliverer.hostname);
-                let written = entry.write(report);
+                let written = entry.write(|state| deliverer.write_reports(state));
+                let due = entry.read(|state| state.delay_report_due(deliverer.reporting.delay_after));
                 deliverer.messages.close(&message, entry);
-                written
+                written.map(|()| due)
             });
             match written {
-                Ok(()) => {
-                    metrics::reported();
-                    deliverer.queue().reported(&message);
+                Ok(due) => {
+                    let mut queue = deliverer.queue();
+                    if let Some(due) = due {
+                        // The two clocks may run apart.
+                        let pause = due.since(Timestamp::now()).max(SHORTEST_PAUSE);
+                        queue.report_delay(deliverer.now().saturating_add(pause), &message);
+                    }
+                    queue.reported(&message);
                 }
                 Err(error) => {
                     // As with a full disk.
-                    tracing::error!(id = %message, %error, "cannot report a failure now");
+                    tracing::error!(id = %message, %error, "cannot write a report now");
                     deliverer.queue().report_later(deliverer.now(), message);
                 }
             }
@@ -179,11 +184,14 @@ impl Deliverer {
         for (report, report_on) in reports {
             let original = states.iter_mut().find(|state| state.id == report_on.id);
             if let Some(original) = original
-                && original.has_failed_at(&report_on.recipients)
+                && original.record_report(&report_on)
             {
+                original.unannounced.push(report.clone());
                 held.insert(report);
-                self.messages.adopt(original.clone());
             }
+        }
+        for state in states.iter().filter(|state| !state.unannounced.is_empty()) {
+            self.messages.adopt(state.clone());
         }
         for state in states.iter().filter(|state| !held.contains(&state.id)) {
             self.admit(state);
@@ -227,11 +235,21 @@ impl Deliverer {
             due: now,
             expires: now.saturating_add(left),
         };
+        let jobs = parts.into_iter().map(job).collect();
         let mut queue = self.queue();
-        queue.add(state.id.clone(), parts.into_iter().map(job).collect(), state.has(Status::Failed));
+        queue.add(state.id.clone(), jobs, state.owes_report());
         if state.held {
             queue.hold(&state.id);
         }
+        if let Some(due) = state.delay_report_due(self.reporting.delay_after) {
+            queue.report_delay(now.saturating_add(due.since(clock)), &state.id);
+        }
+    }
+
+    /// Writes what is to be reported on a message, and the message's state with it.
+    fn write_reports(&self, state: &mut State) -> io::Result<()> {
+        let unreachable = |path: &str| self.failure(&self.router.destination(&self.router.part(path).into()));
+        reports::write(&self.spool, state, &self.reporting, &unreachable)
     }
 
     /// Gives up a part of a message whose destination could not be reached in time.
@@ -318,6 +336,7 @@ fn remove(spool: &Spool, ids: Vec<QueueId>) -> Vec<QueueId> {
     failed.into_iter().map(|(id, _)| id).collect()
 }
 
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Longer than the longest timeout of a session.
 const LONGEST_GRACE: Duration = Duration::from_secs(60 * 60);

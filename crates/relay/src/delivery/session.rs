@@ -44,10 +44,10 @@ impl Deliverer {
         let mut connection = None;
         loop {
             let next = match self.attempt(&destination, &job, &mut connection).await {
-                Attempt::Ended { outcome, failed, health } => {
+                Attempt::Ended { outcome, failed, unreported, health } => {
                     metrics::attempted(outcome, failed);
                     let (now, is_open) = (self.now(), connection.is_some());
-                    self.queue().finished(now, id, outcome, failed, health, is_open)
+                    self.queue().finished(now, id, outcome, unreported, health, is_open)
                 }
                 Attempt::Elsewhere(other) => {
                     // All that waited for the domain goes where its exchangers are.

@@ -8,8 +8,9 @@ use hickory_resolver::proto::rr::rdata::{A, MX};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
 use super::*;
-use crate::envelope::Envelope;
-use crate::spool::{ReportOn, Status};
+use crate::dsn::{Notify, OriginalRecipient, Ret};
+use crate::envelope::{Envelope, Recipient};
+use crate::spool::{ReportKind, ReportOn, Status};
 use crate::testing::{NextHop, PATIENCE, accept, name_server};
 
 /// A spool with messages in it, and what delivers them.
@@ -45,10 +46,18 @@ impl Fixture {
         self.start(Route::Relays(urls.iter().map(|url| url.parse().unwrap()).collect()), QUICK, None)
     }
 
-    pub(super) fn start(mut self, route: Route, schedule: Schedule, ca: Option<&Path>) -> Self {
-        let delivery = Delivery { schedule, ca: ca.map(Path::to_owned), ..Delivery::new(route, "relay.example") };
+    pub(super) fn start(self, route: Route, schedule: Schedule, ca: Option<&Path>) -> Self {
+        self.deliver(Delivery { schedule, ca: ca.map(Path::to_owned), ..Delivery::new(route, "relay.example") })
+    }
+
+    pub(super) fn deliver(mut self, delivery: Delivery) -> Self {
         self.worker = Some(Worker::start(Arc::clone(&self.spool), delivery).unwrap());
         self
+    }
+
+    /// The directory of the spool.
+    pub(super) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Waits until nothing is left to deliver.
@@ -599,6 +608,88 @@ fn after_a_crash_only_what_is_left_is_done() {
     assert!(seen.has("RCPT TO:<left@b.example>") && seen.has("RCPT TO:<tim@sender.example>"));
 }
 
+#[test]
+fn what_the_client_asked_of_reports_goes_on_to_where_they_are_known() {
+    let knows = NextHop::start(|_, command| accept(command, &["DSN"]));
+    let lacks = NextHop::start(|_, command| accept(command, &[]));
+    let success = Notify { success: true, ..Notify::NEVER };
+    let recipient = |path: &str, notify| Recipient { notify, ..path.into() };
+    let envelope = || Envelope {
+        ret: Some(Ret::Headers),
+        envid: Some("a=1".to_owned()),
+        recipients: vec![
+            recipient("told@b.example", Some(success)),
+            recipient("never@b.example", Some(Notify::NEVER)),
+            Recipient {
+                orcpt: Some(OriginalRecipient { address_type: "rfc822".to_owned(), address: "o@b".to_owned() }),
+                ..recipient("usual@b.example", None)
+            },
+        ],
+        ..envelope("tim@sender.example", &["x"])
+    };
+    for hop in [&knows, &lacks] {
+        let mut fixture = Fixture::new();
+        fixture.add(envelope(), CONTENT);
+        fixture.relay(&[hop.url("smtp", "")]).drain();
+    }
+    let seen = knows.seen();
+    for command in [
+        "MAIL FROM:<tim@sender.example> RET=HDRS ENVID=a+3D1",
+        "RCPT TO:<told@b.example> NOTIFY=SUCCESS",
+        "RCPT TO:<never@b.example> NOTIFY=NEVER",
+        "RCPT TO:<usual@b.example> ORCPT=rfc822;o@b",
+    ] {
+        assert!(seen.has(command), "{command}: {seen:#?}");
+    }
+    assert_eq!(seen.messages.len(), 1, "it reports itself");
+    let seen = lacks.seen();
+    assert!(seen.has("MAIL FROM:<tim@sender.example>") && seen.has("RCPT TO:<told@b.example>"), "{seen:#?}");
+    assert_eq!(seen.messages.len(), 2);
+    let report = seen.text(1);
+    assert!(report.contains("Original-Envelope-Id: a=1\r\n"), "{report}");
+    assert!(
+        report.contains("Final-Recipient: rfc822; told@b.example\r\nAction: relayed\r\nStatus: 2.0.0\r\n"),
+        "{report}"
+    );
+    assert!(!report.contains("never@") && !report.contains("usual@"), "{report}");
+}
+
+#[test]
+fn reports_say_that_nobody_is_to_report_on_them() {
+    let hop = NextHop::start(|_, command| match command {
+        command if command.starts_with("RCPT TO:<a@") => "550 5.1.1 no\r\n".to_owned(),
+        command => accept(command, &["DSN"]),
+    });
+    Fixture::new().with(&["a@b.example"], CONTENT).relay(&[hop.url("smtp", "")]).drain();
+    let seen = hop.seen();
+    assert!(seen.has("MAIL FROM:<>") && seen.has("RCPT TO:<tim@sender.example> NOTIFY=NEVER"), "{seen:#?}");
+    assert!(seen.text(0).starts_with("Received: by relay.example id "), "{}", seen.text(0));
+}
+
+/// A smart host that takes no null reverse-path, as some do.
+#[test]
+fn what_a_smart_host_does_not_take_from_the_null_reverse_path_it_takes_for_the_postmaster() {
+    let hop = NextHop::start(|_, command| match command {
+        "MAIL FROM:<>" => "501 5.5.4 Invalid MAIL FROM address provided\r\n".to_owned(),
+        "RCPT TO:<a@b.example>" => "550 5.1.1 no such user\r\n".to_owned(),
+        command => accept(command, &[]),
+    });
+    let route = || Route::Relays(vec![hop.url("smtp", "").parse().unwrap()]);
+    let fixture = Fixture::new().with(&["a@b.example"], CONTENT).start(route(), QUICK, None);
+    fixture.drain();
+    let kept: Vec<_> = std::fs::read_dir(fixture.directory().join("undelivered-reports")).unwrap().collect();
+    assert_eq!((kept.len(), hop.seen().messages.len()), (1, 0));
+
+    let postmaster = Some("postmaster@relay.example".to_owned());
+    let delivery = Delivery { schedule: QUICK, postmaster, ..Delivery::new(route(), "relay.example") };
+    let fixture = Fixture::new().with(&["a@b.example"], CONTENT).deliver(delivery);
+    fixture.drain();
+    let seen = hop.seen();
+    assert!(seen.has("MAIL FROM:<postmaster@relay.example>") && seen.has("RCPT TO:<postmaster@relay.example>"));
+    assert!(seen.text(0).contains("Final-Recipient: rfc822; a@b.example\r\nAction: failed\r\n"), "{}", seen.text(0));
+    assert!(!fixture.directory().join("undelivered-reports").exists());
+}
+
 /// A report that was spooled before the crash, and not yet recorded, is not written again.
 #[test]
 fn after_a_crash_nobody_is_told_twice() {
@@ -612,12 +703,12 @@ fn after_a_crash_nobody_is_told_twice() {
     state.attempts = 1;
     state.recipients[0].status = Status::Failed;
     fixture.spool.save(&state).unwrap();
-    let report = Envelope { id: id.report(0), ..envelope("", &["tim@sender.example"]) };
-    let report_on = ReportOn { id: id.clone(), recipients: vec![0] };
+    let report = Envelope { id: id.report(ReportKind::Failed, 0), ..envelope("", &["tim@sender.example"]) };
+    let report_on = ReportOn { id: id.clone(), recipients: vec![0], kind: ReportKind::Failed };
     Spool::begin_report(&fixture.spool, report, report_on).unwrap().commit().unwrap();
     let route = Route::Relays(vec![hop.url("smtp", "").parse().unwrap()]);
     let fixture = fixture.start(route, ONCE, None);
-    fixture.wait(&id.report(0), |state| state.attempts == 1);
+    fixture.wait(&id.report(ReportKind::Failed, 0), |state| state.attempts == 1);
     while fixture.spool.contains(&id).unwrap() {
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -87,7 +87,7 @@ pub(crate) enum Action<M, P, D> {
     Close { session: SessionId },
     /// Give up this part of the message's recipients, whose destination could not be reached in time. The job is over.
     Expire { job: (M, P), destination: D },
-    /// Report the message's failed recipients to its sender. [`Queue::reported`] tells that it is done,
+    /// Report to the message's sender what it is to be told of its recipients. [`Queue::reported`] tells that it is done,
     /// [`Queue::report_later`] that it could not be.
     Report { message: M },
     /// Forget the message: all its jobs are over, and reported where that is needed.
@@ -155,6 +155,8 @@ pub(crate) struct Queue<M, P, D> {
     idle: BTreeSet<(Duration, SessionId)>,
     /// Reports that could not be written.
     reports: BTreeSet<(Duration, M)>,
+    /// Messages of whose delay the sender is to be told, if they are still here then.
+    delay_reports: BTreeSet<(Duration, M)>,
     /// What each job that is not over has behind and before it.
     jobs: HashMap<(M, P), Progress<D>>,
     /// Destinations at which something may be begun, in the order of their turns.
@@ -185,12 +187,14 @@ struct Message<P> {
     is_on_hold: bool,
     /// Those of them that are in a session.
     running: usize,
-    /// Whether there are failures that the sender has not been told of.
+    /// Whether there is something that the sender is to be told and has not been.
     unreported: bool,
     /// Whether a report is being written, or waits for another try.
     reporting: bool,
     /// Whether its state is being written for an operator. Nor does it end meanwhile.
     is_pinned: bool,
+    /// When a report on its delay is due.
+    delay_report: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -222,6 +226,7 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
             back_offs: BTreeSet::new(),
             idle: BTreeSet::new(),
             reports: BTreeSet::new(),
+            delay_reports: BTreeSet::new(),
             jobs: HashMap::new(),
             runnable: VecDeque::new(),
             held: VecDeque::new(),
@@ -231,15 +236,23 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
         }
     }
 
-    /// Adds a message with all its jobs. `unreported` says that it has failures
-    /// that its sender has not been told of. A message without jobs is finished once these are reported. A message
+    /// Adds a message with all its jobs. `unreported` says that it has recipients to
+    /// be reported. A message without jobs is finished once these are reported. A message
     /// that is there already is left as it is.
     pub(crate) fn add(&mut self, message: M, jobs: Vec<Job<M, P, D>>, unreported: bool) {
         if self.messages.contains_key(&message) {
             return;
         }
         let parts = jobs.iter().map(|job| job.part.clone()).collect();
-        let entry = Message { parts, is_on_hold: false, running: 0, unreported, reporting: false, is_pinned: false };
+        let entry = Message {
+            parts,
+            is_on_hold: false,
+            running: 0,
+            unreported,
+            reporting: false,
+            is_pinned: false,
+            delay_report: None,
+        };
         self.messages.insert(message.clone(), entry);
         for job in jobs {
             let Job { message, part, destination, attempts, due, expires } = job;
@@ -298,11 +311,12 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
             self.back_offs.first().map(|(at, _)| *at),
             self.idle.first().map(|(at, _)| *at),
             self.reports.first().map(|(at, _)| *at),
+            self.delay_reports.first().map(|(at, _)| *at),
         ];
         Action::Wait { until: firsts.into_iter().flatten().min() }
     }
 
-    /// Takes the outcome of the message in a session. `failed` says that recipients have failed for good, `is_open`
+    /// Takes the outcome of the message in a session. `failed` says that recipients are to be reported, `is_open`
     /// that the session can take another message; if not, the answer is [`Next::Close`]. So it is for a session that is
     /// not known.
     pub(crate) fn finished(
@@ -379,7 +393,7 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
         }
     }
 
-    /// The message's failed recipients have been reported.
+    /// What there was to report on the message has been reported.
     pub(crate) fn reported(&mut self, message: &M) {
         if let Some(entry) = self.messages.get_mut(message) {
             entry.reporting = false;
@@ -392,6 +406,15 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
         if self.messages.contains_key(&message) {
             self.reports.insert((now.saturating_add(self.limits.schedule.first), message));
         }
+    }
+
+    /// A report on the delay of a message is due then, unless the message is finished before, or another time is said.
+    pub(crate) fn report_delay(&mut self, at: Duration, message: &M) {
+        let Some(entry) = self.messages.get_mut(message) else { return };
+        if let Some(before) = entry.delay_report.replace(at) {
+            self.delay_reports.remove(&(before, message.clone()));
+        }
+        self.delay_reports.insert((at, message.clone()));
     }
 
     /// Does what the time has come for.
@@ -419,6 +442,13 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
         }
         while let Some((_, message)) = pop_due(&mut self.reports, |(at, _)| *at <= now) {
             self.actions.push_back(Action::Report { message });
+        }
+        while let Some((_, message)) = pop_due(&mut self.delay_reports, |(at, _)| *at <= now) {
+            if let Some(entry) = self.messages.get_mut(&message) {
+                entry.delay_report = None;
+                entry.unreported = true;
+            }
+            self.settle(&message);
         }
     }
 
@@ -564,9 +594,16 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
             entry.reporting = true;
             self.actions.push_back(Action::Report { message: message.clone() });
         } else if entry.parts.is_empty() {
-            self.on_hold -= usize::from(entry.is_on_hold);
-            self.messages.remove(message);
+            self.forget_message(message);
             self.actions.push_back(Action::Finish { message: message.clone() });
+        }
+    }
+
+    fn forget_message(&mut self, message: &M) {
+        let Some(entry) = self.messages.remove(message) else { return };
+        self.on_hold -= usize::from(entry.is_on_hold);
+        if let Some(at) = entry.delay_report {
+            self.delay_reports.remove(&(at, message.clone()));
         }
     }
 

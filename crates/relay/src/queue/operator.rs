@@ -144,9 +144,7 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
                 self.expiries.remove(&(progress.expires, job));
             }
         }
-        if let Some(entry) = self.messages.remove(message) {
-            self.on_hold -= usize::from(entry.is_on_hold);
-        }
+        self.forget_message(message);
         Deleted::Gone
     }
 

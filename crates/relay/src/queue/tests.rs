@@ -127,6 +127,28 @@ fn a_report_that_could_not_be_written_is_written_later() {
 }
 
 #[test]
+fn a_delay_is_reported_once_and_only_while_the_message_is_here() {
+    let (mut queue, now) = (queue(limits()), Duration::ZERO);
+    for message in [1, 2] {
+        add(&mut queue, now, message, &[message]);
+        queue.report_delay(10 * SECOND, &message);
+    }
+    queue.report_delay(10 * SECOND, &3);
+    let open = opened(&poll(&mut queue, now));
+    up(&mut queue, now, open[0].0);
+    assert!(poll(&mut queue, now).contains(&Action::Finish { message: 1 }));
+    assert_eq!(queue.delay_reports.len(), 1, "nothing of a finished message is left");
+    assert!(poll(&mut queue, now + 9 * SECOND).iter().all(|action| !matches!(action, Action::Report { .. })));
+    let is_report = |action: &Action<u32, u32, u32>| matches!(action, Action::Report { message: 2 });
+    assert!(!poll(&mut queue, now + 10 * SECOND).iter().any(is_report), "not while it is in a session");
+    down(&mut queue, now + 11 * SECOND, open[1].0);
+    assert!(poll(&mut queue, now + 11 * SECOND).iter().any(is_report));
+    queue.reported(&2);
+    let open = opened(&poll(&mut queue, now + 3600 * SECOND));
+    assert_eq!(open.len(), 1, "it is still tried, and not reported again");
+}
+
+#[test]
 fn a_session_is_kept_for_the_next_message_and_not_for_ever() {
     let (mut queue, now) = (queue(limits()), Duration::ZERO);
     add(&mut queue, now, 1, &[7]);

@@ -7,6 +7,8 @@
 //! spool/queue/ID.eml         a message's content, never changed
 //! spool/queue/ID.json        its state; exists exactly as long as the message is ours to deliver
 //! spool/damaged/…            what cannot be understood, kept for a human
+//! spool/undelivered-reports/ID.eml
+//!                            what could neither be delivered nor reported, kept for a human
 //! ```
 //!
 //! Every file is written in `incoming`, synchronized, and renamed into its place. The content comes before the
@@ -28,16 +30,24 @@
 //! next hop's 250 and the record means a second copy. SMTP offers no way around that (RFC 1047); the other order
 //! would lose mail.
 //!
-//! A report to the sender is a message like any other, whose state names the recipients that it is on. It is written
-//! first, then these recipients are recorded as reported, and only then is it delivered:
+//! A report is a message like any other, whose state names the recipients that it is on. It is written first, then
+//! these recipients are recorded as reported, and only then is it delivered:
 //!
 //! | left behind | at the next start |
 //! |---|---|
-//! | a failed recipient, and no report that names it | the report is written |
-//! | a failed recipient, and a report that names it | the recipient is recorded as reported |
-//! | a reported recipient, and the report | the report is delivered |
+//! | a recipient to report on, and no report that names it | the report is written |
+//! | a recipient to report on, and a report that names it | the recipient is recorded as reported |
+//! | a recipient reported on, and the report | the report is delivered |
+//!
+//! Each recipient is in one report of each kind at most: on failure, on delay, and on success. What the report says is
+//! true, whatever the state says: a recipient that has failed or been relayed by the report is not tried again.
+//!
+//! A message from the null reverse-path that fails, as a report nobody takes, goes to the postmaster by a report of a
+//! kind of its own, or into `undelivered-reports`, where a second copy replaces the first. It comes there before its
+//! recipients are recorded as reported.
 
 mod state;
+mod undelivered;
 
 use std::fmt;
 use std::fs::{File, TryLockError};
@@ -45,7 +55,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub(crate) use state::{Answer, Recipient, ReportOn, State, Status, Timestamp};
+pub(crate) use state::{Answer, Recipient, ReportKind, ReportOn, State, Status, Timestamp};
 
 use crate::delivery::MAX_LINE_OCTETS;
 use crate::durable::{self, Scratch};
@@ -98,11 +108,20 @@ impl Spool {
     /// Begins to receive a message.
     ///
     /// # Errors
-    /// Where the file system refuses, and [`io::ErrorKind::InvalidInput`] where there is no recipient.
+    /// Where the file system refuses, and [`io::ErrorKind::InvalidInput`] where there is no recipient, or the queue id
+    /// has more than 40 octets.
     pub fn begin(spool: &Arc<Self>, envelope: Envelope) -> io::Result<Incoming> {
+        let invalid = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         if envelope.recipients.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the envelope has no recipient"));
+            return invalid("the envelope has no recipient");
         }
+        if !envelope.id.has_room() {
+            return invalid("the queue id has more than 40 octets");
+        }
+        Self::receive(spool, envelope)
+    }
+
+    fn receive(spool: &Arc<Self>, envelope: Envelope) -> io::Result<Incoming> {
         let content = Scratch::create(spool.incoming(&envelope.id, "eml"))?;
         let received = envelope.received.clone();
         let mut incoming = Incoming { spool: Arc::clone(spool), content, state: State::new(envelope), line_octets: 0 };
@@ -115,7 +134,7 @@ impl Spool {
     /// # Errors
     /// Where the file system refuses.
     pub(crate) fn begin_report(spool: &Arc<Self>, envelope: Envelope, report_on: ReportOn) -> io::Result<Incoming> {
-        let mut incoming = Self::begin(spool, envelope)?;
+        let mut incoming = Self::receive(spool, envelope)?;
         incoming.state.report_on = Some(report_on);
         Ok(incoming)
     }

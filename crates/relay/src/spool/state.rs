@@ -37,6 +37,17 @@ pub(crate) struct State {
     /// What this message reports on, if it is a report that this spool has written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) report_on: Option<ReportOn>,
+    /// How many reports have been written on this message.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(crate) reports: u32,
+    /// Reports that are on the disk, and that leave when this state is, which has them recorded.
+    #[serde(skip)]
+    pub(crate) unannounced: Vec<QueueId>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Which recipients of which message a report tells of. With the report, this reaches the disk: from then on, these
@@ -46,6 +57,23 @@ pub(crate) struct ReportOn {
     pub(crate) id: QueueId,
     /// Their places among the message's recipients, counted from 0.
     pub(crate) recipients: Vec<usize>,
+    #[serde(default)]
+    pub(crate) kind: ReportKind,
+}
+
+/// What a report tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ReportKind {
+    /// The sender: recipients will not be tried again.
+    #[default]
+    Failed,
+    /// The sender: recipients are still being tried.
+    Delayed,
+    /// The sender: recipients have been relayed to a server that does not report.
+    Relayed,
+    /// The postmaster: a message from the null reverse-path, as a report is, has failed.
+    Undeliverable,
 }
 
 /// One recipient of a spooled message.
@@ -64,6 +92,9 @@ pub(crate) struct Recipient {
     pub(crate) notify: Option<Notify>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) orcpt: Option<OriginalRecipient>,
+    /// Whether the sender has been told that this takes long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) delay_reported: bool,
 }
 
 /// How far the delivery to one recipient has come.
@@ -72,11 +103,14 @@ pub(crate) struct Recipient {
 pub(crate) enum Status {
     /// To be tried, or tried again.
     Pending,
+    /// The next hop took responsibility, and does not report on success, of which the sender wants to be told and has
+    /// not been yet.
+    Relayed,
     /// The next hop took responsibility.
     Delivered,
     /// Will not be tried again; the sender has not been told yet.
     Failed,
-    /// Failed, and the sender has been told, or there is nobody to tell.
+    /// Failed, and whoever is to be told has been.
     Reported,
 }
 
@@ -116,6 +150,8 @@ impl State {
             envid: envelope.envid,
             held: false,
             report_on: None,
+            reports: 0,
+            unannounced: Vec::new(),
         }
     }
 
@@ -130,38 +166,75 @@ impl State {
         self.recipients.iter().enumerate().filter(with_status).map(|(place, _)| place).collect()
     }
 
-    /// Notes that the sender has been told of the failed recipients at these places. Says whether there were some.
-    pub(crate) fn reported(&mut self, places: &[usize]) -> bool {
-        let mut changed = false;
-        for &place in places {
-            if let Some(recipient) = self.recipients.get_mut(place)
-                && recipient.status == Status::Failed
-            {
-                recipient.status = Status::Reported;
-                changed = true;
-            }
+    /// Which reports on a recipient are to be written.
+    pub(crate) fn wishes(&self, recipient: &Recipient) -> Notify {
+        let only_failure = |failure| Notify { failure, ..Notify::NEVER };
+        if self.report_on.is_some() {
+            // It says to the next hop that nobody reports on it; that it is lost must not go unseen here.
+            return only_failure(true);
         }
-        changed
+        let notify = recipient.notify.unwrap_or_default();
+        if self.reverse_path.is_empty() { only_failure(notify.failure) } else { notify }
     }
 
-    /// Notes that recipients at these places have failed, as a report says. Says whether there are some of which the
-    /// sender may not have been told.
-    pub(crate) fn has_failed_at(&mut self, places: &[usize]) -> bool {
-        let mut unreported = false;
-        for &place in places {
-            if let Some(recipient) = self.recipients.get_mut(place)
-                && matches!(recipient.status, Status::Pending | Status::Failed)
-            {
-                recipient.status = Status::Failed;
-                unreported = true;
+    /// Whether reports wait for the message's end: one with many recipients that fail one after the other would make
+    /// as many.
+    pub(crate) fn holds_reports(&self) -> bool {
+        self.reports >= MAX_EARLY_REPORTS && self.has(Status::Pending)
+    }
+
+    /// Whether there is something to report now.
+    pub(crate) fn owes_report(&self) -> bool {
+        let is_owed = |recipient: &Recipient| matches!(recipient.status, Status::Failed | Status::Relayed);
+        !self.unannounced.is_empty() || self.recipients.iter().any(is_owed) && !self.holds_reports()
+    }
+
+    /// When the sender is to be told that recipients are still being tried `after` this time, if there are some of whom
+    /// it wants to be told and has not been.
+    pub(crate) fn delay_report_due(&self, after: Option<Duration>) -> Option<Timestamp> {
+        let is_owed = self.recipients.iter().any(|recipient| self.owes_delay_report(recipient));
+        after.filter(|_| is_owed).map(|after| self.arrived.after(after))
+    }
+
+    /// The places of the recipients on whose delay a report is to be written now.
+    pub(crate) fn late(&self, now: Timestamp, after: Option<Duration>) -> Vec<usize> {
+        if self.delay_report_due(after).is_none_or(|due| now < due) {
+            return Vec::new();
+        }
+        let recipients = self.recipients.iter().enumerate();
+        recipients.filter(|(_, recipient)| self.owes_delay_report(recipient)).map(|(place, _)| place).collect()
+    }
+
+    fn owes_delay_report(&self, recipient: &Recipient) -> bool {
+        recipient.status == Status::Pending && !recipient.delay_reported && self.wishes(recipient).delay
+    }
+
+    /// Notes what a report tells, which is true whatever else is known. Says whether it was not recorded yet.
+    pub(crate) fn record_report(&mut self, report_on: &ReportOn) -> bool {
+        let mut is_new = false;
+        for &place in &report_on.recipients {
+            let Some(recipient) = self.recipients.get_mut(place) else { continue };
+            let (until, then) = match report_on.kind {
+                ReportKind::Delayed => {
+                    is_new |= !std::mem::replace(&mut recipient.delay_reported, true);
+                    continue;
+                }
+                ReportKind::Failed | ReportKind::Undeliverable => (Status::Failed, Status::Reported),
+                ReportKind::Relayed => (Status::Relayed, Status::Delivered),
+            };
+            if recipient.status == Status::Pending || recipient.status == until {
+                recipient.status = then;
+                is_new = true;
             }
         }
-        unreported
+        self.reports = self.reports.saturating_add(u32::from(is_new));
+        is_new
     }
 
     /// Whether nothing is left to do.
     pub(crate) fn is_finished(&self) -> bool {
-        !self.has(Status::Pending) && !self.has(Status::Failed)
+        let is_over = |recipient: &Recipient| matches!(recipient.status, Status::Delivered | Status::Reported);
+        self.recipients.iter().all(is_over)
     }
 }
 
@@ -189,7 +262,15 @@ fn distinct(recipients: Vec<envelope::Recipient>) -> Vec<envelope::Recipient> {
 impl From<envelope::Recipient> for Recipient {
     fn from(recipient: envelope::Recipient) -> Self {
         let envelope::Recipient { forward_path, notify, orcpt } = recipient;
-        Self { forward_path, status: Status::Pending, last: None, in_doubt_at: None, notify, orcpt }
+        Self {
+            forward_path,
+            status: Status::Pending,
+            last: None,
+            in_doubt_at: None,
+            notify,
+            orcpt,
+            delay_reported: false,
+        }
     }
 }
 
@@ -247,6 +328,10 @@ impl fmt::Display for Answer {
         f.write_str(&self.text)
     }
 }
+
+/// The reports on failure and success on one message that do not wait for its end. There are one each at its end, and one
+/// on delay.
+const MAX_EARLY_REPORTS: u32 = 10;
 
 #[cfg(test)]
 mod tests {

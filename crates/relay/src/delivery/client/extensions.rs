@@ -7,6 +7,7 @@ use crate::delivery::reply::Reply;
 pub(super) struct Extensions {
     pub(super) eight_bit_mime: bool,
     pub(super) smtputf8: bool,
+    pub(super) dsn: bool,
     pub(super) starttls: bool,
     pub(super) pipelining: bool,
     /// The most recipients of a transaction, and the most transactions of a session, if it says (RFC 9422).
@@ -29,6 +30,7 @@ impl Extensions {
             match keyword.as_str() {
                 "8BITMIME" => extensions.eight_bit_mime = true,
                 "SMTPUTF8" => extensions.smtputf8 = true,
+                "DSN" => extensions.dsn = true,
                 "STARTTLS" => extensions.starttls = true,
                 "PIPELINING" => extensions.pipelining = true,
                 "LIMITS" => {

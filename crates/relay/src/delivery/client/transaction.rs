@@ -17,6 +17,9 @@ use crate::delivery::reply::Reply;
 pub(crate) struct Mail<'a> {
     pub(crate) reverse_path: &'a str,
     pub(crate) recipients: &'a [&'a str],
+    /// What a server that offers DSN is told, behind the reverse-path and behind each recipient.
+    pub(crate) mail_dsn: &'a str,
+    pub(crate) rcpt_dsn: &'a [String],
     /// Whether the envelope or the header section needs SMTPUTF8. Then the next hop must offer it.
     pub(crate) needs_smtputf8: bool,
 }
@@ -33,6 +36,11 @@ pub(crate) struct Outcome {
 }
 
 impl Client {
+    /// Whether the server reports on what it was told of (RFC 3461).
+    pub(crate) fn offers_dsn(&self) -> bool {
+        self.extensions.dsn
+    }
+
     /// How many recipients one transaction may have.
     pub(crate) fn max_recipients(&self) -> usize {
         self.extensions.recipients.unwrap_or(MAX_RECIPIENTS).min(MAX_RECIPIENTS)
@@ -115,7 +123,13 @@ impl Client {
             command.push_str(" SMTPUTF8");
         }
         self.silence(Step::Mail).await?;
-        let recipients: Vec<_> = mail.recipients.iter().map(|recipient| format!("RCPT TO:<{recipient}>")).collect();
+        let mut recipients: Vec<_> = mail.recipients.iter().map(|recipient| format!("RCPT TO:<{recipient}>")).collect();
+        if self.extensions.dsn {
+            command.push_str(mail.mail_dsn);
+            for (recipient, parameters) in recipients.iter_mut().zip(mail.rcpt_dsn) {
+                recipient.push_str(parameters);
+            }
+        }
         if self.extensions.pipelining {
             // RFC 2920, section 3.1: one round trip for all of them.
             let lines = std::iter::once(&command).chain(&recipients);
