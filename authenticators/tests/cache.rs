@@ -208,6 +208,31 @@ fn forgetting_one_forgets_nobody_else() {
     assert_eq!(cache.inner().take_asked(), 1);
 }
 
+/// As a program sets it up that does not want a password refused because it was wrong a while ago.
+#[test]
+fn without_places_for_what_was_refused_only_right_passwords_are_remembered() {
+    let (cache, clock) = cache(Users::new(&USERS, looked_up), CacheLimits { refused: 0, ..LIMITS });
+    for _ in 0..3 {
+        assert_eq!(cache.log_in("tim", "wrong"), 535);
+        assert_eq!(cache.log_in("nobody", "wrong"), 535);
+    }
+    assert_eq!(cache.inner().take_asked(), 6);
+    assert_eq!([cache.log_in("tim", "tanstaaftanstaaf"), cache.log_in("tim", "tanstaaftanstaaf")], [235; 2]);
+    assert_eq!(cache.inner().take_asked(), 1);
+    assert_eq!(cache.log_in("tim", "wrong"), 535);
+    // What was wrong is right at once.
+    cache.inner().set_password("tim", "wrong");
+    assert_eq!(cache.log_in("tim", "wrong"), 235);
+    assert_eq!(cache.log_in("tim", "tanstaaftanstaaf"), 535);
+    cache.inner().take_asked();
+    cache.forget_all();
+    assert_eq!(cache.log_in("tim", "wrong"), 235);
+    assert_eq!(cache.inner().take_asked(), 1);
+    clock.forward(LIMITS.accepted_for);
+    assert_eq!(cache.log_in("tim", "wrong"), 235);
+    assert_eq!(cache.inner().take_asked(), 1);
+}
+
 /// Whose first answer waits, after it was found, until the test lets it go on.
 struct Slow {
     users: Users,

@@ -4,14 +4,18 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use sansmtp::Auth;
-use sansmtp_authenticators::Authenticator;
+use sansmtp::{Auth, AuthRequest, AuthResult};
 use sansmtp_authenticators::memory::Memory;
 use sansmtp_authenticators::passwd::Passwd;
+use sansmtp_authenticators::sending::{SendingLimits, SendingLog, Transaction};
 use sansmtp_authenticators::sqlite::Sqlite;
 use sansmtp_authenticators::stored::{Accounts, Keep, NewPassword, Store, WritableStore};
+use sansmtp_authenticators::{Authenticator, Cache, CacheLimits, Knows};
 use support::login::{auth_as, oauthbearer, offer, xoauth2};
 use support::logs::collect_here;
 use support::postgresql::PostgreSql;
@@ -77,6 +81,39 @@ fn in_every_store() {
         let beyond_ascii = users.names_in_any_case("j\u{f6}rg").unwrap() == ["J\u{d6}RG"];
         takes_names_in_any_case(users, beyond_ascii);
     }
+}
+
+/// What a login is called does not depend on how it was written, remembered or not, nor does what it may send.
+#[test]
+fn logins_are_the_same_in_a_cache_and_for_limits() {
+    /// Keeps what it was told, of those who got in.
+    struct Noted<A>(A, Mutex<Vec<String>>);
+    impl<A: Authenticator> Authenticator for Noted<A> {
+        fn authenticate(&self, request: &AuthRequest) -> AuthResult {
+            let result = self.0.authenticate(request);
+            let login = result.login().unwrap_or(request.credentials().authcid());
+            self.1.lock().unwrap().push(login.to_owned());
+            result
+        }
+
+        fn knows(&self, request: &AuthRequest) -> Knows {
+            self.0.knows(request)
+        }
+    }
+
+    let users = stored(filled(Memory::new().unwrap())).ignore_case(true);
+    let users = Noted(Cache::new(users, CacheLimits::default()).unwrap(), Mutex::default());
+    let names = ["Ann@Example.ORG", "ann@example.org", "ANN@EXAMPLE.ORG"];
+    for name in names.into_iter().chain(names) {
+        assert_eq!(log_in(&users, name, "Ann@Example.ORG"), 235, "{name}");
+    }
+    let logins = users.1.into_inner().unwrap();
+    assert_eq!(logins, ["ann@example.org"; 6]);
+    let limits = SendingLimits { messages_per_day: 3, ..SendingLimits::default() };
+    let log = Arc::new(SendingLog::in_memory(limits, || Duration::ZERO));
+    let sent = logins.iter().map(String::as_str).chain(names);
+    let sent = sent.filter(|login| SendingLog::begin(&log, login).map(Transaction::sent).is_ok());
+    assert_eq!(sent.count(), 3);
 }
 
 #[test]
