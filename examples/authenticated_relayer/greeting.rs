@@ -6,8 +6,8 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use crate::mechanisms::Mechanism;
-use crate::user_source::UserSource;
 use crate::users::FirstUser;
+use sansmtp_authenticators::source::UserSource;
 
 /// What a first mail needs to know about the server. The address is the bound one: port 0 has become a number.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use sansmtp_relay::received::{Client, Protocol, Received};
 use sansmtp_relay::submission::Submission;
 use sansmtp_relay::{self as relay, QueueId};
 
-use crate::store::{Incoming, Store};
+use sansmtp_relay::store::{Incoming, Store};
 
 /// What all connections share.
 pub(crate) struct Shared {

@@ -10,15 +10,14 @@
 //!
 //! | file | what it is about |
 //! |---|---|
-//! | `options`, `server_url.rs`, `user_source.rs`, `jwks_source.rs` | the command line |
+//! | `options` | the command line |
 //! | `users.rs`, `user_command.rs`, `offer.rs` | who may log in, and by which mechanisms |
 //! | `queue_command.rs` | the mail that waits, for an operator |
-//! | `store.rs` | where an accepted message goes before it is acknowledged |
-//! | `server.rs`, `handler.rs`, `greeting.rs`, `random_file.rs` | the listeners, and what they do with a connection |
+//! | `server.rs`, `handler.rs`, `greeting.rs` | the listeners, and what they do with a connection |
 //! | `signals.rs`, `tls_source.rs` | the end of the program, and what it reads anew while it runs |
 //!
 //! The spool, the way from there to the next hop or back to the sender, the Maildir, and what becomes of a message's header,
-//! are the crate `sansmtp-relay`.
+//! are the crate `sansmtp-relay`. Where users are, what they are asked and what they may send is `sansmtp-authenticators`.
 
 #[path = "../support/certificate.rs"]
 mod certificate;
@@ -27,7 +26,6 @@ mod connection_limits;
 mod failure;
 mod greeting;
 mod handler;
-mod jwks_source;
 #[path = "../support/leniency.rs"]
 mod leniency;
 #[path = "../support/mechanisms.rs"]
@@ -35,18 +33,14 @@ mod mechanisms;
 mod offer;
 mod options;
 mod queue_command;
-mod random_file;
 #[path = "../support/runtime.rs"]
 mod runtime;
 mod server;
-mod server_url;
 mod signals;
-mod store;
 mod tls_source;
 #[path = "../support/units.rs"]
 mod units;
 mod user_command;
-mod user_source;
 mod users;
 
 use std::io::{IsTerminal, Write};

@@ -24,12 +24,12 @@ use crate::handler::{Relayer, Shared};
 use crate::mechanisms::Mechanism;
 use crate::offer::{offered, passed_through};
 use crate::options::{Delivery, Listener, Relaying, Serve};
-use crate::random_file::random_file;
 use crate::runtime::{Runtime, Serve as Server};
 use crate::signals::Signals;
-use crate::store::Store;
 use crate::tls_source::TlsSource;
 use crate::users::{LoginCache, Users};
+use sansmtp_relay::durable::random_file;
+use sansmtp_relay::store::Store;
 
 /// Serves until SIGINT or SIGTERM; SIGHUP has the files read anew that change while it serves.
 ///

@@ -21,7 +21,7 @@ use sansmtp_authenticators::{Answers, Authenticator, Cache, CacheLimits, Chain};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
-use crate::user_source::UserSource;
+use sansmtp_authenticators::source::UserSource;
 
 /// All who may log in.
 pub(crate) struct Users {
@@ -118,7 +118,7 @@ impl Users {
             UserSource::Jwks(source) => {
                 let rules = source.rules();
                 let rules = if self.ignore_case { rules.ignore_case(true) } else { rules };
-                self.members.push(Arc::new(Jwt::new(rules, Jwks::file(&source.file)?)?));
+                self.members.push(Arc::new(Jwt::new(rules, Jwks::file(source.file())?)?));
                 Ok(())
             }
             UserSource::Passwd(path) => {

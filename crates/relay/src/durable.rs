@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 /// A file being written, which disappears when dropped and stays, durably, once [`Scratch::keep`] says so.
 #[derive(Debug)]
 pub struct Scratch {
@@ -99,6 +101,27 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Reads a file, making it of so many random octets where there is none. Only its owner may read it.
+///
+/// # Errors
+/// Where the file system refuses, there is no entropy, or there is a file of another length.
+pub fn random_file(path: &Path, octets: usize) -> io::Result<Vec<u8>> {
+    if !path.try_exists()? {
+        let mut content = Zeroizing::new(vec![0; octets]);
+        getrandom::fill(&mut content).map_err(io::Error::other)?;
+        // Whole or not at all: a second process may be doing the same, and the one that is later wins.
+        let mut scratch = Scratch::create(path.with_extension(format!("{}.new", std::process::id())))?;
+        scratch.write(&content)?;
+        scratch.keep(path)?;
+    }
+    let content = std::fs::read(path)?;
+    if content.len() == octets {
+        Ok(content)
+    } else {
+        Err(io::Error::other(format!("it is there, and has not {octets} octets")))
+    }
+}
+
 /// Waits until the names in a directory are on the disk.
 ///
 /// # Errors
@@ -185,5 +208,17 @@ mod tests {
         assert!(deep.is_dir());
         std::fs::write(directory.path().join("file"), "").unwrap();
         assert!(create_directory(&directory.path().join("file/d")).is_err());
+    }
+
+    #[test]
+    fn a_random_file_stays_as_it_was_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mail-salt.key");
+        let made = random_file(&path, 32).unwrap();
+        assert!(made.len() == 32 && made != [0; 32]);
+        assert_eq!(random_file(&path, 32).unwrap(), made);
+        assert!(random_file(&path, 16).is_err());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+        assert!(random_file(&directory.path().join("no/such"), 32).is_err());
     }
 }

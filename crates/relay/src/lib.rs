@@ -26,7 +26,7 @@
 //! ```
 //!
 //! [`control`] is how an operator looks into the spool and changes what waits there, while the worker runs or while none
-//! does. [`maildir`] is for mail that goes no further, [`submission`] for the header of what users send, and [`received`] for
+//! does. [`maildir`] is for mail that goes no further, [`store`] for either, [`submission`] for the header of what users send, and [`received`] for
 //! the field on top of it.
 //!
 //! The log (`tracing`) tells of every attempt, and never of a password. [`describe_metrics`] lists what is counted for the
@@ -48,6 +48,7 @@ mod reports;
 mod routes;
 mod schedule;
 mod spool;
+pub mod store;
 pub mod submission;
 #[cfg(test)]
 mod testing;

@@ -32,8 +32,8 @@ use crate::connection_limits::ConnectionLimits;
 use crate::leniency::Leniency;
 use crate::mechanisms::Mechanism;
 use crate::runtime::Runtime;
-use crate::server_url::ServerUrl;
-use crate::user_source::UserSource;
+use sansmtp_authenticators::source::ServerUrl;
+use sansmtp_authenticators::source::UserSource;
 
 /// What the program was asked to do.
 #[derive(Debug)]

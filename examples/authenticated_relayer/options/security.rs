@@ -11,9 +11,9 @@ use sansmtp_authenticators::sending::SendingLimits;
 use super::listening::Listener;
 use super::values::Unrepeated;
 use crate::mechanisms::Mechanism;
-use crate::server_url::ServerUrl;
 use crate::units::time;
-use crate::user_source::UserSource;
+use sansmtp_authenticators::source::ServerUrl;
+use sansmtp_authenticators::source::UserSource;
 
 /// A certificate chain and its private key, both PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]

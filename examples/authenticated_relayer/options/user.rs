@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::security::DEFAULT_USERS;
 use super::values::Unrepeated;
-use crate::user_source::UserSource;
+use sansmtp_authenticators::source::UserSource;
 
 /// A change to the user database, or a look at it.
 #[derive(Debug, Args)]

@@ -1,18 +1,18 @@
-//! Which tokens to accept, as `--users jwks:FILE?…` says it.
+//! Which tokens to accept, as `jwks:FILE?…` says it.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::oauth2::TokenRules;
 use percent_encoding::percent_decode_str;
-use sansmtp_authenticators::oauth2::TokenRules;
 
 /// Keys, and what a token that is signed by one of them has to say.
 ///
 /// `FILE?issuer=URL&audience=NAME`, and where wanted `&scope=WORD`, `&login=CLAIM` and `&case=ignore`; audience and
 /// scope can be repeated. `%` and two hexadecimal digits stand for an octet, `+` for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct JwksSource {
-    pub(crate) file: PathBuf,
+pub struct JwksSource {
+    file: PathBuf,
     issuer: String,
     /// At least one.
     audiences: Vec<String>,
@@ -23,7 +23,8 @@ pub(crate) struct JwksSource {
 
 /// Why a text says nothing of the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum InvalidJwks {
+#[non_exhaustive]
+pub enum InvalidJwks {
     /// What is encoded is not UTF-8.
     Encoding,
     /// This one has no value, or one that it cannot have.
@@ -41,7 +42,7 @@ impl JwksSource {
     ///
     /// # Errors
     /// Says what is wrong with which part.
-    pub(crate) fn parse(text: &str) -> Result<Self, InvalidJwks> {
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidJwks> {
         let (file, parameters) = text.split_once('?').unwrap_or((text, ""));
         let (mut issuer, mut login, mut case) = (None, None, None);
         let (mut audiences, mut scopes) = (Vec::new(), Vec::new());
@@ -72,8 +73,15 @@ impl JwksSource {
         }
     }
 
+    /// The file with the keys, a JWK Set.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// What tokens have to say.
-    pub(crate) fn rules(&self) -> TokenRules {
+    #[must_use]
+    pub fn rules(&self) -> TokenRules {
         let rules = TokenRules::new().issuer(&self.issuer).ignore_case(self.ignore_case);
         let rules = self.audiences.iter().fold(rules, |rules, audience| rules.audience(audience));
         let rules = self.scopes.iter().fold(rules, |rules, scope| rules.scope(scope));
@@ -92,6 +100,8 @@ impl fmt::Display for InvalidJwks {
         }
     }
 }
+
+impl std::error::Error for InvalidJwks {}
 
 fn once(name: &'static str, place: &mut Option<String>, value: String) -> Result<(), InvalidJwks> {
     if value.is_empty() {

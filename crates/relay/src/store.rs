@@ -1,15 +1,18 @@
-//! Where an accepted message goes before it is acknowledged.
+//! Where an accepted message goes before it is acknowledged: a Maildir or a spool, chosen when the program runs.
 
 use std::io;
 use std::sync::Arc;
 
-use sansmtp_relay::maildir::{self, Maildir};
-use sansmtp_relay::{self as relay, Envelope, QueueId, Spool};
+use crate::maildir::{self, Maildir};
+use crate::{Envelope, QueueId, Spool, spool};
 
 /// The place that takes every accepted message: the end of its way, or the spool from which it travels on.
 #[derive(Clone, Debug)]
-pub(crate) enum Store {
+#[non_exhaustive]
+pub enum Store {
+    /// The end of its way.
     Maildir(Arc<Maildir>),
+    /// From where a [`Worker`](crate::Worker) takes it further.
     Spool(Arc<Spool>),
 }
 
@@ -18,7 +21,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the file system does not say.
-    pub(crate) fn free_octets(&self) -> io::Result<u64> {
+    pub fn free_octets(&self) -> io::Result<u64> {
         match self {
             Self::Maildir(maildir) => maildir.free_octets(),
             Self::Spool(spool) => spool.free_octets(),
@@ -29,7 +32,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the file system refuses: the peer should hear 451.
-    pub(crate) fn begin(&self, envelope: Envelope) -> io::Result<Incoming> {
+    pub fn begin(&self, envelope: Envelope) -> io::Result<Incoming> {
         Ok(match self {
             Self::Maildir(maildir) => Incoming::Maildir(maildir.begin(envelope)?),
             Self::Spool(spool) => Incoming::Spool(Spool::begin(spool, envelope)?),
@@ -39,9 +42,12 @@ impl Store {
 
 /// A message on its way in. Dropped before [`Incoming::commit`], it leaves nothing behind.
 #[derive(Debug)]
-pub(crate) enum Incoming {
+#[non_exhaustive]
+pub enum Incoming {
+    /// For a Maildir.
     Maildir(maildir::Incoming),
-    Spool(relay::Incoming),
+    /// For a spool.
+    Spool(spool::Incoming),
 }
 
 impl Incoming {
@@ -49,7 +55,7 @@ impl Incoming {
     ///
     /// # Errors
     /// Where the file system refuses: the peer should hear 452 at the end of its mail data.
-    pub(crate) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+    pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         match self {
             Self::Maildir(incoming) => incoming.write(piece),
             Self::Spool(incoming) => incoming.write(piece),
@@ -62,7 +68,7 @@ impl Incoming {
     ///
     /// # Errors
     /// Where the file system refuses. Then the message is gone.
-    pub(crate) fn commit(self) -> io::Result<QueueId> {
+    pub fn commit(self) -> io::Result<QueueId> {
         match self {
             Self::Maildir(incoming) => incoming.commit(),
             Self::Spool(incoming) => incoming.commit(),

@@ -1,17 +1,31 @@
-//! Where users are, as `--users` names it.
+//! Where users are, as an option or a setting of a program names it in one word.
+//!
+//! ```
+//! use sansmtp_authenticators::source::UserSource;
+//!
+//! let source = UserSource::parse("ldaps://ldap.example.org/uid={user},dc=example,dc=org".as_ref()).unwrap();
+//! assert!(source.is_remote());
+//! assert_eq!(source.to_string(), "ldaps://ldap.example.org/uid={user},dc=example,dc=org");
+//! let wrong = UserSource::parse("mysql://me:hunter2@db".as_ref()).unwrap_err();
+//! assert!(!wrong.to_string().contains("hunter2"));
+//! ```
+
+mod jwks;
+mod url;
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::jwks_source::{InvalidJwks, JwksSource};
-use crate::server_url::ServerUrl;
+pub use jwks::{InvalidJwks, JwksSource};
+pub use url::ServerUrl;
 
 /// One place where users are found.
 ///
 /// Neither `Debug` nor `Display` shows what is secret, so that the value can go to logs and reports as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum UserSource {
+#[expect(clippy::exhaustive_enums, reason = "whoever opens them must know what to do with each")]
+pub enum UserSource {
     /// `dovecot:SOCKET`: Dovecot's auth service.
     Dovecot(PathBuf),
     /// `jwks:FILE?…`: nobody in particular, but tokens.
@@ -28,11 +42,12 @@ pub(crate) enum UserSource {
 
 /// The URL of a directory. What could be a password in it is not shown, although it would not be taken for one.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct DirectoryUrl(String);
+pub struct DirectoryUrl(String);
 
 /// Why a text names no place where users are. Never shows the text, which may hold a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum InvalidSource {
+#[non_exhaustive]
+pub enum InvalidSource {
     /// What follows `jwks:`.
     Jwks(InvalidJwks),
     /// What is in front of the colon is nothing that is known.
@@ -44,11 +59,11 @@ pub(crate) enum InvalidSource {
 }
 
 impl UserSource {
-    /// Reads the value of `--users`.
+    /// Reads the text, of whose forms the variants tell.
     ///
     /// # Errors
     /// Where it names a kind of place that is not known.
-    pub(crate) fn parse(text: &OsStr) -> Result<Self, InvalidSource> {
+    pub fn parse(text: &OsStr) -> Result<Self, InvalidSource> {
         let file = |path: &OsStr| {
             if path.is_empty() { Err(InvalidSource::NoFile) } else { Ok(PathBuf::from(path)) }
         };
@@ -70,7 +85,8 @@ impl UserSource {
     }
 
     /// Whether a server is asked there.
-    pub(crate) fn is_remote(&self) -> bool {
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
         match self {
             Self::Dovecot(_) | Self::Ldap(_) | Self::Postgres(_) => true,
             Self::Jwks(_) | Self::Passwd(_) | Self::Sqlite(_) => false,
@@ -78,7 +94,8 @@ impl UserSource {
     }
 
     /// The file, for whoever keeps others beside it.
-    pub(crate) fn file(&self) -> Option<&Path> {
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Dovecot(_) | Self::Ldap(_) => None,
             Self::Passwd(path) | Self::Sqlite(path) => Some(path),
@@ -91,7 +108,8 @@ impl UserSource {
 
 impl DirectoryUrl {
     /// The whole of it, for whoever opens it.
-    pub(crate) fn expose(&self) -> &str {
+    #[must_use]
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -116,7 +134,7 @@ impl fmt::Display for UserSource {
         match self {
             Self::Dovecot(path) => write!(f, "dovecot:{}", path.display()),
             Self::Ldap(url) => write!(f, "{url}"),
-            Self::Jwks(source) => write!(f, "jwks:{}", source.file.display()),
+            Self::Jwks(source) => write!(f, "jwks:{}", source.file().display()),
             Self::Passwd(path) => write!(f, "passwd:{}", path.display()),
             Self::Postgres(url) => url.fmt(f),
             Self::Sqlite(path) => write!(f, "{}", path.display()),
@@ -137,6 +155,8 @@ impl fmt::Display for InvalidSource {
         }
     }
 }
+
+impl std::error::Error for InvalidSource {}
 
 /// What is in front of the first colon, and behind it. None where it is a part of a path.
 fn kind(text: &str) -> Option<(&str, &str)> {

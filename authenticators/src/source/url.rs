@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use sansmtp_authenticators::attempts::ValkeyConfig;
-use sansmtp_authenticators::postgres::PostgresConfig;
+#[cfg(feature = "valkey")]
+use crate::attempts::ValkeyConfig;
+use crate::postgres::PostgresConfig;
 use zeroize::Zeroizing;
 
 /// A URL that has been checked. There may be a password in it, so it is shown as a kind and an address.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct ServerUrl {
+pub struct ServerUrl {
     text: Zeroizing<String>,
     shown: String,
 }
@@ -18,7 +19,7 @@ impl ServerUrl {
     ///
     /// # Errors
     /// Says what is wrong, without the password.
-    pub(crate) fn postgres(text: &str) -> Result<Self, String> {
+    pub(super) fn postgres(text: &str) -> Result<Self, String> {
         let config = PostgresConfig::from_url(text).map_err(|error| error.to_string())?;
         Ok(Self { text: text.to_owned().into(), shown: format!("postgres://{}", config.address()) })
     }
@@ -27,13 +28,15 @@ impl ServerUrl {
     ///
     /// # Errors
     /// Says what is wrong, without the password.
-    pub(crate) fn valkey(text: &str) -> Result<Self, String> {
+    #[cfg(feature = "valkey")]
+    pub fn valkey(text: &str) -> Result<Self, String> {
         let config = ValkeyConfig::from_url(text).map_err(|error| error.to_string())?;
         Ok(Self { text: text.to_owned().into(), shown: format!("valkey://{}", config.address()) })
     }
 
     /// All of it.
-    pub(crate) fn expose_secret(&self) -> &str {
+    #[must_use]
+    pub fn expose_secret(&self) -> &str {
         &self.text
     }
 }
