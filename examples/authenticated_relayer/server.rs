@@ -15,7 +15,7 @@ use sansmtp_authenticators::passwd::Passwd;
 use sansmtp_authenticators::sending::SendingLog;
 use sansmtp_authenticators::stored::Keep;
 use sansmtp_relay::maildir::Maildir;
-use sansmtp_relay::{self as relay, Route, Spool, Worker};
+use sansmtp_relay::{self as relay, Route, Spool, TrustHandle, Worker};
 use sansmtp_smol::Certificates;
 
 use crate::failure::Failure;
@@ -65,7 +65,8 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
         hostname: options.hostname.clone(),
         hide_client_address: options.hide_client_address,
     });
-    let files = Files { tls: tls_source, passwd: users.passwd.clone(), caches: users.caches.clone() };
+    let trust = worker.as_ref().map(Worker::trust);
+    let files = Files { tls: tls_source, passwd: users.passwd.clone(), caches: users.caches.clone(), trust };
     let relayer = move |_| Relayer::new(Arc::clone(&shared));
     let started = |addresses: &[SocketAddr]| {
         let listener = options.listeners.first();
@@ -130,6 +131,8 @@ struct Files {
     tls: TlsSource,
     passwd: Vec<Arc<Passwd>>,
     caches: Vec<LoginCache>,
+    /// Which next hops are trusted.
+    trust: Option<TrustHandle>,
 }
 
 impl Files {
@@ -149,6 +152,9 @@ impl Files {
             self.caches.iter().for_each(|cache| cache.forget_all());
             if !self.caches.is_empty() {
                 tracing::info!("forgot who has logged in");
+            }
+            if let Some(Err(error)) = self.trust.as_ref().map(TrustHandle::reload) {
+                tracing::error!(%error, "cannot use the new certificates for next hops; those before stay");
             }
         }
     }

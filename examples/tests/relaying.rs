@@ -1,6 +1,13 @@
 //! `authenticated_relayer --relay`: who may send, and what becomes of a message that the next hop does not take at
 //! once.
 
+/// Mailboxes as the next hop.
+#[cfg(unix)]
+#[path = "relaying/lmtp.rs"]
+mod lmtp;
+/// Logins at the next hop.
+#[path = "relaying/logins.rs"]
+mod logins;
 mod support;
 /// The name server of the tests of `sansmtp-relay`.
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A durable queue of mail and its delivery over SMTP, for servers on `sansmtp`, the SMTP server engine.
 //!
 //! A server writes an accepted message into a [`Spool`], and says 250 when [`Incoming::commit`] has returned. A
-//! [`Worker`], a thread of its own, takes it from there along a [`Route`]: to relays, or to the recipients' mail
+//! [`Worker`], a thread of its own, takes it from there along a [`Route`]: to relays by SMTP or LMTP, or to the recipients' mail
 //! exchangers. It tries again as a [`Schedule`] says, and tells the sender of what failed (RFC 3464). Whatever happens
 //! to the process, a message that was acknowledged is delivered or reported.
 //!
@@ -35,6 +35,7 @@
 #![forbid(unsafe_code)]
 
 pub mod control;
+mod credentials;
 mod delivery;
 mod dsn;
 pub mod durable;
@@ -46,6 +47,7 @@ mod queue;
 pub mod received;
 mod reports;
 mod routes;
+mod sasl;
 mod schedule;
 mod spool;
 pub mod store;
@@ -53,10 +55,12 @@ pub mod submission;
 #[cfg(test)]
 mod testing;
 
-pub use delivery::{Delivery, StartError, Worker};
+pub use credentials::{Credentials, Password, SecretError, SecretSource, TokenCommand};
+pub use delivery::{Delivery, StartError, TrustHandle, Worker};
 pub use dsn::{Notify, OriginalRecipient, Ret};
 pub use envelope::{Envelope, InvalidQueueId, QueueId, Recipient};
 pub use metrics::describe_metrics;
-pub use routes::{Credentials, NextHop, Password, RelayUrlError, Route, Security};
+pub use routes::{NextHop, Protocol, RelayUrlError, Route, Security};
+pub use sasl::{InvalidSaslMechanism, SaslMechanism};
 pub use schedule::Schedule;
 pub use spool::{Incoming, Spool};

@@ -28,8 +28,11 @@ pub(crate) struct Seen {
 }
 
 /// Answers a command, "." at the end of mail data, or "" at the start of a session; counts sessions from 0.
-/// An empty answer closes the connection.
+/// An empty answer closes the connection, and so does one at the end of mail data that ends in [`CLOSE`].
 type Script = dyn Fn(usize, &str) -> String + Send + Sync;
+
+/// Behind an answer at the end of mail data: the connection is closed.
+pub(crate) const CLOSE: char = '\x04';
 
 trait Duplex: Read + Write + Send {}
 impl<T: Read + Write + Send> Duplex for T {}
@@ -127,8 +130,11 @@ impl NextHop {
                 if reply.starts_with('2') {
                     self.note(|seen| seen.messages.push(content));
                 }
-                stream.get_mut().write_all(reply.as_bytes())?;
+                stream.get_mut().write_all(reply.trim_end_matches(CLOSE).as_bytes())?;
                 stream.get_mut().flush()?;
+                if reply.ends_with(CLOSE) {
+                    return Ok(());
+                }
             } else if line == "STARTTLS" && reply.starts_with("220") {
                 let Some(tls) = tls.clone() else { return Ok(()) };
                 let connection = ServerConnection::new(tls).unwrap();

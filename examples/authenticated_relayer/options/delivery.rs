@@ -42,11 +42,15 @@ pub(super) struct DeliveryArguments {
     maildir: Option<PathBuf>,
     /// Hand mail to this server; repeatable, the next one is tried when one cannot be reached.
     /// smtp://[user:password@]host[:port] uses STARTTLS where offered, smtp+starttls:// insists on it,
-    /// smtps:// is TLS from the first octet
+    /// smtps:// is TLS from the first octet; lmtp://host[:port] and lmtp+unix:/path/of/socket deliver by LMTP
     ///
     /// The password can also be in ?password-file=FILE (its first line) or ?password-env=NAME behind the host, as in
     /// smtps://user@host?password-file=/etc/mail/relay: a command line is shown to every user of the machine.
-    /// Percent-encode what is neither letter nor digit in the user and in the password, an @ as %40.
+    /// For OAuth 2.0 a token is in ?token-file=FILE, or printed by ?token-command=COMMAND. Files are read for each
+    /// session. A command is run by sh and has 30 seconds; its token is used for 5 minutes, or until it is refused.
+    /// Percent-encode what is neither letter nor digit in the user, the password and the command, an @ as %40.
+    /// The strongest mechanism that the server lists is used: SCRAM, PLAIN, LOGIN, CRAM-MD5; OAUTHBEARER, XOAUTH2 with a
+    /// token, or if there is no other. ?mechanism=NAME has another used, such as SCRAM-SHA-256-PLUS.
     #[arg(long, value_name = "URL", group = "delivery", value_parser = Unrepeated(relay_url), help_heading = DELIVERY)]
     relay: Vec<NextHop>,
     /// Deliver to the recipients' mail exchangers, found by DNS
@@ -55,7 +59,7 @@ pub(super) struct DeliveryArguments {
     /// Where mail waits for --relay or --mx
     #[arg(long, value_name = "DIR", default_value = "./spool", help_heading = DELIVERY)]
     spool: PathBuf,
-    /// Certificates to trust in addition to the system's, for a relay with a private CA
+    /// Certificates to trust in addition to the system's, for a relay with a private CA; SIGHUP has them read anew
     #[arg(long, value_name = "PEM", requires = "relay", help_heading = DELIVERY)]
     relay_ca: Option<PathBuf>,
     /// DNS server to ask rather than the system's

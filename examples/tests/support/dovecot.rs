@@ -1,4 +1,4 @@
-//! A Dovecot to log in with.
+//! A Dovecot to log in with, or to deliver to.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -7,16 +7,47 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::{eventually, run, skip};
+use super::{eventually, maildir, run, skip};
 
 /// A running Dovecot with one user. Dropped, it ends.
 pub(crate) struct Dovecot {
     directory: TempDir,
     master: Child,
+    /// Where mailboxes are, if it has some.
+    mails: Option<TempDir>,
 }
 
 impl Dovecot {
+    /// One to log in with.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with("protocols =\n", "uid=65534 gid=65534 home=/nonexistent", "auth-client")
+    }
+
+    /// One whose user has a mailbox, into which LMTP delivers.
+    pub(crate) fn with_lmtp() -> Option<Self> {
+        let Some(_) = ["/usr/lib/dovecot/lmtp", "/usr/local/libexec/dovecot/lmtp", "/usr/libexec/dovecot/lmtp"]
+            .into_iter()
+            .find(|path| fs::exists(path).is_ok_and(|is| is))
+        else {
+            skip("dovecot-lmtpd is not installed");
+            return None;
+        };
+        let mails = TempDir::new().expect("there is room for a directory");
+        // Who is not root can store mail as itself only.
+        let [uid, gid] = ["-u", "-g"].map(|option| if id("-u") == "0" { "65534".to_owned() } else { id(option) });
+        let at = mails.path().display();
+        // Whoever delivers there has no other right to it.
+        fs::set_permissions(mails.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("it is ours");
+        let settings = format!(
+            "protocols = lmtp\nfirst_valid_uid = 1\nauth_username_format = %Ln\nmail_location = maildir:{at}/%n\n\
+             postmaster_address = postmaster@localhost\nservice lmtp {{\n unix_listener lmtp {{\n  mode = 0600\n }}\n}}\n"
+        );
+        let mut dovecot = Self::start_with(&settings, &format!("uid={uid} gid={gid} home={at}/%n"), "lmtp")?;
+        dovecot.mails = Some(mails);
+        Some(dovecot)
+    }
+
+    fn start_with(settings: &str, userdb: &str, socket: &str) -> Option<Self> {
         let Some(program) = ["/usr/sbin/dovecot", "/usr/local/sbin/dovecot"]
             .into_iter()
             .find(|path| fs::exists(path).is_ok_and(|is| is))
@@ -29,11 +60,11 @@ impl Dovecot {
         let (user, group) = (id("-un"), id("-gn"));
         let at = directory.path().display();
         let configuration = format!(
-            "base_dir = {at}/run\nstate_dir = {at}/state\nlog_path = {at}/log\nprotocols =\nssl = no\n\
+            "base_dir = {at}/run\nstate_dir = {at}/state\nlog_path = {at}/log\nssl = no\n{settings}\
              default_internal_user = {user}\ndefault_internal_group = {group}\ndefault_login_user = {user}\n\
              auth_mechanisms = plain login cram-md5 digest-md5 scram-sha-256 anonymous external\n\
              passdb {{\n driver = passwd-file\n args = {at}/users\n}}\n\
-             userdb {{\n driver = static\n args = uid=65534 gid=65534 home=/nonexistent\n}}\n\
+             userdb {{\n driver = static\n args = {userdb}\n}}\n\
              service anvil {{\n chroot =\n unix_listener anvil-auth-penalty {{\n  mode = 0\n }}\n}}\nservice stats {{\n chroot =\n}}\n"
         );
         fs::write(directory.path().join("dovecot.conf"), configuration).expect("it can be written");
@@ -41,17 +72,28 @@ impl Dovecot {
         let mut master = Command::new(program);
         master.args(["-F", "-c"]).arg(directory.path().join("dovecot.conf"));
         let master = master.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let dovecot = Self { master: master.expect("Dovecot starts"), directory };
-        eventually(|| UnixStream::connect(dovecot.socket()).is_ok());
+        let dovecot = Self { master: master.expect("Dovecot starts"), directory, mails: None };
+        eventually(|| UnixStream::connect(dovecot.socket(socket)).is_ok());
         Some(dovecot)
     }
 
-    fn socket(&self) -> PathBuf {
-        self.directory.path().join("run/auth-client")
+    fn socket(&self, name: &str) -> PathBuf {
+        self.directory.path().join("run").join(name)
+    }
+
+    /// The URL of its LMTP.
+    pub(crate) fn lmtp(&self) -> String {
+        format!("lmtp+unix:{}", self.socket("lmtp").display())
+    }
+
+    /// What the user has got, with LMTP.
+    pub(crate) fn mails(&self) -> Vec<Vec<u8>> {
+        let mails = self.mails.as_ref().expect("it has mailboxes").path().join(USER);
+        if mails.join("new").is_dir() { maildir(&mails) } else { Vec::new() }
     }
 
     pub(crate) fn users(&self) -> String {
-        format!("dovecot:{}", self.socket().display())
+        format!("dovecot:{}", self.socket("auth-client").display())
     }
 }
 

@@ -7,6 +7,7 @@ use super::Deliverer;
 use super::client::{Mail, Outcome as Sent};
 use super::content::Header;
 use super::error::{Error, NeedsUtf8, Step, status_of};
+use super::log::{Peer, Told};
 use super::messages::Message;
 use super::outgoing::Kind;
 use super::reply::Reply;
@@ -52,19 +53,20 @@ impl Deliverer {
                 return ended(Outcome::Later);
             }
         };
+        let mut told = Told::new(self.octets(id));
         let health = match self.router.find(part).await {
             Ok(routed) if routed.destination != *destination => {
                 self.messages.close(id, message);
                 return Attempt::Elsewhere(routed.destination);
             }
-            Ok(routed) => self.deliver(id, &message, part, &routed.hosts, connection).await,
+            Ok(routed) => self.deliver(id, &message, part, &routed.hosts, connection, &mut told).await,
             Err(no_route) => {
-                self.settle(&message, part, no_route.is_permanent, &no_route.answer);
+                self.settle(&message, part, no_route.is_permanent, &no_route.answer, None, &mut told);
                 if no_route.is_permanent { Health::Unknown } else { Health::Down }
             }
         };
         self.note(destination, self.reason(&message, part, health));
-        let (outcome, failed, unreported) = self.conclude(job, &message).await;
+        let (outcome, failed, unreported) = self.conclude(job, &message, &told).await;
         self.messages.close(id, message);
         Attempt::Ended { outcome, failed, unreported, health }
     }
@@ -77,6 +79,7 @@ impl Deliverer {
         part: &str,
         hosts: &[Host],
         connection: &mut Option<Connection>,
+        told: &mut Told,
     ) -> Health {
         let header = match self.spool.content(id).and_then(Header::read) {
             Ok(header) => header,
@@ -87,7 +90,7 @@ impl Deliverer {
         };
         if header.received > MAX_RECEIVED {
             let text = format!("mail loop: the message has passed {} servers", header.received);
-            self.settle(message, part, true, &Answer::own_words("5.4.6", &text));
+            self.settle(message, part, true, &Answer::own_words("5.4.6", &text), None, told);
             return Health::Unknown;
         }
         let doubtful = message.read(|state| self.pending(state, part).find_map(|place| in_doubt_at(state, place)));
@@ -106,27 +109,27 @@ impl Deliverer {
         while message.read(|state| self.pending(state, part).next().is_some()) {
             let mut current = match connection.take() {
                 Some(current) => {
-                    tried.push(current.host.next_hop.host.clone());
+                    tried.push(current.host.next_hop.to_string());
                     current
                 }
                 None => match self.connect(id, &hosts, &mut tried).await {
                     Ok(current) => current,
-                    Err(Some(NoConnection { host, error })) => {
-                        self.settle(message, part, error.is_permanent(), &answer(&error, &host));
+                    Err(Some(NoConnection { host, peer, error })) => {
+                        self.settle(message, part, error.is_permanent(), &answer(&error, &host), Some(&peer), told);
                         // Where another host has said something, that was the destination's answer.
                         return if health == Health::Unknown { error.health() } else { health };
                     }
                     Err(None) => return health,
                 },
             };
-            let spoke = self.transactions(id, message, part, &mut current, header).await;
+            let spoke = self.transactions(id, message, part, &mut current, header, told).await;
             if current.is_used && spoke.is_stale {
                 // The host has ended the session while it was idle, and nothing was sent in it.
-                tried.retain(|host| *host != current.host.next_hop.host);
+                tried.retain(|tried| *tried != current.host.next_hop.to_string());
                 continue;
             }
             if spoke.is_cut_short {
-                tried.retain(|host| *host != current.host.next_hop.host);
+                tried.retain(|tried| *tried != current.host.next_hop.to_string());
                 continue;
             }
             current.is_used = true;
@@ -134,7 +137,7 @@ impl Deliverer {
             if spoke.is_open {
                 *connection = Some(current);
             }
-            if !spoke.try_others || !hosts.iter().any(|host| !tried.contains(&host.next_hop.host)) {
+            if !spoke.try_others || !hosts.iter().any(|host| !tried.contains(&host.next_hop.to_string())) {
                 break;
             }
             if let Some(connection) = connection.take() {
@@ -152,9 +155,10 @@ impl Deliverer {
         part: &str,
         connection: &mut Connection,
         header: Header,
+        told: &mut Told,
     ) -> Spoke {
         if !connection.client.takes_utf8() {
-            self.fail_what_needs_utf8(message, part, connection.host.next_hop.host.as_str(), header);
+            self.fail_what_needs_utf8(message, part, connection, header, told);
         }
         let mut left: Vec<usize> = message.read(|state| self.pending(state, part).collect());
         let mut spoke =
@@ -164,13 +168,14 @@ impl Deliverer {
         while !left.is_empty() && spoke.is_open {
             let rest = left.split_off(left.len().min(connection.client.max_recipients()));
             let places = std::mem::replace(&mut left, rest);
-            let Sent { refused, others, is_open } = match self.send(id, message, &places, connection, header).await {
-                Ok(sent) => sent,
-                Err(error) => {
-                    tracing::error!(%id, %error, "cannot read a message; trying again");
-                    return Spoke { health: Health::Unknown, ..spoke };
-                }
-            };
+            let Sent { refused, settled, others, is_open } =
+                match self.send(id, message, &places, connection, header).await {
+                    Ok(sent) => sent,
+                    Err(error) => {
+                        tracing::error!(%id, %error, "cannot read a message; trying again");
+                        return Spoke { health: Health::Unknown, ..spoke };
+                    }
+                };
             spoke.is_open = is_open;
             let is_refused = |error: &Error| matches!(error, Error::Refused(Step::Mail, _) | Error::Unconvertible(_));
             if is_open
@@ -192,9 +197,11 @@ impl Deliverer {
             }
             spoke.health = health(&refused, &others);
             let host = connection.host.next_hop.host.as_str();
-            let tls = connection.client.is_encrypted();
             let reports = connection.client.offers_dsn();
-            message.change(|state| record(state, &places, &refused, &others, host, tls, reports));
+            message.change(|state| {
+                record(state, &places, (&refused, &settled), &others, host, reports);
+                told.recorded(state, &places, Some(&connection.peer));
+            });
             let in_doubt = others.as_ref().is_err_and(Error::is_in_doubt);
             spoke.try_others = !in_doubt && message.read(|state| self.pending(state, part).next().is_some());
             if others.is_ok() {
@@ -211,7 +218,15 @@ impl Deliverer {
     }
 
     /// Fails the recipients to whom the message cannot go without SMTPUTF8. The others may have it.
-    fn fail_what_needs_utf8(&self, message: &Message, part: &str, host: &str, header: Header) {
+    fn fail_what_needs_utf8(
+        &self,
+        message: &Message,
+        part: &str,
+        connection: &Connection,
+        header: Header,
+        told: &mut Told,
+    ) {
+        let host = connection.host.next_hop.host.as_str();
         let failed: Vec<_> = message.read(|state| {
             let all = if !path_to_ascii(&state.reverse_path).is_ascii() {
                 Some(NeedsUtf8::Address)
@@ -227,7 +242,10 @@ impl Deliverer {
         });
         for (place, needs) in failed {
             let answer = answer(&Error::NoSmtpUtf8(needs), host);
-            message.change(|state| each(state, &[place], |recipient| recipient.settle(true, answer.clone())));
+            message.change(|state| {
+                each(state, &[place], |recipient| recipient.settle(true, answer.clone()));
+                told.recorded(state, &[place], Some(&connection.peer));
+            });
         }
     }
 
@@ -253,7 +271,12 @@ impl Deliverer {
             Ok(content) => content,
             Err(unconvertible) => {
                 let refused = vec![None; places.len()];
-                return Ok(Sent { refused, others: Err(Error::Unconvertible(unconvertible)), is_open: true });
+                return Ok(Sent {
+                    settled: refused.clone(),
+                    refused,
+                    others: Err(Error::Unconvertible(unconvertible)),
+                    is_open: true,
+                });
             }
         };
         let recipients: Vec<&str> = paths.iter().map(String::as_str).collect();
@@ -270,8 +293,8 @@ impl Deliverer {
     }
 
     /// Ends an attempt: gives up what is too old, and says when the rest is tried again.
-    async fn conclude(&self, job: &(QueueId, Arc<str>), message: &Arc<Message>) -> (Outcome, bool, bool) {
-        let (id, part) = job;
+    async fn conclude(&self, job: &(QueueId, Arc<str>), message: &Arc<Message>, told: &Told) -> (Outcome, bool, bool) {
+        let (_, part) = job;
         let attempts = self.queue().attempts(job).saturating_add(1);
         let now = Timestamp::now();
         let (left, failed, unreported) = message.change(|state| {
@@ -288,10 +311,8 @@ impl Deliverer {
             // With nothing left to try, a crash before the report or the end must not put these off.
             let next = if left { now.after(self.schedule.pause_after(attempts)).min(end) } else { now };
             state.next_attempt = next;
-            for recipient in places.iter().filter_map(|place| state.recipients.get(*place)).filter(|_| left) {
-                let last = recipient.last.as_ref().map_or("", |last| last.text.as_str());
-                let pause = next.since(now);
-                tracing::warn!(%id, recipient = recipient.forward_path, last, ?pause, "deferred");
+            for &place in &places {
+                told.ended(state, place, left.then(|| next.since(now)));
             }
             (left, self.places(state, part, Status::Failed).next().is_some(), state.owes_report())
         });
@@ -313,11 +334,25 @@ impl Deliverer {
     }
 
     /// Notes for all pending recipients of a part what the attempt came to.
-    fn settle(&self, message: &Message, part: &str, is_permanent: bool, answer: &Answer) {
+    fn settle(
+        &self,
+        message: &Message,
+        part: &str,
+        is_permanent: bool,
+        answer: &Answer,
+        peer: Option<&Peer>,
+        told: &mut Told,
+    ) {
         message.change(|state| {
             let places: Vec<usize> = self.pending(state, part).collect();
             each(state, &places, |recipient| recipient.settle(is_permanent, answer.clone()));
+            told.recorded(state, &places, peer);
         });
+    }
+
+    /// The size of a message's content, for the log.
+    pub(super) fn octets(&self, id: &QueueId) -> u64 {
+        self.spool.content(id).and_then(|content| content.metadata()).map_or(0, |metadata| metadata.len())
     }
 
     /// Why the destination is not to be asked at the moment, if it is not.
@@ -336,7 +371,12 @@ impl Deliverer {
     }
 
     /// The places of the recipients of a part that have this status.
-    fn places<'a>(&'a self, state: &'a State, part: &'a str, status: Status) -> impl Iterator<Item = usize> + 'a {
+    pub(super) fn places<'a>(
+        &'a self,
+        state: &'a State,
+        part: &'a str,
+        status: Status,
+    ) -> impl Iterator<Item = usize> + 'a {
         let of_part = state.recipients.iter().enumerate().filter(move |(_, recipient)| {
             recipient.status == status && self.router.part(&recipient.forward_path) == part
         });
@@ -362,33 +402,34 @@ struct Spoke {
 fn record(
     state: &mut State,
     places: &[usize],
-    refused: &[Option<Reply>],
+    (refused, settled): (&[Option<Reply>], &[Option<Reply>]),
     others: &Result<Reply, Error>,
     host: &str,
-    tls: bool,
     reports: bool,
 ) {
-    let id = state.id.clone();
     // RFC 3461, sections 5.2.1 and 5.2.2: whoever knows DSN reports on success from here on.
     let owed: Vec<bool> = places
         .iter()
         .map(|place| !reports && state.recipients.get(*place).is_some_and(|recipient| state.wishes(recipient).success))
         .collect();
-    for ((place, refused), is_owed) in places.iter().zip(refused).zip(owed) {
+    for ((place, (refused, settled)), is_owed) in places.iter().zip(refused.iter().zip(settled)).zip(owed) {
         let Some(recipient) = state.recipients.get_mut(*place) else { continue };
         recipient.in_doubt_at = None;
-        match (refused, others) {
-            (Some(reply), _) => {
+        match (refused, settled, others) {
+            (Some(reply), _, _) => {
                 // RFC 5321, section 4.5.3.1.10: 552 to RCPT is an old way to say "no more in this transaction".
                 let is_permanent = reply.is_permanent() && reply.code != TOO_MUCH;
                 recipient.settle(is_permanent, reply_answer(reply, is_permanent, host));
             }
-            (None, Err(error)) => {
+            (None, Some(reply), _) if !reply.is_positive() => {
+                let is_permanent = reply.is_permanent();
+                recipient.settle(is_permanent, reply_answer(reply, is_permanent, host));
+            }
+            (None, None, Err(error)) => {
                 recipient.settle(error.is_permanent(), answer(error, host));
                 recipient.in_doubt_at = error.is_in_doubt().then(|| host.to_owned());
             }
-            (None, Ok(reply)) => {
-                tracing::info!(%id, recipient = recipient.forward_path, host, tls, %reply, "delivered");
+            (None, Some(reply), _) | (None, None, Ok(reply)) => {
                 recipient.status = if is_owed { Status::Relayed } else { Status::Delivered };
                 let status = reply.enhanced_status().unwrap_or("2.0.0").to_owned();
                 recipient.last = Some(Answer { status, ..reply_answer(reply, false, host) });

@@ -6,6 +6,7 @@ use std::io;
 use super::convert::Unconvertible;
 use super::reply::Reply;
 use crate::queue::Health;
+use crate::sasl::{ExchangeError, SaslMechanism, SecretKind};
 
 /// The part of a session at which something happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +45,19 @@ pub(crate) enum Error {
     /// Plain text is not good enough here, and STARTTLS is not offered.
     NoTls,
     TextAfterStartTls,
-    NoMechanism,
     /// SMTPUTF8 is not offered, and this needs it.
     NoSmtpUtf8(NeedsUtf8),
     /// The content has octets above 127, 8BITMIME is not offered, and the content must not be changed.
     Unconvertible(Unconvertible),
+    /// No mechanism is offered that the secret can be used with.
+    NoMechanism {
+        kind: SecretKind,
+        offered: String,
+    },
+    /// The exchange has failed on this side.
+    Login(SaslMechanism, ExchangeError),
+    /// There is no password or token.
+    NoSecret,
     TooLarge(u64),
     NoRecipients,
     BareLineEnd,
@@ -79,7 +88,9 @@ impl Error {
             | Self::Handshake(_)
             | Self::NoTls
             | Self::TextAfterStartTls
-            | Self::NoMechanism
+            | Self::NoMechanism { .. }
+            | Self::Login(..)
+            | Self::NoSecret
             | Self::NoRecipients
             | Self::Unasked(_)
             | Self::Content(_) => false,
@@ -94,7 +105,9 @@ impl Error {
             | Self::Handshake(_)
             | Self::NoTls
             | Self::TextAfterStartTls
-            | Self::NoMechanism => Health::Down,
+            | Self::NoMechanism { .. }
+            | Self::Login(..)
+            | Self::NoSecret => Health::Down,
             Self::Refused(Step::Connect | Step::Greeting | Step::Ehlo | Step::StartTls, _)
             | Self::Network(Step::Connect | Step::Greeting | Step::Ehlo | Step::StartTls | Step::Auth, _)
             | Self::Timeout(_) => Health::Full,
@@ -109,6 +122,28 @@ impl Error {
             | Self::NoRecipients
             | Self::BareLineEnd
             | Self::ControlCharacter => Health::Up,
+        }
+    }
+
+    /// Whether the login is what has failed: at another address of the same server it would be no better, and repeated
+    /// ones may lock the account.
+    pub(crate) fn is_about_login(&self) -> bool {
+        match self {
+            Self::Refused(step, _) => *step == Step::Auth,
+            Self::NoMechanism { .. } | Self::Login(..) | Self::NoSecret => true,
+            Self::Network(..)
+            | Self::Timeout(_)
+            | Self::Handshake(_)
+            | Self::NoTls
+            | Self::TextAfterStartTls
+            | Self::NoSmtpUtf8(_)
+            | Self::Unconvertible(_)
+            | Self::Unasked(_)
+            | Self::TooLarge(_)
+            | Self::NoRecipients
+            | Self::BareLineEnd
+            | Self::ControlCharacter
+            | Self::Content(_) => false,
         }
     }
 
@@ -138,12 +173,13 @@ impl Error {
             Self::Network(Step::Connect, _) | Self::Timeout(Step::Connect) => "4.4.1",
             Self::Network(..) | Self::Timeout(_) => "4.4.2",
             Self::Handshake(_) | Self::NoTls | Self::TextAfterStartTls => "4.7.5",
-            Self::NoMechanism => "4.7.0",
             Self::Unasked(_) => "4.5.0",
             Self::NoSmtpUtf8(NeedsUtf8::Address) => "5.6.7",
             Self::NoSmtpUtf8(NeedsUtf8::Header) => "5.6.9",
             Self::Unconvertible(Unconvertible::BareLineEnd) => "5.6.11",
             Self::Unconvertible(_) => "5.6.3",
+            Self::NoMechanism { .. } | Self::Login(..) => "4.7.0",
+            Self::NoSecret => "4.3.5",
             Self::TooLarge(_) => "5.3.4",
             Self::BareLineEnd => "5.6.11",
             Self::ControlCharacter => "5.1.3",
@@ -195,7 +231,6 @@ impl fmt::Display for Error {
             Self::Handshake(error) => write!(f, "TLS handshake: {error}"),
             Self::NoTls => f.write_str("STARTTLS is required, and not offered"),
             Self::TextAfterStartTls => f.write_str("the server sent text in the clear after STARTTLS"),
-            Self::NoMechanism => f.write_str("neither PLAIN nor LOGIN is offered to log in with"),
             Self::NoSmtpUtf8(NeedsUtf8::Address) => {
                 f.write_str("an address needs SMTPUTF8, which the server does not offer")
             }
@@ -207,6 +242,17 @@ impl fmt::Display for Error {
                 "the message has octets above 127, which the server does not take (it does not offer 8BITMIME), and it \
                  cannot be converted: {why}"
             ),
+            Self::NoMechanism { kind, offered } => {
+                let with = match kind {
+                    SecretKind::Password => "a password",
+                    SecretKind::Token => "a token",
+                };
+                let offered = if offered.is_empty() { "none" } else { offered };
+                write!(f, "no mechanism is offered to log in with {with} by; there are: {offered}")
+            }
+            Self::Login(mechanism, error) => write!(f, "{mechanism}: {error}"),
+            // Where it is looked for is told in the log, and is no business of who gets a report.
+            Self::NoSecret => f.write_str("there is no password or token to log in with"),
             Self::TooLarge(limit) => write!(f, "the server takes at most {limit} octets"),
             Self::NoRecipients => f.write_str("every recipient was refused"),
             Self::BareLineEnd => f.write_str("the message has a CR or an LF without the other"),

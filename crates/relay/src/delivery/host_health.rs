@@ -1,10 +1,10 @@
 //! The servers that could not be reached.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::routes::Address;
 use crate::schedule::Schedule;
 
 /// Which addresses could not be reached a short while ago. All messages remember them: where a destination has other
@@ -13,7 +13,7 @@ use crate::schedule::Schedule;
 pub(super) struct HostHealth {
     schedule: Schedule,
     longest: Duration,
-    failures: Mutex<HashMap<SocketAddr, Failures>>,
+    failures: Mutex<HashMap<Address, Failures>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -28,27 +28,27 @@ impl HostHealth {
     }
 
     /// An address could not be reached, or was not willing to talk.
-    pub(super) fn failed(&self, address: SocketAddr) {
+    pub(super) fn failed(&self, address: &Address) {
         let (mut failures, now) = (self.lock(), Instant::now());
         if failures.len() >= MAX_KNOWN {
             failures.retain(|_, entry| now < entry.until);
         }
-        let in_a_row = failures.get(&address).map_or(1, |entry| entry.in_a_row.saturating_add(1));
+        let in_a_row = failures.get(address).map_or(1, |entry| entry.in_a_row.saturating_add(1));
         let pause = self.schedule.pause_after(in_a_row).min(self.longest);
-        failures.insert(address, Failures { in_a_row, until: now + pause });
+        failures.insert(address.clone(), Failures { in_a_row, until: now + pause });
     }
 
     /// A session with an address is open.
-    pub(super) fn reached(&self, address: SocketAddr) {
-        self.lock().remove(&address);
+    pub(super) fn reached(&self, address: &Address) {
+        self.lock().remove(address);
     }
 
     /// Whether an address is better left to the end.
-    pub(super) fn is_doubtful(&self, address: SocketAddr) -> bool {
-        self.lock().get(&address).is_some_and(|entry| Instant::now() < entry.until)
+    pub(super) fn is_doubtful(&self, address: &Address) -> bool {
+        self.lock().get(address).is_some_and(|entry| Instant::now() < entry.until)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Failures>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Address, Failures>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -57,13 +57,15 @@ const MAX_KNOWN: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
     fn an_address_that_failed_is_doubtful_until_it_is_reached() {
         let schedule = Schedule { first: Duration::from_secs(3600), ..Schedule::default() };
         let health = HostHealth::new(schedule, Duration::from_secs(3600));
-        let (one, other) = (SocketAddr::from(([127, 0, 0, 1], 25)), SocketAddr::from(([127, 0, 0, 2], 25)));
+        let [one, other] = &[1, 2].map(|last| Address::from(SocketAddr::from(([127, 0, 0, last], 25))));
         health.failed(one);
         assert!(health.is_doubtful(one) && !health.is_doubtful(other));
         health.reached(one);

@@ -9,6 +9,7 @@
 //! | `messages.rs` | the states of the messages that are under way |
 //! | `operator.rs` | what an operator asks for by the control socket |
 //! | `host_health.rs` | the servers that could not be reached |
+//! | `log.rs` | what the log tells of an attempt |
 //! | `client`, `reply.rs`, `content.rs`, `tls.rs`, `error.rs` | the client's side of SMTP |
 
 mod attempt;
@@ -17,6 +18,7 @@ mod content;
 mod convert;
 mod error;
 mod host_health;
+mod log;
 mod messages;
 mod operator;
 mod outgoing;
@@ -43,7 +45,7 @@ use self::host_health::HostHealth;
 use self::messages::Messages;
 use self::run::{Remover, Run};
 pub use self::start_error::StartError;
-use self::tls::ClientTls;
+use self::tls::Trust;
 #[cfg(unix)]
 use crate::control::ControlSocket;
 use crate::envelope::QueueId;
@@ -84,6 +86,22 @@ pub struct Worker {
     /// How long deliveries may still take; none while nobody asked to stop.
     stop: watch::Sender<Option<Duration>>,
     thread: Option<JoinHandle<()>>,
+    trust: Arc<Trust>,
+}
+
+/// Has a [`Worker`] read certificates anew, from whatever thread.
+#[derive(Clone, Debug)]
+pub struct TrustHandle(Arc<Trust>);
+
+impl TrustHandle {
+    /// Reads [`Delivery::ca`] and the system's certificates anew. Sessions that are open go on; those to come trust what
+    /// was found. (Passwords and tokens in files are read for each session anyway.)
+    ///
+    /// # Errors
+    /// Where the file cannot be used. Then what was trusted before stays.
+    pub fn reload(&self) -> Result<(), StartError> {
+        self.0.reload()
+    }
 }
 
 /// What every session needs.
@@ -91,7 +109,7 @@ pub struct Worker {
 pub(crate) struct Deliverer {
     spool: Arc<Spool>,
     router: Router,
-    tls: ClientTls,
+    tls: Arc<Trust>,
     hostname: String,
     schedule: Schedule,
     reporting: Reporting,
@@ -175,10 +193,11 @@ impl Worker {
         if !waiting.is_empty() {
             tracing::info!(messages = waiting.len(), "messages wait in the spool");
         }
+        let trust = Arc::new(Trust::new(delivery.ca)?);
         let deliverer = Arc::new(Deliverer {
             spool,
             router,
-            tls: ClientTls::new(delivery.ca.as_deref())?,
+            tls: Arc::clone(&trust),
             reporting: Reporting {
                 hostname: delivery.hostname.clone(),
                 delay_after: delivery.delay_report_after,
@@ -218,7 +237,12 @@ impl Worker {
                 runtime.shutdown_background();
             })
             .map_err(StartError::Thread)?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop, thread: Some(thread), trust })
+    }
+
+    /// What has the worker read certificates anew.
+    pub fn trust(&self) -> TrustHandle {
+        TrustHandle(Arc::clone(&self.trust))
     }
 
     /// Lets the messages that are being sent come to their ends, for `grace` at most, and starts no others. What is
@@ -290,5 +314,9 @@ const BLOCKING_THREADS: usize = 16;
 mod content_tests;
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod lmtp_tests;
+#[cfg(test)]
+mod login_tests;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::Deliverer;
+use super::log::Told;
 use crate::envelope::QueueId;
 use crate::metrics;
 use crate::queue::{Action, Health, Job, Outcome, SessionId};
@@ -257,11 +258,14 @@ impl Deliverer {
         match self.messages.open(&self.spool, id) {
             Ok(message) => {
                 let unreachable = self.failure(destination);
+                let told = Told::new(self.octets(id));
                 message.change(|state| {
-                    for recipient in state.recipients.iter_mut() {
-                        if recipient.status == Status::Pending && self.router.part(&recipient.forward_path) == **part {
+                    let places: Vec<usize> = self.places(state, part, Status::Pending).collect();
+                    for place in places {
+                        if let Some(recipient) = state.recipients.get_mut(place) {
                             recipient.give_up(unreachable.clone());
                         }
+                        told.ended(state, place, None);
                     }
                 });
                 // It is written with the report.

@@ -70,7 +70,7 @@ impl Fixture {
     }
 
     /// Waits until a message's state is as described.
-    fn wait(&self, id: &QueueId, condition: impl Fn(&crate::spool::State) -> bool) -> crate::spool::State {
+    pub(super) fn wait(&self, id: &QueueId, condition: impl Fn(&crate::spool::State) -> bool) -> crate::spool::State {
         let start = Instant::now();
         loop {
             let state = self.spool.load(id).unwrap();
@@ -80,6 +80,10 @@ impl Fixture {
             assert!(start.elapsed() < PATIENCE, "waited in vain: {state:#?}");
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    pub(super) fn trust(&self) -> TrustHandle {
+        self.worker.as_ref().unwrap().trust()
     }
 
     pub(super) fn states(&self) -> Vec<crate::spool::State> {
@@ -92,7 +96,7 @@ pub(super) fn envelope(reverse_path: &str, recipients: &[&str]) -> Envelope {
     Envelope { received, ..Envelope::new(reverse_path, recipients.iter().copied()) }
 }
 
-fn self_signed(directory: &Path) -> (Arc<rustls::ServerConfig>, PathBuf) {
+pub(super) fn self_signed(directory: &Path) -> (Arc<rustls::ServerConfig>, PathBuf) {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
     let path = directory.join("cert.pem");
@@ -113,7 +117,7 @@ pub(super) const QUICK: Schedule = Schedule {
     give_up_after: Duration::from_secs(3600),
 };
 /// Only the first attempt happens while a test looks.
-const ONCE: Schedule = Schedule {
+pub(super) const ONCE: Schedule = Schedule {
     first: Duration::from_secs(3600),
     longest: Duration::from_secs(3600),
     give_up_after: Duration::from_secs(36_000),

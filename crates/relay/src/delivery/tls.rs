@@ -1,7 +1,7 @@
 //! TLS towards the next hop.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -18,6 +18,36 @@ pub(crate) struct ClientTls {
     pub(crate) verified: Arc<ClientConfig>,
     /// Any certificate will do (RFC 7435): who could forge one could also have taken STARTTLS away.
     pub(crate) opportunistic: Arc<ClientConfig>,
+}
+
+/// What is trusted now. The files can be read anew while sessions go on.
+#[derive(Debug)]
+pub(super) struct Trust {
+    ca: Option<PathBuf>,
+    current: RwLock<ClientTls>,
+}
+
+impl Trust {
+    /// # Errors
+    /// As [`ClientTls::new`].
+    pub(super) fn new(ca: Option<PathBuf>) -> Result<Self, StartError> {
+        let current = RwLock::new(ClientTls::new(ca.as_deref())?);
+        Ok(Self { ca, current })
+    }
+
+    pub(super) fn current(&self) -> ClientTls {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the certificates anew, for the sessions to come.
+    ///
+    /// # Errors
+    /// As [`ClientTls::new`]; then what was trusted before stays.
+    pub(super) fn reload(&self) -> Result<(), StartError> {
+        let new = ClientTls::new(self.ca.as_deref())?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
 }
 
 impl ClientTls {

@@ -9,7 +9,8 @@ mod router;
 use std::net::SocketAddr;
 
 use self::mx::MailExchangers;
-pub use self::next_hop::{Credentials, NextHop, Password, Security};
+pub(crate) use self::next_hop::Address;
+pub use self::next_hop::{NextHop, Protocol, Security};
 pub use self::relay_url::RelayUrlError;
 pub(crate) use self::router::{Destination, Host, Router};
 

@@ -1,22 +1,28 @@
 //! A server that takes mail on, and how to speak with it.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use zeroize::Zeroizing;
+use crate::credentials::Credentials;
 
-/// A server that takes mail on: a relay that a `smtp://`, `smtp+starttls://` or `smtps://` URL names, or a mail exchanger.
+/// A server that takes mail on: a relay that a URL names, or a mail exchanger.
 ///
 /// Neither `Debug` nor `Display` shows the password, and `Display` leaves the authcid out too, so that the
 /// value can go to logs and reports as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextHop {
+    /// What is spoken with it.
+    pub protocol: Protocol,
     /// How the connection is protected.
     pub security: Security,
-    /// A domain name in ASCII, or an IP address without brackets.
+    /// A domain name in ASCII, or an IP address without brackets; `localhost` if there is a `socket`.
     pub host: String,
-    /// Not 0.
+    /// Not 0, unless there is a `socket`.
     pub port: u16,
+    /// The Unix domain socket at which it is reached, rather than at host and port. TLS is not used there.
+    pub socket: Option<PathBuf>,
     /// What to log in with, if at all.
     pub credentials: Option<Credentials>,
 }
@@ -33,46 +39,40 @@ pub enum Security {
     Implicit,
 }
 
-/// What this program logs in with at a next hop.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credentials {
-    /// The login name.
-    pub authcid: String,
-    /// Its password.
-    pub password: Password,
+/// What is spoken with a next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// LMTP (RFC 2033), which delivers into mailboxes: each recipient has a reply of its own behind the mail data.
+    Lmtp,
+    /// SMTP (RFC 5321).
+    Smtp,
 }
 
-/// A password that `Debug` does not show and that is wiped from memory when dropped.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(Zeroizing<String>);
-
-impl Password {
-    /// Shows the password to the code that must send it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<Zeroizing<String>> for Password {
-    fn from(password: Zeroizing<String>) -> Self {
-        Self(password)
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
+/// Where a next hop is reached.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Address {
+    Tcp(SocketAddr),
+    Unix(Arc<Path>),
 }
 
 impl NextHop {
     /// A mail exchanger, which is given mail by whoever has some: without a login, and under TLS where it offers that.
     pub(crate) fn exchanger(host: String, port: u16) -> Self {
-        Self { security: Security::Opportunistic, host, port, credentials: None }
+        Self {
+            protocol: Protocol::Smtp,
+            security: Security::Opportunistic,
+            host,
+            port,
+            socket: None,
+            credentials: None,
+        }
     }
 
-    /// Whether the host is this machine, by address or by the name that RFC 6761 (section 6.3) reserves.
+    /// Whether the host is this machine: by a socket, by address or by the name that RFC 6761 (section 6.3) reserves.
     pub fn is_loopback(&self) -> bool {
+        if self.socket.is_some() {
+            return true;
+        }
         match self.host.parse::<IpAddr>() {
             Ok(address) => address.is_loopback(),
             Err(_) => self.host.eq_ignore_ascii_case("localhost"),
@@ -94,31 +94,40 @@ impl NextHop {
 
 impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = &self.host;
-        let port = self.port;
-        if host.contains(':') {
-            write!(f, "{}://[{host}]:{port}", self.security.scheme())
-        } else {
-            write!(f, "{}://{host}:{port}", self.security.scheme())
+        let (host, port, scheme) = (&self.host, self.port, self.scheme());
+        match &self.socket {
+            Some(path) => write!(f, "{scheme}:{}", path.display()),
+            None if host.contains(':') => write!(f, "{scheme}://[{host}]:{port}"),
+            None => write!(f, "{scheme}://{host}:{port}"),
         }
     }
 }
 
-impl Security {
-    pub(super) fn scheme(self) -> &'static str {
-        match self {
-            Self::Opportunistic => "smtp",
-            Self::StartTls => "smtp+starttls",
-            Self::Implicit => "smtps",
+impl NextHop {
+    fn scheme(&self) -> &'static str {
+        match (self.protocol, self.security) {
+            _ if self.socket.is_some() => "lmtp+unix",
+            (Protocol::Lmtp, Security::Opportunistic) => "lmtp",
+            (Protocol::Lmtp, Security::StartTls) => "lmtp+starttls",
+            (Protocol::Lmtp, Security::Implicit) => "lmtps",
+            (Protocol::Smtp, Security::Opportunistic) => "smtp",
+            (Protocol::Smtp, Security::StartTls) => "smtp+starttls",
+            (Protocol::Smtp, Security::Implicit) => "smtps",
         }
     }
+}
 
-    /// 25 relays between servers, 587 and 465 take submissions (RFC 6409, RFC 8314).
-    pub(super) fn default_port(self) -> u16 {
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Opportunistic => 25,
-            Self::StartTls => 587,
-            Self::Implicit => 465,
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
         }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
     }
 }

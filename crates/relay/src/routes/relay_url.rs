@@ -1,23 +1,37 @@
-//! Where mail is relayed to: `smtp://`, `smtp+starttls://` and `smtps://` URLs.
+//! Where mail is relayed to, as a URL.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 use url::{ParseError, Url};
 use zeroize::Zeroizing;
 
-use super::next_hop::{Credentials, NextHop, Password, Security};
+use super::next_hop::{NextHop, Protocol, Security};
+use crate::credentials::{Credentials, Password, SecretError, SecretFile, SecretSource, TokenCommand, text_of};
+use crate::sasl::{InvalidSaslMechanism, SaslMechanism};
 
-/// Reads a URL such as `smtps://user:password@smtp.example.org:465`.
+/// Reads a URL such as `smtps://user:password@smtp.example.org:465` or `lmtp+unix:/run/dovecot/lmtp`.
+///
+/// | scheme | what is spoken | port |
+/// |---|---|---|
+/// | `smtp` | SMTP, with STARTTLS where it is offered | 25 |
+/// | `smtp+starttls` | SMTP, with STARTTLS and a valid certificate | 587 |
+/// | `smtps` | SMTP over TLS with a valid certificate | 465 |
+/// | `lmtp` | LMTP, with STARTTLS where it is offered | 24 |
+/// | `lmtp+starttls` | LMTP, with STARTTLS and a valid certificate | 24 |
+/// | `lmtp+unix` | LMTP at the Unix domain socket that the path names | |
 ///
 /// What is no letter, no digit and none of `-._~` in the user and in the password is percent-encoded (RFC 3986, section
-/// 2.1). A password may also be the first line of a file, `?password-file=PATH`, which is read here, or in an environment
-/// variable, `?password-env=NAME`: a command line is shown to every user of the machine.
+/// 2.1). A password or a token may also come from elsewhere, as a command line is shown to every user of the machine:
+///
+/// * `?password-file=PATH`, `?token-file=PATH`: the first line of a file, which is read here, and again for each session;
+/// * `?password-env=NAME`: an environment variable, which is read here;
+/// * `?token-command=COMMAND`: the first line that a command prints ([`TokenCommand`]).
+///
+/// `?mechanism=NAME` has that SASL mechanism used, whatever is offered ([`Credentials::mechanism`]).
 impl FromStr for NextHop {
     type Err = RelayUrlError;
 
@@ -27,10 +41,15 @@ impl FromStr for NextHop {
             return Err(RelayUrlError::Unescaped);
         }
         let url = Url::parse(text).map_err(RelayUrlError::Syntax)?;
-        let security = match url.scheme() {
-            "smtp" => Security::Opportunistic,
-            "smtp+starttls" => Security::StartTls,
-            "smtps" => Security::Implicit,
+        let (protocol, security, default_port) = match url.scheme() {
+            "smtp" => (Protocol::Smtp, Security::Opportunistic, 25),
+            // These take submissions (RFC 6409, RFC 8314).
+            "smtp+starttls" => (Protocol::Smtp, Security::StartTls, 587),
+            "smtps" => (Protocol::Smtp, Security::Implicit, 465),
+            // RFC 2033 has no port, and forbids 25; 24 is for "any private mail system".
+            "lmtp" => (Protocol::Lmtp, Security::Opportunistic, 24),
+            "lmtp+starttls" => (Protocol::Lmtp, Security::StartTls, 24),
+            "lmtp+unix" => return at_socket(&url),
             _ => return Err(RelayUrlError::Scheme),
         };
         if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
@@ -46,40 +65,72 @@ impl FromStr for NextHop {
         let port = match url.port() {
             Some(0) => return Err(RelayUrlError::Port),
             Some(port) => port,
-            None => security.default_port(),
+            None => default_port,
         };
-        Ok(Self { security, host: host.to_owned(), port, credentials: Credentials::of(&url)? })
+        let credentials = credentials_of(&url)?;
+        Ok(Self { protocol, security, host: host.to_owned(), port, socket: None, credentials })
     }
 }
 
-impl Credentials {
-    fn of(url: &Url) -> Result<Option<Self>, RelayUrlError> {
-        let mut password = url.password().map(decode).transpose()?;
-        for parameter in url.query().unwrap_or_default().split('&').filter(|parameter| !parameter.is_empty()) {
-            // Neither name nor value is told: they may be the rest of a password that has a `?`.
-            let (name, value) = parameter.split_once('=').ok_or(RelayUrlError::Parameter)?;
-            let elsewhere = match name {
-                "password-file" => password_in_file(&decode(value)?)?,
-                "password-env" => password_in_environment(&decode(value)?)?,
-                _ => return Err(RelayUrlError::Parameter),
-            };
-            if password.replace(elsewhere).is_some() {
-                return Err(RelayUrlError::Passwords);
-            }
-        }
-        match (url.username(), password) {
-            ("", None) => Ok(None),
-            (_, None) => Err(RelayUrlError::NoPassword),
-            ("", Some(_)) => Err(RelayUrlError::NoUser),
-            (authcid, Some(password)) => {
-                Ok(Some(Self { authcid: decode(authcid)?.to_string(), password: Password::from(password) }))
-            }
-        }
+/// LMTP at a Unix domain socket, which has permissions in place of logins.
+fn at_socket(url: &Url) -> Result<NextHop, RelayUrlError> {
+    let path = decode(url.path())?;
+    let is_more =
+        url.query().is_some() || url.fragment().is_some() || url.host_str().is_some_and(|host| !host.is_empty());
+    if is_more || !path.starts_with('/') || path.ends_with('/') {
+        return Err(RelayUrlError::Socket);
     }
+    Ok(NextHop {
+        protocol: Protocol::Lmtp,
+        security: Security::Opportunistic,
+        host: "localhost".to_owned(),
+        port: 0,
+        socket: Some(PathBuf::from(path.as_str())),
+        credentials: None,
+    })
 }
 
-/// Percent-decodes one half of the user information, or a parameter. NUL separates the parts of a PLAIN message and
-/// cannot be in one (RFC 4616).
+fn credentials_of(url: &Url) -> Result<Option<Credentials>, RelayUrlError> {
+    let password = url.password().map(decode).transpose()?;
+    let mut secret = password.map(|password| SecretSource::Password(Password::from(password)));
+    let mut mechanism = None;
+    for parameter in url.query().unwrap_or_default().split('&').filter(|parameter| !parameter.is_empty()) {
+        // Neither name nor value is told: they may be the rest of a password that has a `?`.
+        let (name, value) = parameter.split_once('=').ok_or(RelayUrlError::Parameter)?;
+        let source = match name {
+            "password-file" => from_file(&decode(value)?, SecretSource::PasswordFile, SecretSource::Password)?,
+            "password-env" => password_in_environment(&decode(value)?)?,
+            "token-command" => {
+                let command = decode(value)?;
+                if command.trim().is_empty() {
+                    return Err(RelayUrlError::EmptyCommand);
+                }
+                SecretSource::TokenCommand(TokenCommand::new(&command))
+            }
+            "token-file" => from_file(&decode(value)?, SecretSource::TokenFile, SecretSource::Token)?,
+            "mechanism" if mechanism.is_none() => {
+                mechanism = Some(decode(value)?.parse::<SaslMechanism>().map_err(RelayUrlError::Mechanism)?);
+                continue;
+            }
+            _ => return Err(RelayUrlError::Parameter),
+        };
+        if secret.replace(source).is_some() {
+            return Err(RelayUrlError::Passwords);
+        }
+    }
+    let credentials = match (url.username(), secret) {
+        ("", None) if mechanism.is_none() => return Ok(None),
+        ("", _) => return Err(RelayUrlError::NoUser),
+        (_, None) => return Err(RelayUrlError::NoPassword),
+        (authcid, Some(secret)) => Credentials { authcid: decode(authcid)?.to_string(), secret, mechanism },
+    };
+    if mechanism.is_some_and(|mechanism| !credentials.kind().is_for(mechanism)) {
+        return Err(RelayUrlError::TokenMechanism);
+    }
+    Ok(Some(credentials))
+}
+
+/// Percent-decodes one half of the user information, or a parameter.
 fn decode(text: &str) -> Result<Zeroizing<String>, RelayUrlError> {
     let digits = |escaped: &str| escaped.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
     if !text.split('%').skip(1).all(digits) {
@@ -87,31 +138,24 @@ fn decode(text: &str) -> Result<Zeroizing<String>, RelayUrlError> {
     }
     let mut octets = Zeroizing::new(Vec::with_capacity(text.len()));
     octets.extend(percent_decode_str(text));
-    text_of(&octets)
+    text_of(&octets).map_err(|_| RelayUrlError::UserInformation)
 }
 
-fn text_of(octets: &[u8]) -> Result<Zeroizing<String>, RelayUrlError> {
-    match std::str::from_utf8(octets) {
-        Ok(text) if !text.contains('\0') => Ok(Zeroizing::new(text.to_owned())),
-        Ok(_) | Err(_) => Err(RelayUrlError::UserInformation),
+fn from_file(
+    path: &str,
+    regular: fn(PathBuf) -> SecretSource,
+    once: fn(Password) -> SecretSource,
+) -> Result<SecretSource, RelayUrlError> {
+    match SecretFile::open(Path::new(path)).map_err(RelayUrlError::Secret)? {
+        SecretFile::Regular(path) => Ok(regular(path)),
+        SecretFile::Once(line) => Ok(once(Password::from(line))),
     }
 }
 
-/// The first line of a file.
-fn password_in_file(path: &str) -> Result<Zeroizing<String>, RelayUrlError> {
-    let explain = |error: io::Error| RelayUrlError::File(path.into(), error.kind());
-    // Growing would leave copies behind.
-    let mut content = Zeroizing::new(Vec::with_capacity(MAX_FILE_OCTETS));
-    let file = File::open(path).map_err(explain)?;
-    file.take(MAX_FILE_OCTETS as u64).read_to_end(&mut content).map_err(explain)?;
-    let line = content.split(|octet| *octet == b'\n').next().unwrap_or_default();
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if line.is_empty() { Err(RelayUrlError::Empty(path.to_owned())) } else { text_of(line) }
-}
-
-fn password_in_environment(name: &str) -> Result<Zeroizing<String>, RelayUrlError> {
+fn password_in_environment(name: &str) -> Result<SecretSource, RelayUrlError> {
     let value = std::env::var(name).map(Zeroizing::new).ok().filter(|value| !value.is_empty());
-    value.ok_or_else(|| RelayUrlError::Empty(name.to_owned()))
+    let value = value.ok_or_else(|| RelayUrlError::Secret(SecretError::Empty(name.to_owned())))?;
+    Ok(SecretSource::Password(Password::from(value)))
 }
 
 /// Why a text is not the URL of a next hop. Of the text, which may hold a password, it shows nothing but where the
@@ -121,7 +165,7 @@ fn password_in_environment(name: &str) -> Result<Zeroizing<String>, RelayUrlErro
 pub enum RelayUrlError {
     /// It is no URL.
     Syntax(ParseError),
-    /// The scheme is none of the three.
+    /// The scheme is none that there is.
     Scheme,
     /// The host is neither a domain name in ASCII nor an IP address.
     Host,
@@ -139,12 +183,18 @@ pub enum RelayUrlError {
     UserInformation,
     /// White space, a control character, or a `%` that two hexadecimal digits do not follow.
     Unescaped,
-    /// There is more than one password.
+    /// There is more than one password or token.
     Passwords,
-    /// The file of the password cannot be read.
-    File(PathBuf, io::ErrorKind),
-    /// There is no password in the file or environment variable of that name.
-    Empty(String),
+    /// There is no password or token where it should be.
+    Secret(SecretError),
+    /// The command for tokens is empty.
+    EmptyCommand,
+    /// The mechanism is none that there is.
+    Mechanism(InvalidSaslMechanism),
+    /// The mechanism cannot be used with a token.
+    TokenMechanism,
+    /// Something else than the absolute path of a socket follows `lmtp+unix:`.
+    Socket,
 }
 
 impl fmt::Display for RelayUrlError {
@@ -153,37 +203,72 @@ impl fmt::Display for RelayUrlError {
             Self::Syntax(error) => {
                 write!(f, "{error} ({ENCODE}); a relay is smtp://[user:password@]host[:port]")
             }
-            Self::Scheme => f.write_str("the scheme must be smtp, smtp+starttls or smtps"),
+            Self::Scheme => {
+                f.write_str("the scheme must be smtp, smtp+starttls, smtps, lmtp, lmtp+starttls or lmtp+unix")
+            }
             Self::Host => write!(f, "the host must be a domain name in ASCII or an IP address ({ENCODE})"),
             Self::Port => write!(f, "the port must not be 0 ({ENCODE})"),
             Self::Rest => write!(f, "nothing but parameters may follow the port ({ENCODE})"),
             Self::Parameter => {
-                write!(f, "the parameter is unknown ({ENCODE}); there are ?password-file=FILE and ?password-env=NAME")
+                write!(
+                    f,
+                    "the parameter is unknown, or there twice ({ENCODE}); there are ?password-file=FILE, \
+                     ?password-env=NAME, ?token-file=FILE, ?token-command=COMMAND and ?mechanism=NAME"
+                )
             }
             Self::NoUser => f.write_str("there is a password but no user"),
             Self::NoPassword => f.write_str("there is a user but no password"),
             Self::UserInformation => f.write_str("user and password must be UTF-8 without NUL once decoded"),
             Self::Unescaped => write!(f, "there is a blank, or a % without two hexadecimal digits ({ENCODE})"),
-            Self::Passwords => f.write_str("there is more than one password"),
-            Self::File(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::Empty(name) => write!(f, "there is no password in {name}"),
+            Self::Passwords => f.write_str("there is more than one password or token"),
+            Self::Secret(error) => error.fmt(f),
+            Self::EmptyCommand => f.write_str("there is no command behind ?token-command="),
+            Self::Mechanism(error) => error.fmt(f),
+            Self::TokenMechanism => f.write_str("a token can be used with OAUTHBEARER and XOAUTH2 only"),
+            Self::Socket => {
+                f.write_str("lmtp+unix: must be followed by the absolute path of a socket, and nothing else")
+            }
         }
     }
 }
 
 impl std::error::Error for RelayUrlError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        if let Self::Syntax(error) = self { Some(error) } else { None }
+        match self {
+            Self::Syntax(error) => Some(error),
+            Self::Secret(error) => Some(error),
+            Self::Mechanism(error) => Some(error),
+            Self::Scheme
+            | Self::Host
+            | Self::Port
+            | Self::Rest
+            | Self::Parameter
+            | Self::NoUser
+            | Self::NoPassword
+            | Self::UserInformation
+            | Self::Unescaped
+            | Self::Passwords
+            | Self::EmptyCommand
+            | Self::TokenMechanism
+            | Self::Socket => None,
+        }
     }
 }
 
 /// Where a password has one of these, what is in front of it is taken for something else.
 const ENCODE: &str = "percent-encode / ? # @ : % and blanks in user and password, as %2F %3F %23 %40 %3A %25 %20";
-const MAX_FILE_OCTETS: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
+
+    /// The password, if it is one that is kept.
+    fn password(credentials: &Credentials) -> &str {
+        let SecretSource::Password(password) = &credentials.secret else { panic!("{credentials:?}") };
+        password.expose()
+    }
 
     fn parse(text: &str) -> NextHop {
         text.parse().unwrap()
@@ -209,7 +294,7 @@ mod tests {
     fn user_information_is_percent_decoded() {
         let credentials = parse("smtps://me%40example.org:p%40ss%3A%2F%25%C3%A9@mx.example").credentials.unwrap();
         assert_eq!(credentials.authcid, "me@example.org");
-        assert_eq!(credentials.password.expose(), "p@ss:/%é");
+        assert_eq!(password(&credentials), "p@ss:/%é");
     }
 
     #[test]
@@ -266,28 +351,37 @@ mod tests {
         {
             std::fs::write(&path, content).unwrap();
             let credentials = url("me%40x@", &in_file).unwrap().credentials.unwrap();
-            assert_eq!((credentials.authcid.as_str(), credentials.password.expose()), ("me@x", expected));
+            assert_eq!(
+                (credentials.authcid.as_str(), &credentials.secret),
+                ("me@x", &SecretSource::PasswordFile(path.clone()))
+            );
+            assert_eq!(crate::credentials::read_first_line(&path).unwrap().as_str(), expected);
         }
-        let empty = || RelayUrlError::Empty(path.display().to_string());
+        let empty = || RelayUrlError::Secret(SecretError::Empty(path.display().to_string()));
         for (content, error) in [
             (&b""[..], empty()),
             (b"\nx", empty()),
-            (b"\xff", RelayUrlError::UserInformation),
-            (b"a\0b", RelayUrlError::UserInformation),
+            (b"\xff", RelayUrlError::Secret(SecretError::NotText)),
+            (b"a\0b", RelayUrlError::Secret(SecretError::NotText)),
         ] {
             std::fs::write(&path, content).unwrap();
             assert_eq!(url("me@", &in_file), Err(error));
         }
+        let absent = |name: &str| RelayUrlError::Secret(SecretError::Empty(name.to_owned()));
         std::fs::write(&path, "pass").unwrap();
         let from_environment = url("me@", "password-env=PATH").unwrap().credentials.unwrap();
-        assert_eq!(from_environment.password.expose(), std::env::var("PATH").unwrap());
+        assert_eq!(password(&from_environment), std::env::var("PATH").unwrap());
         for (user, parameter, error) in [
             ("", in_file.as_str(), RelayUrlError::NoUser),
             ("me:x@", &in_file, RelayUrlError::Passwords),
             ("me@", &format!("{in_file}&{in_file}"), RelayUrlError::Passwords),
-            ("me@", "password-env=NONE_SUCH_X", RelayUrlError::Empty("NONE_SUCH_X".to_owned())),
-            ("me@", "password-env=", RelayUrlError::Empty(String::new())),
-            ("me@", "password-file=/none/such", RelayUrlError::File("/none/such".into(), io::ErrorKind::NotFound)),
+            ("me@", "password-env=NONE_SUCH_X", absent("NONE_SUCH_X")),
+            ("me@", "password-env=", absent("")),
+            (
+                "me@",
+                "password-file=/none/such",
+                RelayUrlError::Secret(SecretError::File("/none/such".into(), ErrorKind::NotFound)),
+            ),
             ("me@", "password=x", RelayUrlError::Parameter),
             ("me@", "", RelayUrlError::NoPassword),
         ] {
@@ -295,6 +389,61 @@ mod tests {
         }
         let error = url("me@", "password-file=/none/such").unwrap_err().to_string();
         assert_eq!(error, "/none/such: entity not found");
+    }
+
+    #[test]
+    fn a_token_comes_from_a_file_or_a_command() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        std::fs::write(&path, "t0ken\n").unwrap();
+        let credentials = |text: &str| parse(text).credentials.unwrap();
+        let in_file = credentials(&format!("smtps://me@mx.example?token-file={}", path.display()));
+        assert_eq!((in_file.secret, in_file.mechanism), (SecretSource::TokenFile(path), None));
+        let printed = credentials("smtps://me@mx.example?mechanism=xoauth2&token-command=oama%20access%20me%26you");
+        assert_eq!(printed.secret, SecretSource::TokenCommand(TokenCommand::new("oama access me&you")));
+        assert_eq!(printed.mechanism, Some(SaslMechanism::XOAuth2));
+        let forced = credentials("smtps://me:pass@mx.example?mechanism=SCRAM-SHA-256-PLUS");
+        assert_eq!(forced.mechanism, Some(SaslMechanism::ScramSha256Plus));
+        for (text, error) in [
+            (
+                "smtps://me@mx.example?token-file=/none/such",
+                RelayUrlError::Secret(SecretError::File("/none/such".into(), ErrorKind::NotFound)),
+            ),
+            ("smtps://me@mx.example?token-command=%20", RelayUrlError::EmptyCommand),
+            ("smtps://me:x@mx.example?token-command=x", RelayUrlError::Passwords),
+            ("smtps://mx.example?token-command=x", RelayUrlError::NoUser),
+            ("smtps://mx.example?mechanism=PLAIN", RelayUrlError::NoUser),
+            ("smtps://me@mx.example?mechanism=PLAIN", RelayUrlError::NoPassword),
+            ("smtps://me:x@mx.example?mechanism=NTLM", RelayUrlError::Mechanism(InvalidSaslMechanism)),
+            ("smtps://me:x@mx.example?mechanism=PLAIN&mechanism=LOGIN", RelayUrlError::Parameter),
+            ("smtps://me@mx.example?token-command=x&mechanism=PLAIN", RelayUrlError::TokenMechanism),
+        ] {
+            assert_eq!(text.parse::<NextHop>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn lmtp_is_spoken_over_tcp_and_at_sockets() {
+        let hop = parse("lmtp://store.example");
+        assert_eq!((hop.protocol, hop.security, hop.port), (Protocol::Lmtp, Security::Opportunistic, 24));
+        let hop = parse("lmtp+starttls://me:pass@store.example:2424");
+        assert_eq!((hop.protocol, hop.security, hop.port), (Protocol::Lmtp, Security::StartTls, 2424));
+        for text in ["lmtp+unix:/run/dove%20cot/lmtp", "lmtp+unix:///run/dove%20cot/lmtp"] {
+            let hop = parse(text);
+            assert_eq!((hop.protocol, hop.socket.as_deref()), (Protocol::Lmtp, Some(Path::new("/run/dove cot/lmtp"))));
+            assert!(hop.allows_plaintext() && !hop.requires_valid_certificate());
+            assert_eq!(hop.to_string(), "lmtp+unix:/run/dove cot/lmtp");
+        }
+        for text in [
+            "lmtp+unix:run/lmtp",
+            "lmtp+unix:",
+            "lmtp+unix:/",
+            "lmtp+unix:/run/x?password-file=y",
+            "lmtp+unix://host/run/x",
+            "lmtp+unix:/x#y",
+        ] {
+            assert_eq!(text.parse::<NextHop>(), Err(RelayUrlError::Socket), "{text}");
+        }
     }
 
     #[test]

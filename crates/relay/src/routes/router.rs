@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{MailExchangers, NextHop, Route};
+use super::{Address, MailExchangers, NextHop, Route};
 use crate::delivery::StartError;
 use crate::idn::domain_to_ascii;
 use crate::spool::Answer;
@@ -26,7 +26,7 @@ pub(crate) enum Destination {
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     pub(crate) next_hop: NextHop,
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) addresses: Vec<Address>,
 }
 
 /// Where a domain's mail goes, best server first.
@@ -123,7 +123,7 @@ impl Router {
                 names.sort_unstable();
                 let destination = Destination::Exchangers(names.join(" ").into());
                 let host = |exchanger: super::mx::Exchanger| Host {
-                    addresses: exchanger.addresses.iter().map(|ip| SocketAddr::new(*ip, *port)).collect(),
+                    addresses: exchanger.addresses.iter().map(|ip| SocketAddr::new(*ip, *port).into()).collect(),
                     next_hop: NextHop::exchanger(exchanger.host, *port),
                 };
                 let routed = Routed { destination, hosts: found.into_iter().map(host).collect() };
@@ -174,8 +174,15 @@ async fn relay_hosts(relays: &[NextHop]) -> Result<Vec<Host>, NoRoute> {
     let mut hosts = Vec::new();
     let mut unknown = None;
     for next_hop in relays {
+        if let Some(path) = &next_hop.socket {
+            let addresses = vec![Address::Unix(path.as_path().into())];
+            hosts.push(Host { next_hop: next_hop.clone(), addresses });
+            continue;
+        }
         match tokio::net::lookup_host((next_hop.host.as_str(), next_hop.port)).await {
-            Ok(addresses) => hosts.push(Host { next_hop: next_hop.clone(), addresses: addresses.collect() }),
+            Ok(addresses) => {
+                hosts.push(Host { next_hop: next_hop.clone(), addresses: addresses.map(Address::from).collect() })
+            }
             Err(error) => {
                 tracing::warn!(relay = %next_hop, %error, "cannot look up the relay");
                 unknown = Some(Answer::own_words("4.4.3", &format!("{}: {error}", next_hop.host)));

@@ -1,42 +1,77 @@
-//! AUTH (RFC 4954): what this side logs in with at a next hop.
+//! AUTH (RFC 4954): the login at a next hop.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::Client;
+use super::{Client, SessionLogin};
 use crate::delivery::error::{Error, Step};
-use crate::routes::Credentials;
+use crate::delivery::reply::Reply;
+use crate::routes::NextHop;
+use crate::sasl::{Exchange, Login, SaslMechanism, choose};
 
 impl Client {
-    pub(super) async fn log_in(&mut self, credentials: &Credentials) -> Result<(), Error> {
-        let encode = |text: &[u8]| Zeroizing::new(STANDARD.encode(text));
-        let authcid = &credentials.authcid;
-        let password = credentials.password.expose();
-        let reply = if self.extensions.auth_plain {
-            let message = encode(&Zeroizing::new([b"\0", authcid.as_bytes(), b"\0", password.as_bytes()].concat()));
-            let command = Zeroizing::new(format!("AUTH PLAIN {}", *message));
-            if command.len() + 2 <= MAX_COMMAND_OCTETS {
-                self.command(Step::Auth, &command).await?
+    /// Logs in by the mechanism that suits best.
+    ///
+    /// # Errors
+    /// Where the server refuses, or is not the one that it seems to be. Then the session must not be used.
+    pub(super) async fn log_in(&mut self, hop: &NextHop, login: SessionLogin<'_>) -> Result<(), Error> {
+        let SessionLogin { credentials, secret } = login;
+        let (kind, forced) = (credentials.kind(), credentials.mechanism);
+        let offered = &self.extensions.mechanisms;
+        let mechanism = choose(offered, kind, self.tls.is_some(), forced)
+            .ok_or_else(|| Error::NoMechanism { kind, offered: offered.join(" ") })?;
+        let binding = self.tls.as_ref().and_then(|tls| tls.binding.clone());
+        let login = Login { authcid: &credentials.authcid, secret: secret.expose(), host: &hop.host, port: hop.port };
+        let failed = |error| Error::Login(mechanism, error);
+        let mut exchange = Exchange::new(mechanism, &login, binding).map_err(failed)?;
+        let mut reply = self.begin(mechanism, &mut exchange).await?;
+        while reply.code == CHALLENGE {
+            let challenge = STANDARD.decode(reply.lines.first().map_or("", |line| line.trim()));
+            let challenge = challenge.map_err(|_| failed(crate::sasl::ExchangeError::Challenge))?;
+            let response = if exchange.is_slow() {
+                // The thread of the deliveries has others to talk to.
+                let answered = tokio::task::spawn_blocking(move || {
+                    let response = exchange.respond(&challenge);
+                    (exchange, response)
+                });
+                let response;
+                // It does not panic; a runtime that ends cancels it.
+                (exchange, response) = answered.await.map_err(|error| Error::Network(Step::Auth, error.into()))?;
+                response
             } else {
-                self.challenge("AUTH PLAIN").await?;
-                self.command(Step::Auth, &message).await?
-            }
-        } else if self.extensions.auth_login {
-            self.challenge("AUTH LOGIN").await?;
-            self.challenge(&encode(authcid.as_bytes())).await?;
-            self.command(Step::Auth, &encode(password.as_bytes())).await?
-        } else {
-            return Err(Error::NoMechanism);
-        };
-        if reply.code == AUTHENTICATED { Ok(()) } else { Err(Error::Refused(Step::Auth, reply)) }
+                exchange.respond(&challenge)
+            };
+            reply = self.command(Step::Auth, &encode(&response.map_err(failed)?)).await?;
+        }
+        if reply.code == AUTHENTICATED {
+            return exchange.succeeded().map_err(failed);
+        }
+        let told = exchange.refusal().map(|told| told.replace(secret.expose(), "[redacted]"));
+        tracing::warn!(relay = %hop, %mechanism, %reply, told, "the login is refused");
+        Err(Error::Refused(Step::Auth, reply))
     }
 
-    /// Sends a line of an AUTH exchange that a challenge must answer.
-    async fn challenge(&mut self, line: &str) -> Result<(), Error> {
-        let reply = self.command(Step::Auth, line).await?;
-        if reply.code == CHALLENGE { Ok(()) } else { Err(Error::Refused(Step::Auth, reply)) }
+    /// Names the mechanism, and says what the client says first.
+    async fn begin(&mut self, mechanism: SaslMechanism, exchange: &mut Exchange) -> Result<Reply, Error> {
+        let command = format!("AUTH {mechanism}");
+        let Some(message) = exchange.initial_response() else { return self.command(Step::Auth, &command).await };
+        let message = encode(&message);
+        // Where there is no RFC, descriptions and clients have it in one line, however long.
+        if command.len() + 1 + message.len() + 2 <= MAX_COMMAND_OCTETS || mechanism == SaslMechanism::XOAuth2 {
+            let mut line = Zeroizing::new(String::with_capacity(command.len() + 1 + message.len()));
+            line.push_str(&command);
+            line.push(' ');
+            line.push_str(&message);
+            return self.command(Step::Auth, &line).await;
+        }
+        let reply = self.command(Step::Auth, &command).await?;
+        if reply.code == CHALLENGE { self.command(Step::Auth, &message).await } else { Ok(reply) }
     }
+}
+
+fn encode(message: &[u8]) -> Zeroizing<String> {
+    Zeroizing::new(STANDARD.encode(message))
 }
 
 const AUTHENTICATED: u16 = 235;

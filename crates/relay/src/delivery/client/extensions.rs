@@ -15,8 +15,8 @@ pub(super) struct Extensions {
     pub(super) transactions: Option<usize>,
     /// The largest message, if it says (RFC 1870).
     pub(super) size: Option<u64>,
-    pub(super) auth_plain: bool,
-    pub(super) auth_login: bool,
+    /// The SASL mechanisms, as they are listed.
+    pub(super) mechanisms: Vec<String>,
 }
 
 impl Extensions {
@@ -46,10 +46,8 @@ impl Extensions {
                 }
                 "SIZE" => extensions.size = Some(words.next().and_then(|size| size.parse().ok()).unwrap_or(0)),
                 "AUTH" => {
-                    for mechanism in words {
-                        extensions.auth_plain |= mechanism.eq_ignore_ascii_case("PLAIN");
-                        extensions.auth_login |= mechanism.eq_ignore_ascii_case("LOGIN");
-                    }
+                    let left = MAX_MECHANISMS.saturating_sub(extensions.mechanisms.len());
+                    extensions.mechanisms.extend(words.take(left).map(str::to_owned));
                 }
                 _ => {}
             }
@@ -57,3 +55,6 @@ impl Extensions {
         extensions
     }
 }
+
+/// More than any server has; their names go into logs and reports.
+const MAX_MECHANISMS: usize = 30;

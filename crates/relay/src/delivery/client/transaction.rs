@@ -11,6 +11,7 @@ use crate::delivery::convert::Plan;
 use crate::delivery::error::{Error, Step};
 use crate::delivery::outgoing::Outgoing;
 use crate::delivery::reply::Reply;
+use crate::routes::Protocol;
 
 /// What to send, apart from the content.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +30,9 @@ pub(crate) struct Mail<'a> {
 pub(crate) struct Outcome {
     /// For each recipient, the reply that refused it; none where the rest of the session decides.
     pub(crate) refused: Vec<Option<Reply>>,
-    /// What became of the recipients that were not refused.
+    /// With LMTP, for each recipient that has one, the reply behind the mail data (RFC 2033, section 4.2).
+    pub(crate) settled: Vec<Option<Reply>>,
+    /// What became of the recipients that have no reply of their own.
     pub(crate) others: Result<Reply, Error>,
     /// Whether another message may be sent.
     pub(crate) is_open: bool,
@@ -79,11 +82,14 @@ impl Client {
     pub(crate) async fn send(&mut self, mail: Mail<'_>, content: Outgoing) -> Outcome {
         self.deadline = Instant::now() + TRANSACTION;
         let mut refused = Vec::new();
-        let others = self.transaction(mail, content, &mut refused).await;
+        let mut settled = Vec::new();
+        let others = self.transaction(mail, content, &mut refused, &mut settled).await;
         refused.resize(mail.recipients.len(), None);
+        settled.resize(mail.recipients.len(), None);
         self.transactions += 1;
         let is_open = match &others {
             _ if self.extensions.transactions.is_some_and(|most| self.transactions >= most) => false,
+            _ if settled.iter().flatten().any(Reply::is_closing) => false,
             Ok(_) => true,
             Err(Error::Refused(_, reply)) if reply.is_closing() => false,
             // Nothing of a transaction is left at the server.
@@ -92,7 +98,7 @@ impl Client {
             // Closing the connection, before the end of mail data, makes the next hop forget what it got.
             Err(_) => false,
         };
-        Outcome { refused, others, is_open }
+        Outcome { refused, settled, others, is_open }
     }
 
     /// Says goodbye. What has been agreed stands, whether or not the next hop still listens.
@@ -106,6 +112,7 @@ impl Client {
         mail: Mail<'_>,
         content: Outgoing,
         refused: &mut Vec<Option<Reply>>,
+        settled: &mut Vec<Option<Reply>>,
     ) -> Result<Reply, Error> {
         let Extensions { eight_bit_mime, size, .. } = self.extensions;
         let octets = content.octets;
@@ -158,7 +165,42 @@ impl Client {
             return Err(Error::Refused(Step::Data, reply));
         }
         self.content(content).await?;
-        self.reply(Step::EndOfMailData).await?.expect(Step::EndOfMailData)
+        match self.protocol {
+            Protocol::Lmtp => self.replies_of_recipients(refused, settled).await,
+            Protocol::Smtp => self.reply(Step::EndOfMailData).await?.expect(Step::EndOfMailData),
+        }
+    }
+
+    /// Reads a reply for each recipient that was accepted, in their order (RFC 2033, section 4.2). Where the connection is
+    /// lost among them, those that have come count.
+    async fn replies_of_recipients(
+        &mut self,
+        refused: &[Option<Reply>],
+        settled: &mut Vec<Option<Reply>>,
+    ) -> Result<Reply, Error> {
+        let (mut taken, mut not_taken) = (None, None);
+        for refused in refused {
+            if refused.is_some() {
+                settled.push(None);
+                continue;
+            }
+            let reply = match (self.reply(Step::EndOfMailData).await, &not_taken) {
+                (Ok(reply), _) => reply,
+                // It has said that it would leave, and why.
+                (Err(_), Some(reply)) if Reply::is_closing(reply) => {
+                    return Err(Error::Refused(Step::EndOfMailData, reply.clone()));
+                }
+                (Err(error), _) => return Err(error),
+            };
+            settled.push(Some(reply.clone()));
+            if reply.is_positive() { taken = Some(reply) } else { not_taken = Some(reply) }
+        }
+        match (taken, not_taken) {
+            (Some(reply), _) => Ok(reply),
+            (None, Some(reply)) => Err(Error::Refused(Step::EndOfMailData, reply)),
+            // With nobody left there was no DATA.
+            (None, None) => Err(Error::NoRecipients),
+        }
     }
 
     /// Reads the replies to so many RCPT commands.
