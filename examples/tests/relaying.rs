@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hickory_resolver::proto::rr::rdata::{A, MX};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use mail_parser::{MessageParser, MimeHeaders};
-use support::{Awkward, Client, NextHop, Program, add_user, maildir, number_of, numbered, spooled};
+use support::{Awkward, Client, NextHop, Program, add_user, long_line, maildir, number_of, numbered, spooled};
 use tempfile::TempDir;
 
 #[test]
@@ -69,6 +69,20 @@ fn a_message_arrives_at_the_next_hop_octet_for_octet() {
     assert_eq!(trace.lines().filter(|line| !line.starts_with('\t')).count(), 1, "{trace}");
     relayer.program.stop();
     assert_eq!(spooled(&relayer.directory.path().join("spool")), 0);
+}
+
+/// A line of any length is taken, and sent on in lines that any server takes.
+#[test]
+fn long_lines_are_broken_on_their_way() {
+    let hop = NextHop::start();
+    let relayer = relayer(&["--relay", &hop.url()]);
+    let message = long_line();
+    relayer.send(&message);
+    let mails = hop.wait(|mails| !mails.is_empty());
+    let sent = std::str::from_utf8(&mails[0].content).expect("it is ASCII");
+    assert!(sent.lines().all(|line| line.len() <= 998) && sent.contains("Transfer-Encoding: quoted-printable\r\n"));
+    let (_, body) = sent.split_once("\r\n\r\n").expect("there is a body");
+    assert!(message.ends_with(body.replace("=\r\n", "").as_bytes()) && body.len() > message.len() / 2);
 }
 
 /// Whatever a client calls itself is taken, and its trace is a field like others; who has no domain is of this server.

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
-use support::{Authority, Awkward, Client, Program, assert_absent, example, run, tool};
+use support::{Authority, Awkward, Client, Program, assert_absent, example, long_line, run, tool};
 use tempfile::TempDir;
 
 #[test]
@@ -24,6 +24,8 @@ fn saves_octet_for_octet(runtime: &str) {
     for number in 1..=2 {
         // Nothing of what is refused gets into what is not.
         client.send_voids(Awkward::REVERSE_PATH, Awkward::RECIPIENT).expect("the server talks");
+        let reply = client.send(Awkward::REVERSE_PATH, Awkward::RECIPIENT, &long_line()).expect("the server talks");
+        assert!(reply.starts_with("554 5.6.0 "), "{reply}");
         let reply =
             client.send(Awkward::REVERSE_PATH, Awkward::RECIPIENT, &Awkward::content()).expect("the server talks");
         assert!(reply.starts_with("250 "), "{reply}");

@@ -59,8 +59,12 @@ pub(crate) fn voids() -> Vec<(Vec<u8>, &'static str)> {
         (b"\nvoid\r\n".to_vec(), "554 5.6.11 "),
         (b"Subject: void\r\n\r\nvo\rid\r\n".to_vec(), "554 5.6.11 "),
         (b"Subject: void\r\n\r\nvoid\0\r\n".to_vec(), "554 5.6.11 "),
-        ([b"Subject: void\r\n\r\n", &b"void".repeat(20_000)[..], b"\r\n"].concat(), "554 5.6.0 "),
     ]
+}
+
+/// A message with a line that is too long for a server with the usual limits.
+pub(crate) fn long_line() -> Vec<u8> {
+    [b"Subject: void\r\n\r\n", &b"void".repeat(20_000)[..], b"\r\n"].concat()
 }
 
 /// A message that tells its number, different in content and length from every other.

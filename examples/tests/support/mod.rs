@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use authority::Authority;
 pub(crate) use client::{Client, stuffed};
-pub(crate) use messages::{Awkward, maildir, number_of, numbered, spooled, voids};
+pub(crate) use messages::{Awkward, long_line, maildir, number_of, numbered, spooled, voids};
 pub(crate) use next_hop::{Gate, Mail, NextHop};
 pub(crate) use program::{Program, add_user, example, user};
 pub(crate) use relayer::{ANY, FAILED, Kind, Login, MESSAGE, RIGHT, SUCCEEDED, Server, USER, WRONG};
