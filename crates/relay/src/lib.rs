@@ -25,6 +25,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! What a next hop gets is what came, octet for octet, as far as it takes that. Where it does not offer 8BITMIME, content
+//! becomes quoted-printable or base64; for every next hop, lines get 998 octets at most; neither where that would break a
+//! signature. Domains in other scripts become A-labels.
+//!
 //! [`control`] is how an operator looks into the spool and changes what waits there, while the worker runs or while none
 //! does. [`maildir`] is for mail that goes no further, [`store`] for either, [`submission`] for the header of what users send, and [`received`] for
 //! the field on top of it.

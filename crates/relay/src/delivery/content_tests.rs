@@ -51,6 +51,26 @@ fn what_has_eight_bits_goes_in_seven_where_eight_are_not_offered() {
     assert_eq!(content(&sent_to(&hop, EIGHT_BIT), 0), sent);
 }
 
+/// As many devices and scripts write it, without a word of SMTPUTF8.
+#[test]
+fn header_fields_with_eight_bits_arrive_too() {
+    let hop = NextHop::start(|_, command| accept(command, &[]));
+    let seen = sent_to(&hop, "From: Büro <scan@sender.example>\r\nSubject: Größe\r\n\r\nplain\r\n");
+    let sent = content(&seen, 0);
+    assert!(sent.is_ascii(), "{sent}");
+    let sent = MessageParser::default().parse(&sent).unwrap();
+    assert_eq!((sent.subject(), sent.from().unwrap().first().unwrap().name()), (Some("Größe"), Some("Büro")));
+    let message = "Subject: x\r\nTo: büro@b.example\r\n\r\nplain\r\n";
+    let report = sent_to(&hop, message).text(1);
+    assert!(
+        report.contains("Status: 5.6.3\r\n") && report.contains("its header field To has octets above 127"),
+        "{report}"
+    );
+    // Who takes eight bits gets them.
+    let hop = NextHop::start(|_, command| accept(command, &["8BITMIME"]));
+    assert_eq!(content(&sent_to(&hop, message), 0), format!("Received: by relay.example\r\n{message}"));
+}
+
 #[test]
 fn a_signature_is_not_broken_and_the_sender_is_told_why() {
     let hop = NextHop::start(|_, command| accept(command, &[]));

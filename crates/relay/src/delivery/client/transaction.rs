@@ -220,7 +220,8 @@ impl Client {
         let mut conversion = plan.as_ref().map(Plan::conversion);
         let mut converted = Vec::new();
         let mut stuffing = Stuffing::new();
-        let mut piece = vec![0; PIECE_OCTETS];
+        // What a piece becomes may be three times as long.
+        let mut piece = vec![0; if plan.is_some() { PIECE_OCTETS / 4 } else { PIECE_OCTETS }];
         let mut out = Vec::with_capacity(PIECE_OCTETS + PIECE_OCTETS / 8);
         loop {
             // The file was written a moment ago or is small enough to be read at once: a thread for it costs more.

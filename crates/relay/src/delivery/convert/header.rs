@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::field::{Encoding, Media};
+use super::words::value_in_ascii;
 use super::{Change, Edit, MAX_LINE_OCTETS, Unconvertible};
 
 /// A header section, as far as it has been read.
@@ -22,7 +23,22 @@ pub(super) struct Header {
     field: Option<Field>,
     name: String,
     folding: Folding,
-    folds: Vec<Edit>,
+    edits: Vec<Edit>,
+    value: Value,
+    /// Of all fields that are written in ASCII, how many octets that makes. None where octets above 127 may stay.
+    encoded_octets: Option<usize>,
+}
+
+/// The value of the field that is being read.
+#[derive(Debug, Default)]
+struct Value {
+    /// Where it begins.
+    at: u64,
+    octets: Vec<u8>,
+    is_too_long: bool,
+    is_eight_bit: bool,
+    /// How many edits there are for the fields in front of it.
+    edits: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +54,9 @@ pub(super) struct Entity {
     pub(super) media: Media,
     pub(super) encoding: Encoding,
     pub(super) sealed: Option<&'static str>,
-    /// Lines to break.
-    pub(super) folds: Vec<Edit>,
+    /// What is to be changed in the header section whatever becomes of the content.
+    pub(super) edits: Vec<Edit>,
+    pub(super) encoded_octets: usize,
     pub(super) fields: Fields,
 }
 
@@ -55,15 +72,16 @@ pub(super) struct Fields {
 }
 
 impl Header {
-    pub(super) fn of_message(sealed: Option<&'static str>) -> Self {
-        Self::new(true, sealed, false)
+    /// With `seven_bit`, its fields become ASCII.
+    pub(super) fn of_message(sealed: Option<&'static str>, seven_bit: bool) -> Self {
+        Self::new(true, sealed, false, seven_bit)
     }
 
-    pub(super) fn of_part(sealed: Option<&'static str>, is_in_digest: bool) -> Self {
-        Self::new(false, sealed, is_in_digest)
+    pub(super) fn of_part(sealed: Option<&'static str>, is_in_digest: bool, seven_bit: bool) -> Self {
+        Self::new(false, sealed, is_in_digest, seven_bit)
     }
 
-    fn new(is_message: bool, sealed: Option<&'static str>, is_in_digest: bool) -> Self {
+    fn new(is_message: bool, sealed: Option<&'static str>, is_in_digest: bool, seven_bit: bool) -> Self {
         Self {
             is_message,
             sealed,
@@ -75,7 +93,9 @@ impl Header {
             field: None,
             name: String::new(),
             folding: Folding::default(),
-            folds: Vec::new(),
+            edits: Vec::new(),
+            value: Value::default(),
+            encoded_octets: seven_bit.then_some(0),
         }
     }
 
@@ -83,13 +103,17 @@ impl Header {
     pub(super) fn begin(&mut self, at: u64, head: &[u8]) -> Result<(), Unconvertible> {
         self.folding = Folding::default();
         if !matches!(head.first(), Some(b' ' | b'\t')) {
+            self.end_field(at)?;
             let colon = head.iter().position(|octet| *octet == b':').unwrap_or_default();
             let name = head.get(..colon).unwrap_or_default().trim_ascii_end();
             if name.is_empty() || !name.iter().all(u8::is_ascii_graphic) {
                 return Err(Unconvertible::Malformed(NO_FIELD));
             }
             self.name = String::from_utf8_lossy(name.get(..MAX_NAME_OCTETS).unwrap_or(name)).into_owned();
-            return self.field(at, head.get(colon + 1..).unwrap_or_default());
+            let value = head.get(colon + 1..).unwrap_or_default();
+            let begins_at = at + u64::try_from(head.len() - value.len()).unwrap_or_default();
+            self.value = Value { at: begins_at, edits: self.edits.len(), ..Value::default() };
+            return self.field(at, value);
         }
         match self.field {
             None => Err(Unconvertible::Malformed(NO_FIELD)),
@@ -126,8 +150,37 @@ impl Header {
         self.more(value)
     }
 
+    /// Ends the field that is being read, and writes it in ASCII.
+    fn end_field(&mut self, end: u64) -> Result<(), Unconvertible> {
+        let Some(encoded_octets) = self.encoded_octets.as_mut().filter(|_| self.value.is_eight_bit) else {
+            return Ok(());
+        };
+        let Value { at, octets, is_too_long, edits, .. } = std::mem::take(&mut self.value);
+        let value = if is_too_long { None } else { value_in_ascii(&self.name, &octets) };
+        let value = value.ok_or_else(|| Unconvertible::HeaderField(self.name.clone()))?;
+        *encoded_octets += value.len();
+        if *encoded_octets > MAX_ENCODED_OCTETS {
+            return Err(Unconvertible::HeaderField(self.name.clone()));
+        }
+        self.edits.truncate(edits);
+        self.edits.push(Edit { from: at, to: end, change: Change::Field(value) });
+        Ok(())
+    }
+
+    /// Whether there are octets above 127 that must not be.
+    pub(super) fn has_eight_bit(&self) -> bool {
+        self.encoded_octets.is_some_and(|octets| octets > 0 || self.value.is_eight_bit)
+    }
+
     /// Reads more of a line.
     pub(super) fn more(&mut self, octets: &[u8]) -> Result<(), Unconvertible> {
+        if self.encoded_octets.is_some() {
+            self.value.is_eight_bit |= !octets.is_ascii();
+            self.value.is_too_long |= self.value.octets.len() + octets.len() > MAX_FIELD_OCTETS;
+            if !self.value.is_too_long {
+                self.value.octets.extend_from_slice(octets);
+            }
+        }
         let value = match self.field {
             Some(Field::ContentType) => self.content_type.as_mut(),
             Some(Field::Encoding) => self.encoding.as_mut(),
@@ -145,13 +198,8 @@ impl Header {
     /// Sees all octets of a line that begins at `at`, a few at a time, and finds where to break it.
     pub(super) fn look_at(&mut self, at: u64, octets: &[u8]) {
         if self.field != Some(Field::Encoding) {
-            self.folding.push(at, octets, &mut self.folds);
+            self.folding.push(at, octets, &mut self.edits);
         }
-    }
-
-    /// The name of the field that is being read.
-    pub(super) fn name(&self) -> &str {
-        &self.name
     }
 
     /// Ends a line.
@@ -163,11 +211,12 @@ impl Header {
 
     /// How many places are to be changed so far.
     pub(super) fn edits(&self) -> usize {
-        self.folds.len()
+        self.edits.len()
     }
 
     /// Ends the header section, whose empty line is at `end`.
-    pub(super) fn finish(self, end: u64) -> Result<Entity, Unconvertible> {
+    pub(super) fn finish(mut self, end: u64) -> Result<Entity, Unconvertible> {
+        self.end_field(end)?;
         let media = match &self.content_type {
             Some(value) => Media::of(value).map_err(Unconvertible::Malformed)?,
             None if self.is_in_digest => Media::Message,
@@ -178,11 +227,16 @@ impl Header {
             Media::Pkcs7 => Some("signature or encryption (S/MIME)"),
             Media::Text | Media::Message | Media::AboutMessages | Media::Other => None,
         });
+        let encoded_octets = self.encoded_octets.unwrap_or_default();
+        if let Some(what) = sealed.filter(|_| encoded_octets > 0) {
+            return Err(Unconvertible::Signed(what));
+        }
         Ok(Entity {
             media,
             encoding: self.encoding.as_deref().map_or(Encoding::SevenBit, Encoding::of),
             sealed,
-            folds: if sealed.is_some() { Vec::new() } else { self.folds },
+            edits: if sealed.is_some() { Vec::new() } else { self.edits },
+            encoded_octets,
             fields: Fields {
                 encoding_at: self.encoding.is_some().then_some(self.encoding_at),
                 has_content_type: self.content_type.is_some(),
@@ -266,7 +320,7 @@ impl Folding {
             if self.column > MAX_LINE_OCTETS
                 && let Some((blank, column)) = self.blank.take()
             {
-                folds.push(Edit { from: blank, to: blank, change: Change::Text(b"\r\n".into()) });
+                folds.push(Edit { from: blank, to: blank, change: Change::Fold });
                 self.column -= column;
             }
         }
@@ -276,7 +330,9 @@ impl Folding {
 const NO_FIELD: &str = "a header section has a line that is no field";
 const MIME_VERSION: &str = "MIME-Version: 1.0\r\n";
 const SEVEN_BIT: &[u8] = b"Content-Transfer-Encoding: 7bit\r\n";
-/// What a field may have that says something about the content.
+/// What all fields of a header section may have in ASCII that were not.
+const MAX_ENCODED_OCTETS: usize = 128 * 1024;
+/// What a field may have that is changed, or says something about the content.
 const MAX_FIELD_OCTETS: usize = 16 * 1024;
 /// As much of a field's name as a report has room for.
 const MAX_NAME_OCTETS: usize = 64;

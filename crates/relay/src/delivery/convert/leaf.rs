@@ -12,7 +12,7 @@ pub(super) struct Leaf {
     sealed: Option<&'static str>,
     fields: Fields,
     /// What is to be changed in the header section anyway.
-    folds: Vec<Edit>,
+    edits: Vec<Edit>,
     from: u64,
     has_eight_bit: bool,
     has_long_line: bool,
@@ -32,9 +32,9 @@ enum Validity {
 impl Leaf {
     /// Begins a part whose content is at `from`.
     pub(super) fn new(entity: Entity, from: u64) -> Self {
-        let Entity { media, encoding, sealed, folds, fields } = entity;
+        let Entity { media, encoding, sealed, edits, fields, .. } = entity;
         let (has_eight_bit, has_long_line, valid) = (false, false, Validity::Valid);
-        Self { media, encoding, sealed, fields, folds, from, has_eight_bit, has_long_line, valid }
+        Self { media, encoding, sealed, fields, edits, from, has_eight_bit, has_long_line, valid }
     }
 
     /// Reads octets of the content.
@@ -60,7 +60,7 @@ impl Leaf {
 
     /// How many places are to be changed at most.
     pub(super) fn edits(&self) -> usize {
-        self.folds.len() + 3
+        self.edits.len() + 3
     }
 
     /// Says what to change, where the content ends at `to`.
@@ -70,7 +70,7 @@ impl Leaf {
             return if must_change { Err(Unconvertible::Signed(what)) } else { Ok(Vec::new()) };
         }
         let coding = if must_change || self.has_long_line { self.coding() } else { None };
-        let mut edits = std::mem::take(&mut self.folds);
+        let mut edits = std::mem::take(&mut self.edits);
         let Some(coding) = coding else {
             if must_change {
                 let is_about_messages = self.media == Media::AboutMessages;

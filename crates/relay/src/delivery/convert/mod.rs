@@ -6,7 +6,8 @@
 //! * lines of more than 998 octets (RFC 5321, section 4.5.3.1.6).
 //!
 //! [`Plan::of`] reads a message, part for part as MIME has it (RFC 2045, RFC 2046), and says what to put in place of
-//! what: text becomes quoted-printable, everything else base64, and the header fields around it say so. All that need
+//! what: text becomes quoted-printable, everything else base64, and the header fields around it say so. Octets above 127
+//! in header fields become encoded words (RFC 2047) and parameters (RFC 2231), where the fields have room for them. All that need
 //! not change stays as it is, octet for octet. [`Conversion`] carries that out piece by piece, so that neither needs
 //! more memory than the plan, whatever the size of the message.
 //!
@@ -17,6 +18,7 @@
 //! | `walk.rs` | from lines to parts |
 //! | `header.rs` | the header section of a message or a part |
 //! | `field.rs` | what `Content-Type` and `Content-Transfer-Encoding` say |
+//! | `words.rs` | header fields in ASCII |
 //! | `leaf.rs` | what becomes of a part that has no parts |
 //! | `encode.rs` | quoted-printable and base64 |
 
@@ -27,6 +29,7 @@ mod leaf;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod words;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -56,7 +59,12 @@ struct Edit {
 
 #[derive(Debug)]
 enum Change {
+    /// Something that says how the content is encoded. It is for nothing where no other change is made.
     Text(Cow<'static, [u8]>),
+    /// The value of a header field.
+    Field(Vec<u8>),
+    /// A line end in a header field.
+    Fold,
     /// The same octets, encoded. What is in an encoding already gets shorter lines, or is mended.
     Encode(Coding),
 }
@@ -81,7 +89,7 @@ pub(crate) enum Unconvertible {
     BareLineEnd,
     /// A change would break this.
     Signed(&'static str),
-    /// A header field has octets above 127, for which there is no encoding.
+    /// A header field has octets above 127, and there is no way to write it in ASCII.
     HeaderField(String),
     /// It is not clear what the parts of the message are, or their encodings.
     Malformed(&'static str),
@@ -161,7 +169,7 @@ impl Conversion<'_> {
                 Some(Change::Encode(coding)) if is_inside => {
                     self.encoder.get_or_insert_with(|| Encoder::new(*coding)).push(part, out);
                 }
-                Some(Change::Text(_)) if is_inside => {}
+                Some(Change::Text(_) | Change::Field(_) | Change::Fold) if is_inside => {}
                 Some(_) | None => out.extend_from_slice(part),
             }
             piece = rest;
@@ -184,8 +192,11 @@ impl Conversion<'_> {
     fn end(&mut self, out: &mut Vec<u8>) {
         let Some((edit, rest)) = self.edits.split_first() else { return };
         self.edits = rest;
-        if let Change::Text(text) = &edit.change {
-            out.extend_from_slice(text);
+        match &edit.change {
+            Change::Text(text) => out.extend_from_slice(text),
+            Change::Field(value) => out.extend_from_slice(value),
+            Change::Fold => out.extend_from_slice(b"\r\n"),
+            Change::Encode(_) => {}
         }
         if let Some(encoder) = self.encoder.take() {
             encoder.finish(out);
@@ -210,7 +221,9 @@ impl fmt::Display for Unconvertible {
         match self {
             Self::BareLineEnd => f.write_str("it has a CR or an LF without the other"),
             Self::Signed(what) => write!(f, "that would break its {what}"),
-            Self::HeaderField(name) => write!(f, "its header field {name} has octets above 127"),
+            Self::HeaderField(name) => {
+                write!(f, "its header field {name} has octets above 127 where there is no way to encode them")
+            }
             Self::Malformed(why) => f.write_str(why),
         }
     }

@@ -228,9 +228,12 @@ fn what_makes_no_sense_is_not_changed() {
         let error = to_seven_bit(&message).unwrap_err();
         assert!(matches!(error, Unconvertible::Malformed(_)), "{why}: {error:?}");
     }
-    assert_eq!(to_seven_bit("Subject: é\r\n\r\nx\r\n"), Err(Unconvertible::HeaderField("Subject".to_owned())));
-    let nested = multipart("\r\n--b\r\nContent-Disposition: attachment; filename=é\r\n\r\nx\r\n--b--\r\n");
-    assert_eq!(to_seven_bit(&nested), Err(Unconvertible::HeaderField("Content-Disposition".to_owned())));
+    for field in ["References: <é>", "To: é@b", "Content-Transfer-Encoding: é", "Subject: =?utf-8?Q?a?= é"] {
+        let name = field.split_once(':').unwrap().0.to_owned();
+        assert_eq!(to_seven_bit(&format!("{field}\r\n\r\nx\r\n")), Err(Unconvertible::HeaderField(name)));
+    }
+    assert!(matches!(to_seven_bit("DKIM-Signature: v=1\r\nSubject: é\r\n\r\nx\r\n"), Err(Unconvertible::Signed(_))));
+    assert!(matches!(to_seven_bit("Subject: é\r\n"), Err(Unconvertible::Malformed(_))));
     for message in ["\r\né\n", "\r\n\né\r\n", "\r\né\r", "\r\n\ré\r\n", "\r\né\r\r\n"] {
         assert_eq!(to_seven_bit(message), Err(Unconvertible::BareLineEnd), "{message:?}");
     }
@@ -262,6 +265,32 @@ fn encodings_are_mended_where_they_say_the_same_then() {
     let long = to_short_lines(&format!("{header}{}\r\n", "QUJD".repeat(500)));
     assert_eq!(long.replace("\r\n", ""), format!("{header}{}", "QUJD".repeat(500)).replace("\r\n", ""));
     assert!(long.lines().all(|line| line.len() <= 76), "{long}");
+}
+
+#[test]
+fn header_fields_become_ascii() {
+    let long = "To: a@b,\r\n ".to_owned() + &"Jörg <j@b>, ".repeat(100);
+    let message = format!(
+        "Subject:\r\n a é\r\n b\r\n{long}c@d\r\nFrom: \"J. Übel\" <j@b>\r\nX-Plain: as it is\r\n\
+         MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b; name=é\r\n\r\n--b\r\n\
+         Content-Type: application/pdf;\r\n name=\"Übersicht.pdf\"\r\n\
+         Content-Disposition: attachment; filename=\"Übersicht.pdf\"\r\n\
+         Content-Transfer-Encoding: base64\r\n\r\nAAAA\r\n--b--\r\n"
+    );
+    let out = to_seven_bit(&message).unwrap();
+    assert!(out.is_ascii() && out.lines().all(|line| line.len() <= 998), "{out}");
+    let [before, after] = [&message, &out].map(|text| MessageParser::default().parse(text).unwrap());
+    assert_eq!(after.subject(), Some("a é b"));
+    assert_eq!(after.to().unwrap().iter().filter(|to| to.name() == Some("Jörg")).count(), 100);
+    assert_eq!(after.from(), before.from());
+    assert!(out.contains("X-Plain: as it is\r\nMIME-Version: 1.0\r\n"));
+    assert_eq!(after.attachment(0).unwrap().attachment_name(), Some("Übersicht.pdf"));
+    assert_eq!(after.attachment(0).unwrap().content_type().unwrap().attribute("name"), Some("Übersicht.pdf"));
+    assert_eq!(to_seven_bit(&out).unwrap(), out);
+    assert!(Plan::of(Cursor::new(&message), false).unwrap().unwrap().is_some(), "its line is too long");
+    assert!(to_short_lines(&message).contains("Jörg"));
+    let endless = format!("{}\r\nx\r\n", format!("X-A: {}\r\n", "é".repeat(5000)).repeat(100));
+    assert!(matches!(to_seven_bit(&endless), Err(Unconvertible::HeaderField(_))));
 }
 
 #[test]
@@ -301,6 +330,7 @@ fn seen(message: &[u8]) -> Vec<String> {
 }
 
 fn look(message: &Message<'_>, part: &MessagePart<'_>, seen: &mut Vec<String>) {
+    seen.push(message.subject().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" "));
     let kind = part.content_type().map(|kind| (kind.ctype().to_owned(), kind.subtype().map(str::to_owned)));
     let names: Vec<_> = part
         .headers()
@@ -333,7 +363,8 @@ impl Writer {
     fn entity(&mut self, is_message: bool, is_inner: bool, depth: usize) -> String {
         let mut header = String::new();
         if is_message {
-            header.push_str("Subject: x\r\nMIME-Version: 1.0\r\n");
+            let subject = self.pick(&["x", "é", "an é and another é word", "ÿ\r\n  folded é"]);
+            header.push_str(&format!("Subject: {subject}\r\nMIME-Version: 1.0\r\n"));
         }
         // The reader here does not know messages that are nothing but a message.
         let kinds: &[usize] = match (depth, is_inner) {

@@ -18,6 +18,8 @@ pub(super) struct Walk {
     /// Messages and parts around this place.
     depth: usize,
     edits: Vec<Edit>,
+    /// What all fields that become ASCII have then.
+    encoded_octets: usize,
     failure: Option<Unconvertible>,
 }
 
@@ -67,9 +69,10 @@ impl Walk {
             seven_bit,
             line: Line::default(),
             open: Vec::new(),
-            place: Place::Header(Box::new(Header::of_message(None))),
+            place: Place::Header(Box::new(Header::of_message(None, seven_bit))),
             depth: 0,
             edits: Vec::new(),
+            encoded_octets: 0,
             failure: None,
         }
     }
@@ -96,11 +99,7 @@ impl Walk {
             return Err(failure);
         }
         // What is said in header fields alone is as true as it was.
-        let is_for_nothing = |edit: &Edit| match &edit.change {
-            Change::Text(text) => edit.from < edit.to || **text != *b"\r\n",
-            Change::Encode(_) => false,
-        };
-        if self.edits.iter().all(is_for_nothing) {
+        if self.edits.iter().all(|edit| matches!(edit.change, Change::Text(_))) {
             self.edits.clear();
         }
         Ok(self.edits)
@@ -161,9 +160,6 @@ impl Walk {
         self.line.octets += to_u64(octets.len());
         match &mut self.place {
             Place::Header(header) => {
-                if self.seven_bit && !octets.is_ascii() {
-                    return Err(Unconvertible::HeaderField(header.name().to_owned()));
-                }
                 if !is_head {
                     header.more(octets)?;
                 }
@@ -200,6 +196,10 @@ impl Walk {
     fn end_header(&mut self) -> Result<(), Unconvertible> {
         let Place::Header(header) = std::mem::replace(&mut self.place, Place::Between) else { return Ok(()) };
         let entity = header.finish(self.line.at)?;
+        self.encoded_octets += entity.encoded_octets;
+        if self.encoded_octets > MAX_ENCODED_OCTETS {
+            return Err(Unconvertible::Malformed("it has too much that is to be changed in header sections"));
+        }
         let body = self.line.at + self.line.octets;
         let is_encoded = matches!(entity.encoding, Encoding::QuotedPrintable | Encoding::Base64 | Encoding::Unknown);
         match &entity.media {
@@ -221,7 +221,7 @@ impl Walk {
             }
             Media::Message if !is_encoded => {
                 self.deeper()?;
-                self.place = Place::Header(Box::new(Header::of_message(entity.sealed)));
+                self.place = Place::Header(Box::new(Header::of_message(entity.sealed, self.seven_bit)));
                 self.container(entity)
             }
             Media::Text | Media::Message | Media::AboutMessages | Media::Pkcs7 | Media::Other => {
@@ -243,7 +243,7 @@ impl Walk {
         if entity.sealed.is_some() {
             return Ok(());
         }
-        let mut edits = entity.folds;
+        let mut edits = entity.edits;
         edits.extend(entity.fields.of_container(self.seven_bit && entity.encoding == Encoding::EightBit));
         edits.sort_by_key(|edit| edit.from);
         self.edits.extend(edits);
@@ -287,7 +287,7 @@ impl Walk {
         if let Some(open) = self.open.last() {
             self.depth = open.depth + usize::from(!ends);
             if !ends {
-                self.place = Place::Header(Box::new(Header::of_part(open.sealed, open.is_digest)));
+                self.place = Place::Header(Box::new(Header::of_part(open.sealed, open.is_digest, self.seven_bit)));
             }
         }
         if ends {
@@ -299,6 +299,9 @@ impl Walk {
     /// Ends the part at this place, which is followed by a line end of so many octets that is not its own.
     fn end_part(&mut self, end: u64, line_end: u64) -> Result<(), Unconvertible> {
         match std::mem::replace(&mut self.place, Place::Between) {
+            Place::Header(header) if header.has_eight_bit() => {
+                Err(Unconvertible::Malformed("a header section has no end"))
+            }
             // It has no content. What there is goes on as it is.
             Place::Header(_) | Place::Between => Ok(()),
             Place::Leaf(leaf) => {
@@ -349,3 +352,4 @@ fn to_u64(length: usize) -> u64 {
 /// Enough to know a delimiter.
 const MAX_HEAD_OCTETS: usize = 1024;
 const MAX_DEPTH: usize = 50;
+const MAX_ENCODED_OCTETS: usize = 256 * 1024;
