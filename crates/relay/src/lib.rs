@@ -35,6 +35,8 @@
 //!
 //! The log (`tracing`) tells of every attempt, and never of a password. [`describe_metrics`] lists what is counted for the
 //! recorder of the crate `metrics`, if the program installs one.
+//!
+//! [`senders`] says who may send as whom.
 
 #![forbid(unsafe_code)]
 
@@ -53,6 +55,7 @@ mod reports;
 mod routes;
 mod sasl;
 mod schedule;
+pub mod senders;
 mod spool;
 pub mod store;
 pub mod submission;

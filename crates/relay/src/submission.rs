@@ -11,9 +11,11 @@
 use std::io;
 
 use crate::envelope::QueueId;
+use crate::senders::Originators;
 use mail_builder::headers::date::Date;
 
-/// The content of one message on its way in, of which it keeps no more than the beginning of a line.
+/// The content of one message on its way in, of which it keeps no more than the beginning of a line, and of its header who it
+/// says that it is from.
 #[derive(Debug)]
 pub struct Submission {
     at: At,
@@ -23,6 +25,7 @@ pub struct Submission {
     kept: bool,
     first_line: bool,
     seen: Seen,
+    originators: Originators,
     date: String,
     message_id: String,
 }
@@ -66,6 +69,7 @@ impl Submission {
             kept: true,
             first_line: true,
             seen: Seen::default(),
+            originators: Originators::default(),
             date: Date::now().to_rfc822(),
             message_id: format!("{id}@{hostname}"),
         }
@@ -87,6 +91,7 @@ impl Submission {
                 At::Rest => {
                     let end = rest.iter().position(|octet| *octet == b'\n').map(|at| at.saturating_add(1));
                     let (line, behind) = rest.split_at(end.unwrap_or(rest.len()));
+                    self.originators.push(line);
                     if self.kept {
                         out(line)?;
                     }
@@ -99,6 +104,12 @@ impl Submission {
             }
         }
         Ok(())
+    }
+
+    /// Who the header says that the message is from, as far as it has come.
+    #[must_use]
+    pub fn originators(&self) -> &Originators {
+        &self.originators
     }
 
     /// Gives `out` what goes on at the end of the message.
@@ -124,7 +135,10 @@ impl Submission {
     fn begin_line(&mut self, out: &mut impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let Some(line) = Line::of(&self.held) else { return Ok(()) };
         match line {
-            Line::Continuation => self.seen.other |= self.first_line,
+            Line::Continuation => {
+                self.seen.other |= self.first_line;
+                self.originators.push(&self.held);
+            }
             Line::Empty => {
                 self.add(out)?;
                 self.at = At::Body;
@@ -136,11 +150,16 @@ impl Submission {
                 self.seen.message_id |= is("Message-ID");
                 self.seen.signature |= is("DKIM-Signature");
                 self.kept = !DROPPED.into_iter().any(is);
+                self.originators.begin_field(name);
             }
             Line::Other => {
                 // A line that mbox files have in front of each message.
                 let from_line = self.held.starts_with(b"From ") || self.held.starts_with(b">From ");
-                self.seen.other |= !(self.first_line && from_line);
+                let is_envelope = self.first_line && from_line;
+                self.seen.other |= !is_envelope;
+                // With so many blanks in front of a colon it may be a field all the same.
+                let is_clear = is_envelope && self.held.get(b"From ".len()).is_some_and(u8::is_ascii_graphic);
+                self.originators.begin_other(if is_clear { b"" } else { &self.held });
                 self.kept = true;
             }
         }
