@@ -12,14 +12,17 @@ use sansmtp_authenticators::attempts::ValkeyAttemptLog;
 use sansmtp_authenticators::dovecot::{Dovecot, Exchange};
 use sansmtp_authenticators::sending::{SendingLog, Transaction};
 use sansmtp_relay::received::{Client, Protocol, Received};
+use sansmtp_relay::senders::CurrentSender;
 use sansmtp_relay::submission::Submission;
 use sansmtp_relay::{self as relay, QueueId};
 
+use crate::senders::SenderCheck;
 use sansmtp_relay::store::{Incoming, Store};
 
 /// What all connections share.
 pub(crate) struct Shared {
     pub(crate) users: Arc<dyn Authenticator>,
+    pub(crate) senders: SenderCheck,
     /// Where whole exchanges are left to it.
     pub(crate) dovecot: Option<Dovecot>,
     /// Asked before such an exchange; `users` ask it themselves.
@@ -40,6 +43,7 @@ pub(crate) struct Relayer {
     exchange: Option<Exchange>,
     /// What the mail transaction has reserved of the login's limits, where there are some.
     transaction: Option<Transaction>,
+    sender: CurrentSender,
 }
 
 /// A message on its way into the store. Dropped, it leaves nothing behind there.
@@ -77,7 +81,7 @@ impl Writing {
 impl Relayer {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let exchange = shared.dovecot.as_ref().map(Dovecot::exchange);
-        Self { shared, exchange, transaction: None }
+        Self { shared, exchange, transaction: None, sender: CurrentSender::default() }
     }
 
     fn begin(&self, session: &Session, envelope: &Envelope) -> io::Result<Writing> {
@@ -177,8 +181,11 @@ impl Handler for Relayer {
         Verdict::Accept
     }
 
-    fn mail(&mut self, session: &Session, _: &Envelope) -> Verdict {
+    fn mail(&mut self, session: &Session, envelope: &Envelope) -> Verdict {
         self.transaction = None;
+        if let Err(refused) = self.shared.senders.reverse_path(&mut self.sender, session, envelope) {
+            return refused;
+        }
         match self.shared.store.free_octets() {
             Ok(free) if free < self.shared.min_free => {
                 tracing::warn!(free, min_free = self.shared.min_free, "too little room for mail");
@@ -227,12 +234,15 @@ impl Handler for Relayer {
     }
 
     /// 250 is said when the message is on the disk, and not before.
-    fn message(&mut self, _: &Session, _: &Envelope, message: Draft) -> Verdict {
+    fn message(&mut self, session: &Session, _: &Envelope, message: Draft) -> Verdict {
         // What becomes no message is given back.
         let transaction = self.transaction.take();
         let Draft { writing: Some(writing) } = message else {
             return reply!("452 4.3.1 There is no room for the message now").into();
         };
+        if let Err(refused) = self.shared.senders.header(&mut self.sender, session, writing.header.originators()) {
+            return refused;
+        }
         match writing.commit() {
             // The server logs the reply, with the identifier in it.
             Ok(id) => {

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `options` | the command line |
 //! | `users.rs`, `user_command.rs`, `offer.rs` | who may log in, and by which mechanisms |
+//! | `senders.rs` | who may send as whom |
 //! | `queue_command.rs` | the mail that waits, for an operator |
 //! | `server.rs`, `handler.rs`, `greeting.rs` | the listeners, and what they do with a connection |
 //! | `signals.rs`, `tls_source.rs` | the end of the program, and what it reads anew while it runs |
@@ -35,6 +36,7 @@ mod options;
 mod queue_command;
 #[path = "../support/runtime.rs"]
 mod runtime;
+mod senders;
 mod server;
 mod signals;
 mod tls_source;

@@ -25,6 +25,7 @@ use crate::mechanisms::Mechanism;
 use crate::offer::{offered, passed_through};
 use crate::options::{Delivery, Listener, Relaying, Serve};
 use crate::runtime::{Runtime, Serve as Server};
+use crate::senders::{SenderCheck, log_rule};
 use crate::signals::Signals;
 use crate::tls_source::TlsSource;
 use crate::users::{LoginCache, Users};
@@ -41,7 +42,14 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     let tls = tls_source.load().map_err(|error| Failure::new("cannot set up TLS", error))?;
     let certificate = tls_source.is_self_signed().then(|| tls_source.certificate().to_owned());
     let keep = if options.mechanisms.contains(&Mechanism::CramMd5) { Keep::ScramAndCramMd5 } else { Keep::Scram };
-    let users = Users::open(&options.users, keep, options.ignore_case_of_logins, options.cache_logins)?;
+    let users = Users::open(
+        &options.users,
+        keep,
+        options.ignore_case_of_logins,
+        options.cache_logins,
+        options.senders.senders,
+    )?;
+    log_rule(&options.senders, &users);
     let (mechanisms, auth) = match &users.dovecot {
         Some(dovecot) => (Vec::new(), passed_through(&options, dovecot)?),
         None => {
@@ -55,8 +63,10 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     let (store, worker) = open_store(&options)?;
 
     let first_user = users.first_user.as_ref().zip(options.users.first());
+    let authenticator = guarded(users.authenticator(), attempts.shared.clone());
     let shared = Arc::new(Shared {
-        users: guarded(users.authenticator(), attempts.shared.clone()),
+        senders: SenderCheck::new(&options, Arc::clone(&authenticator)),
+        users: authenticator,
         dovecot: users.dovecot.clone(),
         attempts: attempts.shared,
         sending: open_sending(&options)?,

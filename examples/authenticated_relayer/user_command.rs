@@ -1,12 +1,12 @@
-//! `user add|passwd|delete|disable|enable|list|token|revoke`.
+//! `user add|passwd|delete|disable|enable|list|token|revoke|address`.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use sansmtp_authenticators::stored::{AccountError, Keep};
+use sansmtp_authenticators::stored::{AccountError, Accounts, Keep, WritableStore};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
-use crate::options::{UserAction, UserCommand};
+use crate::options::{AddressAction, UserAction, UserCommand};
 use crate::users;
 
 /// Changes or lists the users, and gives out and drops their tokens.
@@ -27,6 +27,7 @@ pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
             users.set_password(&name, read_password()?.as_bytes(), keep(cram_md5)).map_err(explain)
         }
         UserAction::Delete { name } => users.delete(&name).map_err(explain),
+        UserAction::Address(action) => addresses(action, &users, &explain),
         UserAction::Disable { name } => users.set_disabled(&name, true).map_err(explain),
         UserAction::Enable { name } => users.set_disabled(&name, false).map_err(explain),
         UserAction::Token { name } => {
@@ -41,6 +42,31 @@ pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
                 .iter()
                 .try_for_each(|user| writeln!(out, "{}{}", user.name, if user.disabled { " (disabled)" } else { "" }))
                 .map_err(|error| Failure::new("cannot write the list", error))
+        }
+    }
+}
+
+fn addresses(
+    action: AddressAction,
+    users: &Accounts<Box<dyn WritableStore>>,
+    explain: &impl Fn(AccountError) -> Failure,
+) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let cannot = |error| Failure::new("cannot write the list", error);
+    match action {
+        AddressAction::Add { name, address } => users.add_address(&name, &address).map_err(explain),
+        AddressAction::Remove { name, address } => users.remove_address(&name, &address).map_err(explain),
+        AddressAction::List { name: Some(name) } => {
+            let addresses = users.addresses(&name).map_err(explain)?;
+            addresses.iter().try_for_each(|address| writeln!(out, "{address}")).map_err(cannot)
+        }
+        AddressAction::List { name: None } => {
+            for user in users.list().map_err(explain)? {
+                let name = &user.name;
+                let addresses = users.addresses(name).map_err(explain)?;
+                addresses.iter().try_for_each(|address| writeln!(out, "{name} {address}")).map_err(cannot)?;
+            }
+            Ok(())
         }
     }
 }

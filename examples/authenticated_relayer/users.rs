@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sansmtp::Secret;
 use sansmtp_authenticators::dovecot::{Dovecot, Settings};
-use sansmtp_authenticators::ldap::Ldap;
+use sansmtp_authenticators::ldap::LdapBuilder;
 use sansmtp_authenticators::oauth2::{Jwks, Jwt};
 use sansmtp_authenticators::passwd::Passwd;
 use sansmtp_authenticators::postgres::{Postgres, PostgresConfig};
@@ -21,6 +21,7 @@ use sansmtp_authenticators::{Answers, Authenticator, Cache, CacheLimits, Chain};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
+use crate::options::Senders;
 use sansmtp_authenticators::source::UserSource;
 
 /// All who may log in.
@@ -40,8 +41,12 @@ pub(crate) struct Users {
     pub(crate) caches: Vec<LoginCache>,
     /// How long.
     cache_logins: Option<Duration>,
+    /// Those of them in which nobody has an address, nor a name that is one, and all may send from any.
+    pub(crate) without_addresses: Vec<UserSource>,
     /// Whether the case of names is ignored.
     ignore_case: bool,
+    /// What users may send from, if that is said.
+    senders: Option<Senders>,
     /// Made on the first start.
     pub(crate) first_user: Option<FirstUser>,
 }
@@ -69,6 +74,7 @@ impl Users {
         keep: Keep,
         ignore_case: bool,
         cache_logins: Option<Duration>,
+        senders: Option<Senders>,
     ) -> Result<Self, Failure> {
         let first_user = match sources {
             [only @ UserSource::Sqlite(path)] => first_start(path, keep).map_err(|error| cannot_open(only, error))?,
@@ -82,7 +88,9 @@ impl Users {
             passwd: Vec::new(),
             caches: Vec::new(),
             cache_logins,
+            without_addresses: Vec::new(),
             ignore_case,
+            senders,
             first_user,
         };
         // One limit for all: they share the machine.
@@ -112,7 +120,10 @@ impl Users {
                 Ok(())
             }
             UserSource::Ldap(url) => {
-                self.members.push(Arc::new(Ldap::from_url(url.expose())?));
+                let directory = LdapBuilder::from_url(url.expose())?;
+                let needs_attribute = self.senders != Some(Senders::Any) && !directory.has_mail_attribute();
+                let directory = if needs_attribute { directory.mail_attribute("mail") } else { directory };
+                self.members.push(Arc::new(directory.build()?));
                 Ok(())
             }
             UserSource::Jwks(source) => {
@@ -136,7 +147,11 @@ impl Users {
                 let store = Sqlite::open_or_create(path)?;
                 let salt_key = store.salt_key()?;
                 self.salt_key.get_or_insert(salt_key);
-                self.add_store(store, keep, hashing)
+                let optional = self.senders.is_none();
+                if optional && !store.has_addresses()? {
+                    self.without_addresses.push(source.clone());
+                }
+                self.add_store_with(store, keep, hashing, optional)
             }
         }
     }
@@ -154,11 +169,21 @@ impl Users {
     }
 
     fn add_store(&mut self, store: impl Store + 'static, keep: Keep, hashing: &Arc<Hashing>) -> Result<(), Cause> {
+        self.add_store_with(store, keep, hashing, false)
+    }
+
+    fn add_store_with(
+        &mut self,
+        store: impl Store + 'static,
+        keep: Keep,
+        hashing: &Arc<Hashing>,
+        addresses_are_optional: bool,
+    ) -> Result<(), Cause> {
         if store.answers("SCRAM-SHA-256") != Answers::ForNone {
             self.scram_iterations = store.scram_iterations()?;
         }
-        self.members
-            .push(Arc::new(Stored::new(store)?.keep(keep).ignore_case(self.ignore_case).hashing(Arc::clone(hashing))));
+        let stored = Stored::new(store)?.keep(keep).ignore_case(self.ignore_case).hashing(Arc::clone(hashing));
+        self.members.push(Arc::new(stored.addresses_are_optional(addresses_are_optional)));
         Ok(())
     }
 
@@ -250,7 +275,7 @@ mod tests {
         for (keep, has_cram_md5) in [(Keep::Scram, false), (Keep::ScramAndCramMd5, true)] {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("mail.db");
-            let first = Users::open(&sqlite(&path), keep, false, None).unwrap();
+            let first = Users::open(&sqlite(&path), keep, false, None, None).unwrap();
             let user = first.first_user.as_ref().unwrap();
             assert!(user.password.len() >= 24);
             assert!(!format!("{user:?}").contains(user.password.as_str()));
@@ -261,7 +286,7 @@ mod tests {
             assert_eq!(row.unwrap(), ("user".to_owned(), has_cram_md5));
             let password = user.password.clone();
             drop((first, database));
-            assert!(Users::open(&sqlite(&path), keep, false, None).unwrap().first_user.is_none());
+            assert!(Users::open(&sqlite(&path), keep, false, None, None).unwrap().first_user.is_none());
             let octets = std::fs::read(&path).unwrap();
             assert!(!octets.windows(password.len()).any(|window| window == password.as_bytes()));
         }
@@ -272,8 +297,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (passwd, database) = (directory.path().join("users"), directory.path().join("mail.db"));
         std::fs::write(&passwd, "").unwrap();
-        let users =
-            Users::open(&[UserSource::Passwd(passwd), UserSource::Sqlite(database.clone())], Keep::Scram, false, None);
+        let users = Users::open(
+            &[UserSource::Passwd(passwd), UserSource::Sqlite(database.clone())],
+            Keep::Scram,
+            false,
+            None,
+            None,
+        );
         let users = users.unwrap();
         assert!(users.first_user.is_none() && users.salt_key.is_some() && users.members.len() == 2);
         assert!(accounts(&UserSource::Sqlite(database), false).unwrap().list().unwrap().is_empty());
@@ -285,7 +315,8 @@ mod tests {
         let path = directory.path().join("users");
         std::fs::write(&path, "tim:sEcReT\n").unwrap();
         let source = UserSource::Passwd(path);
-        let error = Users::open(std::slice::from_ref(&source), Keep::Scram, false, None).err().unwrap().to_string();
+        let error =
+            Users::open(std::slice::from_ref(&source), Keep::Scram, false, None, None).err().unwrap().to_string();
         assert!(error.contains("passwd:/") && error.contains("line 1: ") && !error.contains("sEcReT"), "{error}");
         let error = accounts(&source, true).err().unwrap().to_string();
         assert!(error.contains("htpasswd"), "{error}");
@@ -296,7 +327,8 @@ mod tests {
             [(None, "No such file"), (Some("{}"), "no JWK Set: line 1"), (Some("{\"keys\":[]}"), "no key")]
         {
             content.into_iter().for_each(|content: &str| std::fs::write(&keys, content).unwrap());
-            let error = Users::open(std::slice::from_ref(&source), Keep::Scram, false, None).err().unwrap().to_string();
+            let error =
+                Users::open(std::slice::from_ref(&source), Keep::Scram, false, None, None).err().unwrap().to_string();
             assert!(error.contains("cannot open jwks:/") && error.contains(why), "{error}");
         }
         let error = accounts(&source, true).err().unwrap().to_string();

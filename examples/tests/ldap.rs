@@ -27,7 +27,7 @@ fn users_of_a_directory_log_in_and_send() {
         SERVICE.replace(',', "%2C"),
     );
     for (url, other_name) in [(&template, "TIM"), (&search, "user0@mail.example.org")] {
-        let server = relayer(&directory, &["--users", url]);
+        let server = relayer(&directory, &["--users", url, "--sender-pattern", "{user}@example.org"]);
         let log_in = |user: &str, password: &str| {
             let mut client = Client::greet(server.address(0)).expect("the server talks");
             assert_eq!(client.mechanisms().expect("the server talks"), ["PLAIN", "LOGIN"]);
@@ -40,8 +40,15 @@ fn users_of_a_directory_log_in_and_send() {
         }
         let mut client = Client::log_in(server.address(0), "tim", PASSWORD).expect("the server talks");
         let before = maildir(&directory.path().join("mail")).len();
-        client.send("tim@example.org", "friend@example.org", b"It works.\r\n").expect("the server talks");
-        assert_eq!(maildir(&directory.path().join("mail")).len(), before + 1);
+        let mut send = |from: &str| {
+            let content = format!("From: {from}\r\n\r\nIt works.\r\n");
+            client.send(from, "friend@example.org", content.as_bytes()).expect("the server talks")
+        };
+        assert!(send("tim@example.org").starts_with("250 "));
+        assert!(send("user1@mail.example.org").starts_with("550 5.7.1 "));
+        // The directory lets only the service account read it.
+        assert_eq!(send("user0@mail.example.org").starts_with("250 "), url == &search);
+        assert_eq!(maildir(&directory.path().join("mail")).len(), before + if url == &search { 2 } else { 1 });
         slapd.stop();
         assert!(log_in("tim", PASSWORD).starts_with("454 4.7.0 "));
         slapd.start_again();

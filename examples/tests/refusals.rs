@@ -5,7 +5,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-use support::{Client, Program, add_user, assert_absent, eventually, maildir};
+use support::{Client, Program, add_user, assert_absent, eventually, maildir, user};
 use tempfile::TempDir;
 
 #[test]
@@ -150,6 +150,74 @@ fn a_login_sends_as_much_as_it_may() {
             assert_eq!(stderr.matches(told).count(), 1, "{stderr}");
         }
     }
+}
+
+/// RFC 6409, section 6.1.
+#[test]
+fn who_sends_as_somebody_else_is_refused_at_mail_and_at_the_end_of_the_data() {
+    for runtime in ["smol", "tokio", "threads"] {
+        let directory = TempDir::new().expect("there is room for a directory");
+        add_user(directory.path(), "tim", PASSWORD);
+        add_user(directory.path(), "boss@example.org", PASSWORD);
+        let arguments =
+            ["--listen", "127.0.0.1:0", "--allow-plaintext-auth", "--maildir", "mail", "--runtime", runtime];
+        let program = Program::start("authenticated_relayer", directory.path(), "info", &arguments);
+        let mut client = Client::log_in(program.address(0), "tim", PASSWORD).expect("a login is possible");
+        let mut send = |path: &str, from: &str| {
+            let content = format!("Subject: x\r\nFrom: The\r\n Sender <{from}>\r\n\r\nHello\r\n");
+            client.send(path, "friend@example.net", content.as_bytes()).expect("the server talks")
+        };
+        let none = send("tim@example.org", "tim@example.org");
+        assert!(none.starts_with("550 5.7.1 tim@example.org is no address of the login tim, which has none"), "{none}");
+        let (added, printed) = user(directory.path(), &["address", "add", "tim", "tim@Example.org"], "");
+        assert!(added, "{printed}");
+        // On the same connection.
+        for (path, from, code) in [
+            ("tim@example.org", "TIM@example.org", "550 5.7.1 From: has TIM@example.org, which is no address of "),
+            ("tim@example.org", "boss@example.org", "550 5.7.1 From: has boss@example.org, which is no address of "),
+            ("boss@example.org", "tim@example.org", "550 5.7.1 boss@example.org is no address of the login tim"),
+            ("", "boss@example.org", "550 5.7.1 From: "),
+            ("tim@example.org", "tim", "550 5.7.1 From: has tim@"),
+            ("tim@example.org", "tim@example.org>, <boss@example.org", "550 5.6.0 From: has several addresses"),
+            ("tim@example.org", "tim@example.org", "250 "),
+            ("", "tim@EXAMPLE.org", "250 "),
+        ] {
+            let reply = send(path, from);
+            assert!(reply.starts_with(code), "{path} {from}: {reply}");
+        }
+        assert_eq!(maildir(&directory.path().join("mail")).len(), 2);
+        let (_, log) = program.stop();
+        assert!(log.contains("users may send from their own addresses only"), "{log}");
+        assert!(
+            log.contains("command=\"MAIL\" sender=<boss@example.org> reply=550 5.7.1 boss@example.org is "),
+            "{log}"
+        );
+        assert!(log.contains(" reply=550 5.7.1 From: has boss@example.org, "), "{log}");
+    }
+}
+
+#[test]
+fn whose_addresses_nobody_knows_may_send_from_any_unless_told_otherwise() {
+    let directory = TempDir::new().expect("there is room for a directory");
+    add_user(directory.path(), USER, PASSWORD);
+    let sends = |options: &[&str], path: &str, told: &str| {
+        let arguments = [&["--listen", "127.0.0.1:0", "--allow-plaintext-auth"], options].concat();
+        let program = Program::start("authenticated_relayer", directory.path(), "info", &arguments);
+        let mut client = Client::log_in(program.address(0), USER, PASSWORD).expect("a login is possible");
+        // Without a From:, as there is nothing to be checked.
+        let reply = client.send(path, "friend@example.net", b"Subject: x\r\n\r\n").expect("the server talks");
+        let (_, log) = program.stop();
+        assert!(log.contains(told), "{log}");
+        reply.get(..9).unwrap_or_default().to_owned()
+    };
+    let own = "users may send from their own addresses only";
+    assert_eq!(sends(&[], "boss@example.org", "until then, these users may send from any"), "250 2.0.0");
+    assert_eq!(sends(&["--senders", "own"], "boss@example.org", own), "550 5.7.1");
+    assert_eq!(sends(&["--sender-pattern", "{user}@example.org"], "boss@example.org", own), "550 5.7.1");
+    assert_eq!(sends(&["--sender-pattern", "{user}@example.org"], "tim@example.org", own), "550 5.6.0");
+    add_user(directory.path(), "boss@example.org", PASSWORD);
+    assert_eq!(sends(&[], "boss@example.org", own), "550 5.7.1");
+    assert_eq!(sends(&["--senders", "any"], "boss@example.org", "users may send from any address"), "250 2.0.0");
 }
 
 const USER: &str = "tim";

@@ -26,6 +26,11 @@ fn what_dovecot_offers_is_passed_through() {
         let reply = client.auth_plain(user, password).expect("the server talks");
         assert!(reply.starts_with(code), "{reply}");
     }
+    // Nothing is known of anybody's addresses.
+    let mut client = Client::log_in(server.address(0), USER, PASSWORD).expect("the server talks");
+    let reply = client.command("MAIL FROM:<tim@example.org>").expect("the server talks");
+    assert!(reply.starts_with("550 5.7.1 ") && reply.contains("has none yet"), "{reply}");
+    drop(client);
     stop_without_secrets(server);
 
     let server = relayer(&directory, &["--users", &dovecot.users(), "--mechanisms", "LOGIN,PLAIN"]);
@@ -43,7 +48,7 @@ fn mail_programs_log_in_through_it() {
     let directory = TempDir::new().expect("there is room for a directory");
     fs::write(directory.path().join("message"), "Subject: Greetings\r\n\r\nHello.\r\n").expect("it can be written");
     for runtime in ["smol", "tokio", "threads"] {
-        let server = relayer(&directory, &["--users", &dovecot.users(), "--runtime", runtime]);
+        let server = relayer(&directory, &["--users", &dovecot.users(), "--runtime", runtime, "--senders", "any"]);
         let port = server.address(0).port().to_string();
         let mails = || maildir(&directory.path().join("mail")).len();
         for (password, accepted) in [(PASSWORD, true), (WRONG, false)] {

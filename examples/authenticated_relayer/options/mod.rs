@@ -5,6 +5,7 @@ mod listening;
 mod policy;
 mod queue;
 mod security;
+mod senders;
 #[cfg(test)]
 mod tests;
 mod user;
@@ -27,7 +28,8 @@ use self::policy::PolicyArguments;
 pub(crate) use self::queue::{QueueAction, QueueCommand};
 use self::security::SecurityArguments;
 pub(crate) use self::security::TlsFiles;
-pub(crate) use self::user::{UserAction, UserCommand};
+pub(crate) use self::senders::{SenderOptions, Senders};
+pub(crate) use self::user::{AddressAction, UserAction, UserCommand};
 use crate::connection_limits::ConnectionLimits;
 use crate::leniency::Leniency;
 use crate::mechanisms::Mechanism;
@@ -53,6 +55,8 @@ pub(crate) struct Serve {
     pub(crate) users: Vec<UserSource>,
     /// Whether the case of their names is ignored.
     pub(crate) ignore_case_of_logins: bool,
+    /// Who may send as whom.
+    pub(crate) senders: SenderOptions,
     /// What EHLO is to list, in this order; none for what does no harm. If there are some, EXTERNAL is among them where
     /// there is a `client_ca`, and only then.
     pub(crate) mechanisms: Vec<Mechanism>,
@@ -148,6 +152,8 @@ struct ServeArguments {
     #[command(flatten)]
     policy: PolicyArguments,
     #[command(flatten)]
+    senders: SenderOptions,
+    #[command(flatten)]
     delivery: DeliveryArguments,
     #[command(flatten)]
     leniency: Leniency,
@@ -157,15 +163,17 @@ struct ServeArguments {
 
 impl ServeArguments {
     fn check(self) -> Result<Serve, (ErrorKind, String)> {
-        let Self { listening, security, policy, delivery, leniency, limits } = self;
+        let Self { listening, security, policy, senders, delivery, leniency, limits } = self;
         let listeners = listening.listeners();
         let sending_limits = policy.sending_limits();
         security.check(&listeners, &sending_limits)?;
+        senders.check()?;
         Ok(Serve {
             listeners,
             tls: security.tls(),
             users: security.users,
             ignore_case_of_logins: security.ignore_case_of_logins,
+            senders,
             mechanisms: security.mechanisms,
             client_ca: security.client_ca,
             max_failures_per_address: NonZeroU32::new(security.max_failures_per_address),

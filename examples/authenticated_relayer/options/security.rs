@@ -41,7 +41,8 @@ pub(super) struct SecurityArguments {
     /// ldap://HOST/DN, ldaps://HOST/DN or ldapi://PATH/DN is a directory. It has {user} in the DN, as whom to bind then.
     /// Or the DN is where to search, and what follows it is ?ATTRIBUTE?SCOPE?FILTER?EXTENSIONS (RFC 4516): which
     /// attribute is the login, base, one or sub, a filter with {user} in it, and, with commas between them, bindname=DN
-    /// with x-bindpw-file=FILE or x-bindpw-env=VARIABLE, x-ca-file=FILE and others. ldap:// begins with StartTLS. Of
+    /// with x-bindpw-file=FILE or x-bindpw-env=VARIABLE, x-ca-file=FILE, x-mail-attribute=NAME (repeatable: where users'
+    /// addresses are, mail without it) and others. ldap:// begins with StartTLS. Of
     /// several hosts with commas between them, the first is asked that can be.
     ///
     /// jwks:FILE?issuer=URL&audience=NAME has the keys (a JWK Set) of an OAuth 2.0 server, and is read again, too. What

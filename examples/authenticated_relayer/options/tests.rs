@@ -137,6 +137,23 @@ fn users_are_looked_for_in_the_order_of_the_options() {
 }
 
 #[test]
+fn senders_are_checked_unless_any_may_be() {
+    let options = serve(&[]).senders;
+    assert!(options.senders.is_none() && options.sender_pattern.is_empty() && options.subaddress_separator.is_none());
+    let patterns = ["--sender-pattern", "{user}@example.org", "--sender-pattern", "@example.net"];
+    let options = serve(&[&patterns[..], &["--senders", "own", "--subaddress-separator", "+"]].concat()).senders;
+    assert_eq!((options.senders, options.subaddress_separator), (Some(Senders::Own), Some('+')));
+    assert_eq!(options.sender_pattern.len(), 2);
+    assert_eq!(serve(&["--senders", "any"]).senders.senders, Some(Senders::Any));
+    for wrong in ["@", ".", "++", "", "a"] {
+        let message = error(&["--subaddress-separator", wrong]);
+        assert!(message.contains("such as + or -"), "{message}");
+    }
+    assert!(error(&["--senders", "mine"]).contains("own"));
+    assert!(error(&[&patterns[..], &["--senders", "any"]].concat()).contains("say nothing"));
+}
+
+#[test]
 fn users_are_named_after_the_action() {
     let Options::User(command) = parse(&["user", "add", "tim", "--users", "x.db"]).unwrap() else {
         panic!("not a user command");

@@ -38,12 +38,27 @@ pub(crate) enum UserAction {
     Token { name: String },
     /// Drop all of a user's bearer tokens
     Revoke { name: String },
-    /// Delete a user, and the user's tokens
+    /// Delete a user, and the user's tokens and addresses
     Delete { name: String },
+    /// Add, remove and list the addresses that users may send from (--senders)
+    #[command(subcommand)]
+    Address(AddressAction),
     /// Refuse a user's logins from now on, without deleting them
     Disable { name: String },
     /// Allow a disabled user's logins again
     Enable { name: String },
     /// List the users, one a line
     List,
+}
+
+/// What to do with the addresses of users.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AddressAction {
+    /// Let a user send from an address, tim@example.org, or from all of a domain, @example.org. A user whose name is an
+    /// address may send from that anyway
+    Add { name: String, address: String },
+    /// Take an address from a user
+    Remove { name: String, address: String },
+    /// List a user's addresses, one a line, or those of all users, behind their names
+    List { name: Option<String> },
 }

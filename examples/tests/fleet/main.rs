@@ -92,8 +92,20 @@ fn two_servers_share_users_and_failures() {
     assert!(token.trim().len() >= 32, "{token}");
     other.user(&["revoke", "tim"], "");
 
+    // So are addresses.
+    let mut client = Client::log_in(one.program.address(0), "tim", SECOND).unwrap();
+    let mut send = |path: &str| {
+        let reply = client.send(path, "friend@example.net", b"From: tim@example.org\r\n\r\nHello\r\n");
+        reply.unwrap()[..9].to_owned()
+    };
+    assert_eq!(send("tim@example.org"), "550 5.7.1");
+    other.user(&["address", "add", "tim", "tim@example.org"], "");
+    assert_eq!(one.user(&["address", "list"], ""), "tim tim@example.org\n");
+    assert_eq!(send("tim@example.org"), "250 2.0.0");
+
     // The database goes away and comes back.
     database.stop();
+    assert_eq!(send("boss@example.org"), "451 4.3.0");
     assert_eq!((one.log_in("tim", SECOND), other.log_in("tim", SECOND)), ("454".into(), "454".into()));
     database.start_again();
     assert_eq!((one.log_in("tim", SECOND), other.log_in("tim", SECOND)), ("235".into(), "235".into()));

@@ -1,0 +1,101 @@
+//! Who may send as whom: what the options say, asked for a connection.
+
+use std::sync::Arc;
+
+use sansmtp::{EnhancedCode, Envelope, Reply, Session, Verdict};
+use sansmtp_authenticators::{Addresses, Authenticator, LoginAddresses};
+use sansmtp_relay::senders::{CurrentSender, KnownAddresses, Originators, SenderPolicy, SenderRefusal};
+
+use crate::options::{SenderOptions, Senders, Serve};
+use crate::users::Users;
+
+/// Who may send as whom, for all connections.
+pub(crate) struct SenderCheck {
+    /// None where anybody may send from any address.
+    policy: Option<SenderPolicy>,
+    users: Arc<dyn Authenticator>,
+}
+
+impl SenderCheck {
+    /// As the options say, of these users.
+    pub(crate) fn new(options: &Serve, users: Arc<dyn Authenticator>) -> Self {
+        let SenderOptions { senders, sender_pattern, subaddress_separator } = &options.senders;
+        let policy = || {
+            let policy = SenderPolicy::new(options.hostname.as_str())
+                .ignore_case(options.ignore_case_of_logins)
+                .subaddress_separator(*subaddress_separator);
+            sender_pattern.iter().cloned().fold(policy, SenderPolicy::pattern)
+        };
+        let policy = (*senders != Some(Senders::Any)).then(policy);
+        Self { policy, users }
+    }
+
+    /// Whether the user who is logged in may send from the reverse-path.
+    ///
+    /// # Errors
+    /// What to answer if not.
+    pub(crate) fn reverse_path(
+        &self,
+        sender: &mut CurrentSender,
+        session: &Session,
+        envelope: &Envelope,
+    ) -> Result<(), Verdict> {
+        let (Some(policy), Some(login)) = (&self.policy, session.login()) else { return Ok(()) };
+        let path = envelope.reverse_path().map(|path| path.as_str()).unwrap_or_default();
+        let checked = policy.check_reverse_path(sender, login, path, |login| self.look_up(session, login));
+        checked.map_err(|refusal| verdict(&refusal))
+    }
+
+    /// Whether the user who is logged in may send a message with this header.
+    ///
+    /// # Errors
+    /// What to answer if not.
+    pub(crate) fn header(
+        &self,
+        sender: &mut CurrentSender,
+        session: &Session,
+        header: &Originators,
+    ) -> Result<(), Verdict> {
+        let (Some(policy), Some(login)) = (&self.policy, session.login()) else { return Ok(()) };
+        let checked = policy.check_header(sender, login, header, |login| self.look_up(session, login));
+        checked.map_err(|refusal| verdict(&refusal))
+    }
+
+    fn look_up(&self, session: &Session, login: &str) -> KnownAddresses {
+        if let Some(addresses) = session.auth_data::<LoginAddresses>() {
+            return KnownAddresses::These(addresses.as_slice().to_vec());
+        }
+        match self.users.addresses(login) {
+            Addresses::Known(addresses) => KnownAddresses::These(addresses),
+            Addresses::UnknownLogin => KnownAddresses::These(Vec::new()),
+            Addresses::NeverGiven => KnownAddresses::Nobodys,
+            Addresses::CannotTell => KnownAddresses::CannotTell,
+        }
+    }
+}
+
+fn verdict(refusal: &SenderRefusal) -> Verdict {
+    let (class, subject, detail) = refusal.enhanced_code();
+    let code = EnhancedCode::new(class, subject, detail);
+    match code.and_then(|enhanced| Reply::new(refusal.code(), enhanced, &refusal.to_string())) {
+        Ok(reply) => reply.into(),
+        // It cannot be, and is no leave to send.
+        Err(_) => Verdict::TryLater,
+    }
+}
+
+/// Says which rule there is, at the start.
+pub(crate) fn log_rule(options: &SenderOptions, users: &Users) {
+    if options.senders == Some(Senders::Any) {
+        tracing::info!("users may send from any address");
+        return;
+    }
+    tracing::info!("users may send from their own addresses only");
+    let any = users.without_addresses.iter().filter(|_| options.sender_pattern.is_empty());
+    for source in any {
+        tracing::info!(
+            users = %source,
+            "nobody here has an address, nor a name that is one: until then, these users may send from any"
+        );
+    }
+}
