@@ -40,7 +40,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::{Notify, watch};
 
 pub(crate) use self::content::read_header_section;
-pub(crate) use self::convert::MAX_LINE_OCTETS;
+pub(crate) use self::convert::{MAX_LINE_OCTETS, is_convertible};
 use self::host_health::HostHealth;
 use self::messages::Messages;
 use self::run::{Remover, Run};
@@ -318,5 +318,7 @@ mod crash_tests;
 mod lmtp_tests;
 #[cfg(test)]
 mod login_tests;
+#[cfg(test)]
+mod report_tests;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use mail_builder::headers::raw::Raw;
 use mail_builder::mime::{BodyPart, MimePart};
 
 use super::Reporting;
-use crate::delivery::read_header_section;
+use crate::delivery::{MAX_LINE_OCTETS, is_convertible, read_header_section};
 use crate::dsn::{Notify, Ret};
 use crate::envelope::{self, Envelope, QueueId};
 use crate::spool::{Recipient, ReportKind, State, Timestamp};
@@ -292,8 +292,9 @@ impl Original {
             let mut octets = Vec::new();
             content.rewind()?;
             content.read_to_end(&mut octets)?;
-            if is_clean(&octets) {
-                let eight_bit = !octets.is_ascii();
+            let eight_bit = !octets.is_ascii();
+            // What is signed must not change, and the report must not fail for that.
+            if is_clean(&octets) && (!eight_bit || is_convertible(io::Cursor::new(&octets))?) {
                 return Ok(Self { octets, whole: Some(eight_bit), message_id });
             }
         }
@@ -387,7 +388,5 @@ fn in_ascii(text: &str) -> String {
 const MAX_HEADER_OCTETS: usize = 64 * 1024;
 /// Of a longer original, a report has the header section (RFC 3461, section 6.2).
 const MAX_WHOLE_OCTETS: u64 = 256 * 1024;
-/// A line of a message has at most 998 characters (RFC 5322, section 2.1.1).
-const MAX_LINE_OCTETS: usize = 998;
 const MAX_DIAGNOSTIC: usize = 900;
 const MAX_MESSAGE_ID_OCTETS: usize = 500;

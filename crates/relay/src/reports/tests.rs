@@ -176,6 +176,7 @@ fn the_whole_message_is_returned_where_that_is_asked_for_and_can_be_done() {
         &b"Subject: x\r\n\r\na\nb\r\n"[..],
         b"Subject: x\r\n\r\na\rb\r\n",
         b"Subject: \xff\r\n\r\nx\r\n",
+        "DKIM-Signature: v=1\r\n\r\nGr\u{fc}\u{df}e\r\n".as_bytes(),
         &long_line,
         &large,
     ] {

@@ -95,6 +95,14 @@ pub(crate) enum Unconvertible {
     Malformed(&'static str),
 }
 
+/// Whether the content can be had with octets below 128 alone, as some next hop may want it.
+///
+/// # Errors
+/// Where it cannot be read.
+pub(crate) fn is_convertible(content: impl Read + Seek) -> io::Result<bool> {
+    Ok(Plan::of(content, true)?.is_ok())
+}
+
 impl Plan {
     /// Finds out what to change for lines to have 998 octets at most and, with `seven_bit`, for all octets to be below 128.
     /// None is nothing. Where a long line alone cannot be changed, it is left as it is.
