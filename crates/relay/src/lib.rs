@@ -2,8 +2,9 @@
 //!
 //! A server writes an accepted message into a [`Spool`], and says 250 when [`Incoming::commit`] has returned. A
 //! [`Worker`], a thread of its own, takes it from there along a [`Route`]: to relays by SMTP or LMTP, or to the recipients' mail
-//! exchangers. It tries again as a [`Schedule`] says, and tells the sender of what failed (RFC 3464). Whatever happens
-//! to the process, a message that was acknowledged is delivered or reported.
+//! exchangers. It tries again as a [`Schedule`] says, and tells the sender of what failed, takes long or, if it asks for
+//! that, has gone well (RFC 3461, RFC 3464). Whatever happens to the process, a message that was acknowledged is delivered
+//! or reported; what has no sender to be told goes to a postmaster, or is kept in the spool.
 //!
 //! ```no_run
 //! use std::path::Path;

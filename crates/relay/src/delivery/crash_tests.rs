@@ -36,7 +36,8 @@ fn copy(spool: &Path) -> tempfile::TempDir {
 
 const KEPT: &str = "undelivered-reports";
 
-/// What reports tell of which recipients, by the reports' Message-IDs.
+/// What reports tell of which recipients, by the reports' boundaries: one that is sent twice has the same again, and one
+/// that is written twice has another.
 fn reported(messages: &[Vec<u8>]) -> BTreeMap<String, BTreeSet<(String, String)>> {
     let mut reported = BTreeMap::<_, BTreeSet<_>>::new();
     for message in messages {
@@ -47,7 +48,8 @@ fn reported(messages: &[Vec<u8>]) -> BTreeMap<String, BTreeSet<(String, String)>
         let told: BTreeSet<_> = value("Action: ").zip(value("Final-Recipient: rfc822; ")).collect();
         if !told.is_empty() {
             // The first is the report's own.
-            reported.entry(value("Message-ID: ").next().unwrap()).or_default().extend(told);
+            let boundary = text.split("boundary=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+            reported.entry(boundary.to_owned()).or_default().extend(told);
         }
     }
     reported
