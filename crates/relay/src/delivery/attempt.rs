@@ -16,7 +16,7 @@ use crate::dsn;
 use crate::envelope::QueueId;
 use crate::idn::path_to_ascii;
 use crate::queue::{Health, Outcome};
-use crate::routes::{Destination, Host};
+use crate::routes::{Destination, Host, Protocol};
 use crate::spool::{Answer, Recipient, State, Status, Timestamp};
 
 /// What came of a job.
@@ -196,10 +196,14 @@ impl Deliverer {
                 return spoke;
             }
             spoke.health = health(&refused, &others);
-            let host = connection.host.next_hop.host.as_str();
-            let reports = connection.client.offers_dsn();
+            let next_hop = &connection.host.next_hop;
+            let server = Server {
+                host: &next_hop.host,
+                reports: connection.client.offers_dsn(),
+                has_mailboxes: next_hop.protocol == Protocol::Lmtp,
+            };
             message.change(|state| {
-                record(state, &places, (&refused, &settled), &others, host, reports);
+                record(state, &places, (&refused, &settled), &others, server);
                 told.recorded(state, &places, Some(&connection.peer));
             });
             let in_doubt = others.as_ref().is_err_and(Error::is_in_doubt);
@@ -397,15 +401,23 @@ struct Spoke {
     try_others: bool,
 }
 
-/// Notes what came of a transaction for the recipients at these places. `reports` says whether the server reports on
-/// success.
+/// Who said something to a transaction.
+#[derive(Clone, Copy)]
+struct Server<'a> {
+    host: &'a str,
+    /// Whether it reports on success.
+    reports: bool,
+    /// Whether it delivers, and relays nothing.
+    has_mailboxes: bool,
+}
+
+/// Notes what came of a transaction for the recipients at these places.
 fn record(
     state: &mut State,
     places: &[usize],
     (refused, settled): (&[Option<Reply>], &[Option<Reply>]),
     others: &Result<Reply, Error>,
-    host: &str,
-    reports: bool,
+    Server { host, reports, has_mailboxes }: Server<'_>,
 ) {
     // RFC 3461, sections 5.2.1 and 5.2.2: whoever knows DSN reports on success from here on.
     let owed: Vec<bool> = places
@@ -431,6 +443,7 @@ fn record(
             }
             (None, Some(reply), _) | (None, None, Ok(reply)) => {
                 recipient.status = if is_owed { Status::Relayed } else { Status::Delivered };
+                recipient.is_in_mailbox = has_mailboxes;
                 let status = reply.enhanced_status().unwrap_or("2.0.0").to_owned();
                 recipient.last = Some(Answer { status, ..reply_answer(reply, false, host) });
             }

@@ -2,6 +2,7 @@
 
 use super::tests::{CONTENT, Fixture, ONCE, envelope};
 use super::*;
+use crate::dsn::Notify;
 use crate::spool::Status;
 use crate::testing::{NextHop, accept};
 
@@ -41,6 +42,24 @@ fn each_recipient_has_a_reply_of_its_own() {
     // What was refused behind the mail data is not asked for again at once.
     assert_eq!(seen.messages.len(), 1, "{seen:?}");
     assert!(seen.has("LHLO relay.example") && !seen.commands().iter().any(|command| command.starts_with("EHLO")));
+}
+
+#[test]
+fn who_asks_for_it_is_told_that_a_message_is_in_its_mailbox() {
+    let lmtp_hop =
+        NextHop::start(|_, command| if command == "." { "250 2.1.5 saved\r\n".to_owned() } else { lmtp(command) });
+    let mut fixture = Fixture::new();
+    let mut message = envelope("tim@sender.example", &["a@b.example"]);
+    message.recipients[0].notify = Some(Notify { success: true, ..Notify::NEVER });
+    fixture.add(message, CONTENT);
+    fixture.start(Route::Relays(vec![lmtp_hop.url("lmtp", "").parse().unwrap()]), ONCE, None).drain();
+    let seen = lmtp_hop.seen();
+    let report = seen.text(1);
+    assert!(report.contains("Subject: Mail delivered\r\n"), "{report}");
+    assert!(
+        report.contains("Final-Recipient: rfc822; a@b.example\r\nAction: delivered\r\nStatus: 2.1.5\r\n"),
+        "{report}"
+    );
 }
 
 /// What became of two recipients whose replies are these, and whether they are in doubt.

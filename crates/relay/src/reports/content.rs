@@ -43,19 +43,12 @@ impl Subject {
         }
     }
 
-    fn header(self) -> &'static str {
-        match self {
-            Self::Failed => "Undelivered mail returned to sender",
-            Self::Delayed => "Delayed mail, still being tried",
-            Self::Relayed => "Mail handed on, without further reports",
-        }
-    }
-
     /// RFC 3464, section 2.3.3.
-    fn action(self) -> &'static str {
+    fn action(self, recipient: &Recipient) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::Delayed => "delayed",
+            Self::Relayed if recipient.is_in_mailbox => "delivered",
             Self::Relayed => "relayed",
         }
     }
@@ -99,7 +92,7 @@ impl About<'_> {
         let mut message = MessageBuilder::new()
             .from(("Mail Delivery System", from.as_str()))
             .header("To", Raw::new(format!("<{}>", one_line(&state.reverse_path))))
-            .subject(subject.header())
+            .subject(self.header(subject))
             .message_id(format!("{id}@{hostname}"))
             .date(Date::new(Timestamp::now().as_secs()))
             // RFC 3834, section 3.1.7: what answers mail by itself must not answer this.
@@ -163,6 +156,20 @@ impl About<'_> {
         Ok((envelope, message))
     }
 
+    fn header(&self, subject: Subject) -> &'static str {
+        match subject {
+            Subject::Failed => "Undelivered mail returned to sender",
+            Subject::Delayed => "Delayed mail, still being tried",
+            Subject::Relayed if self.is_delivered() => "Mail delivered",
+            Subject::Relayed => "Mail handed on, without further reports",
+        }
+    }
+
+    /// Whether all are in their mailboxes.
+    fn is_delivered(&self) -> bool {
+        self.recipients().all(|recipient| recipient.is_in_mailbox)
+    }
+
     fn recipients(&self) -> impl Iterator<Item = &Recipient> {
         self.places.iter().filter_map(|place| self.state.recipients.get(*place))
     }
@@ -179,6 +186,9 @@ impl About<'_> {
                 "THIS IS ONLY A WARNING. YOU NEED NOT SEND YOUR MESSAGE AGAIN.\r\n\r\n\
                  Your message of {arrived} has not been delivered yet to\r\n\r\n"
             ),
+            Subject::Relayed if self.is_delivered() => {
+                write!(text, "Your message of {arrived} has been delivered to\r\n\r\n")
+            }
             Subject::Relayed => write!(
                 text,
                 "Your message of {arrived} has been handed on, to a server that does not report\r\n\
@@ -228,7 +238,7 @@ impl About<'_> {
             }
             let kind = if recipient.forward_path.is_ascii() { "rfc822" } else { "utf-8" };
             let path = one_line(&recipient.forward_path);
-            _ = write!(text, "Final-Recipient: {kind}; {path}\r\nAction: {}\r\n", subject.action());
+            _ = write!(text, "Final-Recipient: {kind}; {path}\r\nAction: {}\r\n", subject.action(recipient));
             match &recipient.last {
                 Some(last) => {
                     _ = write!(text, "Status: {}\r\n", last.status);

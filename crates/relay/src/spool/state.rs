@@ -95,6 +95,9 @@ pub(crate) struct Recipient {
     /// Whether the sender has been told that this takes long.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) delay_reported: bool,
+    /// Whether the next hop that took responsibility has put it into a mailbox, as with LMTP.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_in_mailbox: bool,
 }
 
 /// How far the delivery to one recipient has come.
@@ -103,8 +106,8 @@ pub(crate) struct Recipient {
 pub(crate) enum Status {
     /// To be tried, or tried again.
     Pending,
-    /// The next hop took responsibility, and does not report on success, of which the sender wants to be told and has
-    /// not been yet.
+    /// The next hop took responsibility or delivered, and does not report on success, of which the sender wants to be told
+    /// and has not been yet.
     Relayed,
     /// The next hop took responsibility.
     Delivered,
@@ -270,6 +273,7 @@ impl From<envelope::Recipient> for Recipient {
             notify,
             orcpt,
             delay_reported: false,
+            is_in_mailbox: false,
         }
     }
 }
