@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use sansmtp::{
-    Aborted, Answer, AuthRequest, AuthResult, AuthTurn, EnhancedCode, Envelope, Event, Greeting, Handler, Hooks,
-    MailData, Path, Reply, Session, Verdict, reply,
+    Aborted, Answer, AuthRequest, AuthResult, AuthTurn, EnhancedCode, Envelope, Event, Events, Greeting, Handler,
+    Hooks, MailData, Path, Reply, Session, Verdict, reply,
 };
 use sansmtp_authenticators::Authenticator;
 use sansmtp_authenticators::attempts::ValkeyAttemptLog;
@@ -21,6 +21,8 @@ use sansmtp_relay::store::{Incoming, Store};
 
 /// What all connections share.
 pub(crate) struct Shared {
+    /// Whether there are metrics.
+    pub(crate) is_counted: bool,
     pub(crate) users: Arc<dyn Authenticator>,
     pub(crate) senders: SenderCheck,
     /// Where whole exchanges are left to it.
@@ -170,7 +172,14 @@ impl Handler for Relayer {
         }
     }
 
+    fn events(&self) -> Events {
+        if self.shared.is_counted { Events::ALL } else { Events::default() }
+    }
+
     fn event(&mut self, event: Event<'_>) {
+        if self.shared.is_counted {
+            sansmtp_metrics::count(&event);
+        }
         if let (Event::AuthFailed { .. }, Some(exchange)) = (event, &mut self.exchange) {
             exchange.cancel();
         }

@@ -16,6 +16,7 @@
 //! | `queue_command.rs` | the mail that waits, for an operator |
 //! | `server.rs`, `handler.rs`, `greeting.rs` | the listeners, and what they do with a connection |
 //! | `signals.rs`, `tls_source.rs` | the end of the program, and what it reads anew while it runs |
+//! | `service.rs` | what systemd hands over, and is told |
 //!
 //! The spool, the way from there to the next hop or back to the sender, the Maildir, and what becomes of a message's header,
 //! are the crate `sansmtp-relay`. Where users are, what they are asked and what they may send is `sansmtp-authenticators`.
@@ -38,6 +39,7 @@ mod queue_command;
 mod runtime;
 mod senders;
 mod server;
+mod service;
 mod signals;
 mod tls_source;
 #[path = "../support/units.rs"]

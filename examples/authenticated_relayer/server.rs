@@ -14,9 +14,10 @@ use sansmtp_authenticators::attempts::{Guarded, ValkeyAttemptLog, ValkeyConfig};
 use sansmtp_authenticators::passwd::Passwd;
 use sansmtp_authenticators::sending::SendingLog;
 use sansmtp_authenticators::stored::Keep;
+use sansmtp_metrics::{Address, Exporter};
 use sansmtp_relay::maildir::Maildir;
 use sansmtp_relay::{self as relay, Route, Spool, TrustHandle, Worker};
-use sansmtp_smol::Certificates;
+use sansmtp_smol::{Certificates, Inherited};
 
 use crate::failure::Failure;
 use crate::greeting::{Greeting, greeting_text};
@@ -26,6 +27,7 @@ use crate::offer::{offered, passed_through};
 use crate::options::{Delivery, Listener, Relaying, Serve};
 use crate::runtime::{Runtime, Serve as Server};
 use crate::senders::{SenderCheck, log_rule};
+use crate::service;
 use crate::signals::Signals;
 use crate::tls_source::TlsSource;
 use crate::users::{LoginCache, Users};
@@ -37,7 +39,14 @@ use sansmtp_relay::store::Store;
 /// # Errors
 /// Says what could not be opened, or bound.
 pub(crate) fn run(options: Serve) -> Result<(), Failure> {
+    let handed_over = service::handed_over()?;
+    if options.listeners.is_empty() && handed_over.is_empty() {
+        return Err(Failure::plain("LISTEN_FDS is meant for another process; say where to listen with --listen"));
+    }
     let signals = Signals::new()?;
+    if let Some(address) = &options.metrics {
+        serve_metrics(address)?;
+    }
     let tls_source = TlsSource::of(&options);
     let tls = tls_source.load().map_err(|error| Failure::new("cannot set up TLS", error))?;
     let certificate = tls_source.is_self_signed().then(|| tls_source.certificate().to_owned());
@@ -74,19 +83,24 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
         min_free: options.min_free,
         hostname: options.hostname.clone(),
         hide_client_address: options.hide_client_address,
+        is_counted: options.metrics.is_some(),
     });
     let trust = worker.as_ref().map(Worker::trust);
     let files = Files { tls: tls_source, passwd: users.passwd.clone(), caches: users.caches.clone(), trust };
     let relayer = move |_| Relayer::new(Arc::clone(&shared));
+    let first_is_implicit = match (options.listeners.first(), handed_over.first()) {
+        (Some(listener), _) => listener.implicit_tls,
+        (None, Some(inherited)) => service::is_implicit_tls(&inherited.name),
+        (None, None) => false,
+    };
     let started = |addresses: &[SocketAddr]| {
-        let listener = options.listeners.first();
-        if let (Some((user, source)), Some(listener), Some(&address)) = (first_user, listener, addresses.first()) {
+        if let (Some((user, source)), Some(&address)) = (first_user, addresses.first()) {
             say(&greeting_text(&Greeting {
                 user,
                 users: source,
                 certificate: certificate.as_deref(),
                 address,
-                implicit_tls: listener.implicit_tls,
+                implicit_tls: first_is_implicit,
                 mechanisms: &mechanisms,
             }));
         }
@@ -99,18 +113,18 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
             let blocking = move |peer| sansmtp_smol::Blocking::new(relayer(peer));
             let server = sansmtp_smol::Server::new(config, blocking).tls(tls);
             let reload = files.reload_into(server.tls_handle());
-            serve(server, &options, signals, reload, started)
+            serve(server, &options, handed_over, signals, reload, started)
         }
         Runtime::Tokio => {
             let blocking = move |peer| sansmtp_tokio::Blocking::new(relayer(peer));
             let server = sansmtp_tokio::Server::new(config, blocking).tls(tls);
             let reload = files.reload_into(server.tls_handle());
-            serve(server, &options, signals, reload, started)
+            serve(server, &options, handed_over, signals, reload, started)
         }
         Runtime::Threads => {
             let server = sansmtp_threads::Server::new(config, relayer).tls(tls);
             let reload = files.reload_into(server.tls_handle());
-            serve(server, &options, signals, reload, started)
+            serve(server, &options, handed_over, signals, reload, started)
         }
     };
     if let Some(worker) = worker {
@@ -122,6 +136,7 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
 fn serve(
     server: impl Server,
     options: &Serve,
+    handed_over: Vec<Inherited>,
     signals: Signals,
     reload: impl Fn() + Send + 'static,
     started: impl FnOnce(&[SocketAddr]),
@@ -131,9 +146,37 @@ fn serve(
         let bound = server.bind(address, implicit_tls);
         server = bound.map_err(|error| Failure::new(format!("cannot listen on {address}"), error))?;
     }
+    for inherited in handed_over {
+        let implicit_tls = service::is_implicit_tls(&inherited.name);
+        let is_local = inherited.listener.address().is_none_or(|address| address.ip().is_loopback());
+        if options.allow_plaintext_auth && !options.plaintext_auth_anywhere && !implicit_tls && !is_local {
+            return Err(Failure::plain(format!(
+                "with --allow-plaintext-auth, passwords for the socket {:?} could be read on the way; add --i-know",
+                inherited.name
+            )));
+        }
+        server = server.inherit(inherited, implicit_tls);
+    }
+    let reload = move || {
+        service::reloading();
+        reload();
+        service::ready();
+    };
     signals.handle(server.shutdown(), GRACE, reload)?;
     started(&server.addresses());
+    service::ready();
     server.serve().map_err(|error| Failure::new("cannot serve", error))
+}
+
+/// Counts from now on, and lets Prometheus read the numbers there.
+fn serve_metrics(address: &Address) -> Result<(), Failure> {
+    let what = || format!("cannot serve metrics at {address}");
+    let exporter = Exporter::install().map_err(|error| Failure::new(what(), error))?;
+    sansmtp_metrics::describe_metrics();
+    relay::describe_metrics();
+    let address = exporter.serve(address.clone()).map_err(|error| Failure::new(what(), error))?;
+    tracing::info!(%address, "serving metrics");
+    Ok(())
 }
 
 /// The files that are read anew while the server runs, and what is to be asked for anew.

@@ -54,6 +54,7 @@ impl Signals {
                     _ => {
                         ending = true;
                         tracing::info!("shutting down");
+                        crate::service::stopping();
                         shutdown.begin(grace);
                     }
                 }

@@ -8,7 +8,7 @@ use std::thread;
 
 use clap::ValueEnum;
 use sansmtp::{AsyncHandler, Handler, Peer};
-use sansmtp_smol::Shutdown;
+use sansmtp_smol::{Inherited, Shutdown};
 
 use crate::connection_limits::ConnectionLimits;
 
@@ -27,6 +27,9 @@ pub(crate) enum Runtime {
 pub(crate) trait Serve: Sized {
     fn limit(self, limits: &ConnectionLimits) -> Self;
     fn bind(self, address: SocketAddr, implicit_tls: bool) -> io::Result<Self>;
+    /// Listens on what the service manager has handed over.
+    #[allow(dead_code, reason = "not every program does")]
+    fn inherit(self, inherited: Inherited, implicit_tls: bool) -> Self;
     fn addresses(&self) -> Vec<SocketAddr>;
     fn shutdown(&self) -> Shutdown;
     /// Serves until it is told to shut down.
@@ -48,6 +51,10 @@ macro_rules! surface {
 
         fn bind(self, address: SocketAddr, implicit_tls: bool) -> io::Result<Self> {
             if implicit_tls { self.listen_tls(address) } else { self.listen(address) }
+        }
+
+        fn inherit(self, inherited: Inherited, implicit_tls: bool) -> Self {
+            if implicit_tls { self.listener_tls(inherited.listener) } else { self.listener(inherited.listener) }
         }
 
         fn addresses(&self) -> Vec<SocketAddr> {

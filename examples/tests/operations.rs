@@ -4,9 +4,15 @@
 mod support;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use support::{Authority, Client, NextHop, Program, add_user, eventually, numbered, spooled};
+use support::{Authority, Client, NextHop, PATIENCE, Program, add_user, eventually, example, numbered, run, spooled};
 use tempfile::TempDir;
 
 #[test]
@@ -91,6 +97,127 @@ fn names_are_taken_in_any_case_where_that_is_asked_for() {
         program.stop();
         arguments.push("--ignore-case-of-logins");
     }
+}
+
+#[test]
+fn an_operator_sees_the_queue_and_changes_it_while_the_server_runs_and_while_it_does_not() {
+    let directory = directory();
+    add_user(directory.path(), USER, PASSWORD);
+    let defers = Arc::new(AtomicBool::new(true));
+    let hop = {
+        let defers = Arc::clone(&defers);
+        NextHop::with_script(move |line| {
+            (line.starts_with("RCPT") && defers.load(Ordering::SeqCst)).then_some("451 4.2.1 later")
+        })
+    };
+    let url = hop.url();
+    let arguments = ["--listen", "127.0.0.1:0", "--allow-plaintext-auth", "--relay", &url, "--retry-first", "1h"];
+    let metrics = ["--metrics", "unix:metrics"];
+    let program = start(directory.path(), &[&arguments[..], &metrics].concat());
+    let mut client = Client::log_in(program.address(0), USER, PASSWORD).expect("a login is possible");
+    for number in 1..=3 {
+        let reply = client.send("tim@example.org", "friend@example.org", &numbered(number));
+        assert!(reply.expect("the session goes on").starts_with("250 "));
+    }
+    let listed = || -> Vec<serde_json::Value> {
+        let (done, printed) = queue(directory.path(), &["list", "--json"]);
+        assert!(done, "{printed}");
+        printed.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect()
+    };
+    eventually(|| listed().iter().filter(|entry| entry["attempts"] == 1 && entry["state"] == "waiting").count() == 3);
+    let ids: Vec<String> = listed().iter().map(|entry| entry["id"].as_str().expect("a name").to_owned()).collect();
+    let (_, table) = queue(directory.path(), &["list"]);
+    assert!(table.contains("tim@example.org") && table.contains("friend@example.org: 451 4.2.1 later"), "{table}");
+    let (_, shown) = queue(directory.path(), &["show", &ids[0], "--content"]);
+    assert!(shown.contains("recipient:     friend@example.org (pending)") && shown.contains("\nReceived: "), "{shown}");
+    assert_eq!(queue(directory.path(), &["hold", &ids[0]]), (true, String::new()));
+    assert_eq!(queue(directory.path(), &["delete", &ids[1]]), (true, String::new()));
+    let (done, printed) = queue(directory.path(), &["delete", &ids[1]]);
+    assert!(!done && printed.contains("there is no message"), "{printed}");
+    defers.store(false, Ordering::SeqCst);
+    let (_, printed) = queue(directory.path(), &["flush"]);
+    assert_eq!(printed, "messages that are tried now: 1\n");
+    hop.wait(|mails| mails.len() == 1);
+
+    let counted = || {
+        let mut stream = UnixStream::connect(directory.path().join("metrics")).expect("it is listened on");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("it can be written to");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("it answers");
+        text
+    };
+    eventually(|| counted().contains("\nsansmtp_queue_messages 1\n"));
+    let text = counted();
+    for line in [
+        "sansmtp_messages_accepted_total 3",
+        "sansmtp_authentications_total{mechanism=\"PLAIN\",result=\"succeeded\"} 1",
+        "sansmtp_delivery_attempts_total{result=\"deferred\"} 3",
+        "sansmtp_delivery_attempts_total{result=\"delivered\"} 1",
+        "sansmtp_queue_held_messages 1",
+        "sansmtp_deleted_messages_total 1",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+    }
+    assert!(!text.contains("\"tim") && !text.contains("example.org"), "{text}");
+
+    // Who hangs at the sockets does not keep the server from ending.
+    let hanging = ["spool/control", "metrics"].map(|name| UnixStream::connect(directory.path().join(name)));
+    let (_, log) = program.stop();
+    assert!(hanging.iter().all(Result::is_ok) && log.contains("deleted by an operator"), "{log}");
+    assert!(!directory.path().join("spool/control").exists());
+
+    assert_eq!(listed().len(), 1);
+    assert_eq!(queue(directory.path(), &["release", &ids[0]]), (true, String::new()));
+    let program = start(directory.path(), &arguments);
+    hop.wait(|mails| mails.len() == 2);
+    program.stop();
+    let (done, printed) = queue(directory.path(), &["list", "--spool", "spol"]);
+    assert!(!done && printed.contains("there is no spool in spol"), "{printed}");
+}
+
+#[test]
+fn systemd_hands_over_a_socket_and_is_told_how_it_goes() {
+    for runtime in RUNTIMES {
+        let (directory, authority) = (directory(), Authority::new());
+        authority.write(directory.path());
+        let notify = directory.path().join("notify");
+        let told = UnixDatagram::bind(&notify).expect("it can be made");
+        told.set_read_timeout(Some(PATIENCE)).expect("it can be set");
+        let hear = |what: &str| {
+            let mut text = [0; 1024];
+            let octets = told.recv(&mut text).expect("something is told");
+            let text = String::from_utf8_lossy(&text[..octets]).into_owned();
+            assert!(text.lines().any(|line| line == what), "{what}: {text}");
+            text
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+        let address = listener.local_addr().expect("it has one");
+        let environment = [
+            ("LISTEN_FDS", "1"),
+            ("LISTEN_FDNAMES", "submissions"),
+            ("NOTIFY_SOCKET", notify.to_str().expect("UTF-8")),
+        ];
+        let arguments = ["--runtime", runtime, "--tls-cert", "cert.pem", "--tls-key", "key.pem"];
+        let program = Program::start_activated(directory.path(), listener.into(), &environment, &arguments);
+        assert_eq!(program.address(0), address, "and nothing else is listened on");
+        hear("READY=1");
+        let mut client = Client::greet_tls(address, authority.client()).expect("TLS begins at once, by the name");
+        program.signal("HUP");
+        let reloading = hear("RELOADING=1");
+        assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+        hear("READY=1");
+        assert!(client.command("NOOP").expect("the session goes on").starts_with("250 "), "{runtime}");
+        drop(client);
+        program.terminate();
+        hear("STOPPING=1");
+        let (status, _, log) = program.wait();
+        assert!(status.success(), "{log}");
+    }
+}
+
+/// Runs `queue` with these arguments, and returns whether it succeeded and what it printed.
+fn queue(directory: &Path, arguments: &[&str]) -> (bool, String) {
+    run(Command::new(example("authenticated_relayer")).arg("queue").args(arguments).current_dir(directory))
 }
 
 fn directory() -> TempDir {

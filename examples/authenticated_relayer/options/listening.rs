@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use clap::Args;
 
 use crate::runtime::Runtime;
+use crate::service::is_activated;
 use crate::units::{size, size_above_zero};
 
 /// One address to listen on.
@@ -17,7 +18,9 @@ pub(crate) struct Listener {
 
 #[derive(Debug, Args)]
 pub(super) struct ListeningArguments {
-    /// Listen here, with STARTTLS; repeatable [default: 127.0.0.1:8025, unless --listen-tls is given]
+    /// Listen here, with STARTTLS; repeatable [default: 127.0.0.1:8025, unless
+    /// --listen-tls is given, or systemd hands over sockets: those are listened on besides, with TLS from the first octet
+    /// where their name is submissions, smtps, or ends in -tls]
     #[arg(long, value_name = "ADDR", help_heading = LISTENING)]
     pub(super) listen: Vec<SocketAddr>,
     /// Listen here, with TLS from the first octet; repeatable
@@ -38,12 +41,12 @@ pub(super) struct ListeningArguments {
 }
 
 impl ListeningArguments {
-    /// At least one.
+    /// At least one, unless the service manager hands some over.
     pub(super) fn listeners(&self) -> Vec<Listener> {
         let starttls = self.listen.iter().map(|&address| Listener { address, implicit_tls: false });
         let implicit = self.listen_tls.iter().map(|&address| Listener { address, implicit_tls: true });
         let mut listeners: Vec<Listener> = starttls.chain(implicit).collect();
-        if listeners.is_empty() {
+        if listeners.is_empty() && !is_activated() {
             listeners.push(Listener { address: DEFAULT_LISTENER, implicit_tls: false });
         }
         listeners

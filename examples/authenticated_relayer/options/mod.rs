@@ -2,6 +2,7 @@
 
 mod delivery;
 mod listening;
+mod operations;
 mod policy;
 mod queue;
 mod security;
@@ -24,6 +25,7 @@ use self::delivery::DeliveryArguments;
 pub(crate) use self::delivery::{Delivery, Relaying};
 pub(crate) use self::listening::Listener;
 use self::listening::{ListeningArguments, machine_hostname};
+use self::operations::OperationsArguments;
 use self::policy::PolicyArguments;
 pub(crate) use self::queue::{QueueAction, QueueCommand};
 use self::security::SecurityArguments;
@@ -49,7 +51,7 @@ pub(crate) enum Options {
 /// How to run the server. Every combination that can be written here makes sense.
 #[derive(Debug)]
 pub(crate) struct Serve {
-    /// At least one.
+    /// At least one, unless the service manager hands some over.
     pub(crate) listeners: Vec<Listener>,
     /// Where users are looked for, in this order; at least one.
     pub(crate) users: Vec<UserSource>,
@@ -81,6 +83,8 @@ pub(crate) struct Serve {
     pub(crate) runtime: Runtime,
     /// Whether AUTH is offered before STARTTLS. Then every listener is on loopback, or the user insisted.
     pub(crate) allow_plaintext_auth: bool,
+    /// Whether that is allowed where it could be read on the way.
+    pub(crate) plaintext_auth_anywhere: bool,
     /// The most octets that a message may have.
     pub(crate) max_size: u64,
     /// The octets that are to be free where mail is kept, before a message begins.
@@ -89,6 +93,8 @@ pub(crate) struct Serve {
     pub(crate) leniency: Leniency,
     /// How many connections there may be.
     pub(crate) limits: ConnectionLimits,
+    /// Where Prometheus finds what is counted; nothing is counted otherwise.
+    pub(crate) metrics: Option<sansmtp_metrics::Address>,
 }
 
 impl Serve {
@@ -159,11 +165,13 @@ struct ServeArguments {
     leniency: Leniency,
     #[command(flatten)]
     limits: ConnectionLimits,
+    #[command(flatten)]
+    operations: OperationsArguments,
 }
 
 impl ServeArguments {
     fn check(self) -> Result<Serve, (ErrorKind, String)> {
-        let Self { listening, security, policy, senders, delivery, leniency, limits } = self;
+        let Self { listening, security, policy, senders, delivery, leniency, limits, operations } = self;
         let listeners = listening.listeners();
         let sending_limits = policy.sending_limits();
         security.check(&listeners, &sending_limits)?;
@@ -182,6 +190,7 @@ impl ServeArguments {
             cache_logins: Some(security.cache_logins).filter(|time| !time.is_zero()),
             hide_client_address: policy.hide_client_address,
             allow_plaintext_auth: security.allow_plaintext_auth,
+            plaintext_auth_anywhere: security.i_know,
             delivery: delivery.delivery(),
             hostname: listening.hostname.unwrap_or_else(machine_hostname),
             runtime: listening.runtime,
@@ -189,6 +198,7 @@ impl ServeArguments {
             min_free: listening.min_free,
             leniency,
             limits,
+            metrics: operations.metrics,
         })
     }
 }

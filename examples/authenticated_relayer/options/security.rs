@@ -118,7 +118,7 @@ pub(super) struct SecurityArguments {
     pub(super) allow_plaintext_auth: bool,
     /// Allow --allow-plaintext-auth where others can read the passwords
     #[arg(long, requires = "allow_plaintext_auth", help_heading = SECURITY)]
-    i_know: bool,
+    pub(super) i_know: bool,
 }
 
 impl SecurityArguments {

@@ -40,21 +40,42 @@ impl Program {
         arguments: &[&str],
         stderr: Stdio,
     ) -> Self {
-        let mut child = Command::new(example(name))
-            .args(arguments)
+        let mut command = Command::new(example(name));
+        command.args(arguments).stdin(Stdio::null()).stderr(stderr);
+        let listeners = arguments.iter().filter(|argument| argument.starts_with("--listen")).count();
+        Self::run(command, directory, log, listeners)
+    }
+
+    /// Starts a server as systemd does, with this listener as its descriptor 3, and waits until it listens.
+    #[cfg(unix)]
+    pub(crate) fn start_activated(
+        directory: &Path,
+        listener: std::os::fd::OwnedFd,
+        environment: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Self {
+        let mut command = Command::new("sh");
+        // What is handed over goes from where a child can have it to where it is looked for.
+        command
+            .args(["-c", r#"exec "$0" "$@" 3<&0 0</dev/null"#])
+            .arg(example("authenticated_relayer"))
+            .args(arguments);
+        command.envs(environment.iter().copied()).stdin(listener).stderr(Stdio::piped());
+        Self::run(command, directory, "info", 1)
+    }
+
+    fn run(mut command: Command, directory: &Path, log: &str, listeners: usize) -> Self {
+        let mut child = command
             .current_dir(directory)
             .env("RUST_LOG", log)
             // Colours would stand between the words.
             .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(stderr)
             .spawn()
             .expect("the program starts");
         let stdout = Text::of(child.stdout.take().expect("stdout is piped"));
         let stderr = child.stderr.take().map_or_else(Text::none, Text::of);
         let mut program = Self { child, stdout, stderr, addresses: Vec::new() };
-        let listeners = arguments.iter().filter(|argument| argument.starts_with("--listen")).count();
         let addresses = |text: &str| -> Vec<SocketAddr> {
             // The last line may be half written.
             let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
