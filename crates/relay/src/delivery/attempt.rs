@@ -271,7 +271,9 @@ impl Deliverer {
             let kind = Kind { eight_bit: state.eight_bit, long_lines: state.long_lines };
             (path_to_ascii(&state.reverse_path).into_owned(), paths, kind, state.smtputf8, mail_dsn, rcpt_dsn)
         });
-        let content = match self.outgoing(id, kind, connection.client.takes_eight_bit()).await? {
+        let needs_smtputf8 =
+            !reverse_path.is_ascii() || paths.iter().any(|path| !path.is_ascii()) || (smtputf8 && !header.is_ascii);
+        let content = match self.outgoing(id, kind, connection.client.takes_eight_bit(needs_smtputf8)).await? {
             Ok(content) => content,
             Err(unconvertible) => {
                 let refused = vec![None; places.len()];
@@ -289,9 +291,7 @@ impl Deliverer {
             recipients: &recipients,
             mail_dsn: &mail_dsn,
             rcpt_dsn: &rcpt_dsn,
-            needs_smtputf8: !reverse_path.is_ascii()
-                || recipients.iter().any(|path| !path.is_ascii())
-                || (smtputf8 && !header.is_ascii),
+            needs_smtputf8,
         };
         Ok(connection.client.send(mail, content).await)
     }

@@ -43,6 +43,9 @@ fn what_has_eight_bits_goes_in_seven_where_eight_are_not_offered() {
     let hop = NextHop::start(|_, command| accept(command, &["8BITMIME"]));
     let seen = sent_to(&hop, EIGHT_BIT);
     assert_eq!(content(&seen, 0), format!("Received: by relay.example\r\n{EIGHT_BIT}"));
+    // SMTPUTF8 brings 8BITMIME for what uses it.
+    let hop = NextHop::start(|_, command| accept(command, &["SMTPUTF8"]));
+    assert_eq!(content(&sent_to(&hop, EIGHT_BIT), 0), sent);
     // A server that knows no EHLO knows no extensions either.
     let hop = NextHop::start(|_, command| match command.split(' ').next() {
         Some("EHLO") => "502 5.5.1 what\r\n".to_owned(),
@@ -172,6 +175,20 @@ fn only_who_needs_smtputf8_fails_for_the_want_of_it() {
 }
 
 #[test]
+fn a_server_that_refuses_parameters_still_gets_what_needs_smtputf8() {
+    let hop = NextHop::start(|_, command| match command.contains("BODY=") {
+        true => "555 5.5.4 what\r\n".to_owned(),
+        false => accept(command, &["8BITMIME", "SMTPUTF8"]),
+    });
+    let mut fixture = Fixture::new();
+    let content = "Subject: é\r\n\r\né\r\n";
+    fixture.add(Envelope { smtputf8: true, ..envelope("tim@sender.example", &["ü@b.example"]) }, content.as_bytes());
+    fixture.relay(&[hop.url("smtp", "")]).drain();
+    let seen = hop.seen();
+    assert!(seen.has("MAIL FROM:<tim@sender.example> SMTPUTF8") && seen.text(0).contains(content), "{seen:#?}");
+}
+
+#[test]
 fn a_header_that_needs_smtputf8_fails_for_all() {
     let hop = NextHop::start(|_, command| accept(command, &["8BITMIME"]));
     let mut fixture = Fixture::new();
@@ -202,7 +219,7 @@ fn a_report_in_utf_8_goes_to_a_server_of_seven_bits() {
 fn lies(refusal: &'static str) -> NextHop {
     NextHop::start(move |_, command| match command.split(' ').collect::<Vec<_>>()[..] {
         ["MAIL", _, _, ..] => format!("{refusal}\r\n"),
-        _ => accept(command, &["8BITMIME", "SIZE", "PIPELINING"]),
+        _ => accept(command, &["8BITMIME", "SIZE", "DSN", "PIPELINING"]),
     })
 }
 
@@ -212,7 +229,8 @@ fn a_server_that_offers_what_it_does_not_know_gets_mail_without() {
         let hop = lies(refusal);
         let mut fixture = Fixture::new();
         fixture.add(envelope("tim@sender.example", &["a@b.example"]), EIGHT_BIT.as_bytes());
-        fixture.add(envelope("tim@sender.example", &["b@b.example"]), CONTENT);
+        fixture
+            .add(Envelope { envid: Some("x".to_owned()), ..envelope("tim@sender.example", &["b@b.example"]) }, CONTENT);
         fixture.relay(&[hop.url("smtp", "")]).drain();
         let seen = hop.seen();
         assert_eq!((seen.messages.len(), seen.sessions.len()), (2, 1), "{refusal}: {seen:#?}");

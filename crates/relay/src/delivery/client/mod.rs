@@ -151,6 +151,7 @@ impl Client {
         self.tls.as_ref()
     }
 
+    /// Says goodbye. What has been agreed stands, whether or not the next hop still listens.
     pub(crate) async fn quit(mut self) {
         self.deadline = Instant::now() + TRANSACTION;
         let _ = self.command(Step::Quit, "QUIT").await;

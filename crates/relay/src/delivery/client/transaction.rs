@@ -49,10 +49,10 @@ impl Client {
         self.extensions.recipients.unwrap_or(MAX_RECIPIENTS).min(MAX_RECIPIENTS)
     }
 
-    /// Whether octets above 127 may be in content. A server with SMTPUTF8 has 8BITMIME, whether or not it says so (RFC
-    /// 6531, section 3.1).
-    pub(crate) fn takes_eight_bit(&self) -> bool {
-        self.extensions.eight_bit_mime || self.extensions.smtputf8
+    /// Whether octets above 127 may be in content. Those of a message that uses SMTPUTF8 may, whether or not the server
+    /// says that it has 8BITMIME, too (RFC 6531, section 3.1).
+    pub(crate) fn takes_eight_bit(&self, uses_smtputf8: bool) -> bool {
+        self.extensions.eight_bit_mime || (uses_smtputf8 && self.extensions.smtputf8)
     }
 
     /// Whether UTF-8 may be in the envelope and in the header section.
@@ -60,10 +60,10 @@ impl Client {
         self.extensions.smtputf8
     }
 
-    /// Does without the extensions that have parameters of MAIL, which the server offers and does not seem to know. Says
-    /// whether there were some.
+    /// Does without the extensions that have parameters of MAIL, which the server offers and does not seem to know, but
+    /// for SMTPUTF8, for which there is no substitute. Says whether there were some.
     pub(crate) fn forget_parameters(&mut self) -> bool {
-        let without = Extensions { eight_bit_mime: false, smtputf8: false, size: None, ..self.extensions.clone() };
+        let without = Extensions { eight_bit_mime: false, dsn: false, size: None, ..self.extensions.clone() };
         if self.doubted.is_some() || without == self.extensions {
             return false;
         }
@@ -101,7 +101,6 @@ impl Client {
         Outcome { refused, settled, others, is_open }
     }
 
-    /// Says goodbye. What has been agreed stands, whether or not the next hop still listens.
     /// Makes the server forget a transaction. Says whether it did.
     async fn reset(&mut self) -> bool {
         self.command(Step::Mail, "RSET").await.is_ok_and(|reply| reply.is_positive())
