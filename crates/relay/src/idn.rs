@@ -7,12 +7,17 @@ use idna::uts46::{DnsLength, Hyphens, Uts46};
 
 /// The domain with A-labels in place of U-labels (UTS #46, without its transitional part). What is ASCII is given back
 /// as it is, an address literal too; none is no domain.
-pub(crate) fn domain_to_ascii(domain: &str) -> Option<Cow<'_, str>> {
+fn domain_to_ascii(domain: &str) -> Option<Cow<'_, str>> {
     if domain.is_ascii() {
         return Some(Cow::Borrowed(domain));
     }
     // Some characters stand for others in ASCII, among which are those that end a path.
     Uts46::new().to_ascii(domain.as_bytes(), AsciiDenyList::STD3, Hyphens::Allow, DnsLength::Verify).ok()
+}
+
+/// The domain in the one form that stands for all in which it may be written; what is no domain, in small letters.
+pub(crate) fn same_domain(domain: &str) -> String {
+    domain_to_ascii(domain).map_or_else(|| domain.to_lowercase(), |ascii| ascii.to_ascii_lowercase())
 }
 
 /// The path with its domain in A-labels (RFC 5890), where that makes it ASCII: then it needs no SMTPUTF8.
@@ -48,6 +53,14 @@ mod tests {
         ] {
             assert_eq!(path_to_ascii(path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn a_domain_is_the_same_in_all_its_forms() {
+        for domain in ["grå.test", "GRÅ.Test", "gra\u{30a}.test", "XN--GR-ZIA.test"] {
+            assert_eq!(same_domain(domain), "xn--gr-zia.test");
+        }
+        assert_eq!((same_domain("[IPv6:::1]"), same_domain("Ü Ü")), ("[ipv6:::1]".to_owned(), "ü ü".to_owned()));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use super::Deliverer;
 use crate::control::{Reply, Request};
 use crate::envelope::QueueId;
+use crate::idn::same_domain;
 use crate::metrics;
 use crate::queue::Deleted;
 use crate::spool::State;
@@ -20,7 +21,7 @@ impl Deliverer {
         let reply = match request {
             Request::Sending => Reply::Sending { ids: Vec::new() },
             Request::FlushAll => self.flush(None),
-            Request::FlushDestination { domain } => self.flush(Some(&domain.to_lowercase())),
+            Request::FlushDestination { domain } => self.flush(Some(&same_domain(&domain))),
             Request::Flush { id } => self.flush_message(&id),
             Request::Hold { id } => self.change_hold(&id, true),
             Request::Release { id } => self.change_hold(&id, false),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Address, MailExchangers, NextHop, Route};
 use crate::delivery::StartError;
-use crate::idn::domain_to_ascii;
+use crate::idn::same_domain;
 use crate::spool::Answer;
 
 /// Servers of which any takes the mail. The queue counts sessions, and failures, by this.
@@ -82,10 +82,7 @@ impl Router {
     pub(crate) fn part(&self, forward_path: &str) -> String {
         match self.way {
             Way::Relays(_) => String::new(),
-            Way::Exchangers { .. } => {
-                let domain = forward_path.rsplit_once('@').map_or("", |(_, domain)| domain);
-                domain_to_ascii(domain).map_or_else(|| domain.to_lowercase(), |domain| domain.to_ascii_lowercase())
-            }
+            Way::Exchangers { .. } => same_domain(forward_path.rsplit_once('@').map_or("", |(_, domain)| domain)),
         }
     }
 
