@@ -6,11 +6,11 @@
 
 mod support;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use support::{
@@ -24,7 +24,7 @@ fn what_was_acknowledged_is_delivered_whenever_the_relayer_is_killed() {
     let directory = directory();
     // Whatever a kill cuts off goes on at the next start, not at the next attempt.
     let arguments = ["--relay", &hop.url(), "--retry-first", "3600"];
-    let acknowledged = kill_while_clients_send(directory.path(), &arguments);
+    let acknowledged = kill_while_clients_send(directory.path(), &arguments, ROUNDS, one_recipient);
 
     let program = start(directory.path(), &arguments);
     eventually(|| spooled(&directory.path().join("spool")) == 0);
@@ -33,10 +33,67 @@ fn what_was_acknowledged_is_delivered_whenever_the_relayer_is_killed() {
     assert_each_arrived(&acknowledged, hop.mails().iter().map(|mail| &mail.content[..]));
 }
 
+/// Messages with recipients that are taken, refused, and put off at first, whose senders are told. `KILLS` says how often
+/// the program is killed.
+#[test]
+fn no_recipient_is_lost_or_unreported_whenever_the_relayer_is_killed() {
+    let put_off = Arc::new(Mutex::new(HashSet::new()));
+    let hop = NextHop::with_script(move |line| {
+        let recipient = line.strip_prefix("RCPT TO:<")?;
+        if recipient.starts_with("refused") {
+            return Some("550 5.1.1 nobody here");
+        }
+        let is_new = || put_off.lock().unwrap_or_else(PoisonError::into_inner).insert(recipient.to_owned());
+        (recipient.starts_with("later") && is_new()).then_some("450 4.2.1 not now")
+    });
+    let directory = directory();
+    let arguments = ["--relay", &hop.url(), "--retry-first", "0.05"];
+    let kills = std::env::var("KILLS").ok().map_or(ROUNDS, |kills| kills.parse().expect("KILLS is a number"));
+    let acknowledged = kill_while_clients_send(directory.path(), &arguments, kills, mixed_recipients);
+
+    let program = start(directory.path(), &arguments);
+    eventually(|| spooled(&directory.path().join("spool")) == 0);
+    program.stop();
+    assert!(!directory.path().join("spool/damaged").exists());
+
+    let mails = hop.mails();
+    let (mut copies, mut doubtful) = (HashMap::<String, usize>::new(), 0);
+    for (place, mail) in mails.iter().enumerate() {
+        // Only a report has a null reverse-path, and who is refused is told of in one.
+        let recipients = if mail.reverse_path.is_empty() { reported(&mail.content) } else { mail.recipients.clone() };
+        assert!(!recipients.is_empty(), "{}", mail.content.escape_ascii());
+        if mail.reverse_path.is_empty() {
+            assert_eq!(mail.recipients, [SENDER]);
+        } else {
+            number_of(&mail.content);
+        }
+        // A copy too many is right only behind one whose reply may have been lost.
+        let is_last = !mails.iter().skip(place + 1).any(|other| other.session == mail.session);
+        let may_be_lost = is_last && !hop.has_ended(mail.session);
+        for recipient in recipients {
+            let count = copies.entry(recipient.clone()).or_default();
+            assert_eq!(*count, 0, "seed {SEED:#x}: another copy for {recipient}, who had it");
+            if may_be_lost { doubtful += 1 } else { *count += 1 }
+        }
+    }
+    let known: HashSet<_> = mails
+        .iter()
+        .flat_map(|mail| if mail.reverse_path.is_empty() { reported(&mail.content) } else { mail.recipients.clone() })
+        .collect();
+    let lost: Vec<_> =
+        acknowledged.iter().flat_map(|number| mixed_recipients(*number)).filter(|path| !known.contains(path)).collect();
+    assert!(lost.is_empty(), "neither delivered nor reported, seed {SEED:#x}: {lost:?}");
+    eprintln!(
+        "{kills} kills: {} messages acknowledged, {} recipients heard of, {doubtful} last of a session that was cut off",
+        acknowledged.len(),
+        known.len()
+    );
+}
+
 #[test]
 fn what_was_acknowledged_is_in_the_maildir_whenever_the_program_is_killed() {
     let directory = directory();
-    let acknowledged = kill_while_clients_send(directory.path(), &[]);
+    let acknowledged = kill_while_clients_send(directory.path(), &[], ROUNDS, one_recipient);
     let mails = maildir(&directory.path().join("mail"));
     let most = assert_each_arrived(&acknowledged, mails.iter().map(Vec::as_slice));
     assert_eq!(most, 1, "a message is in the Maildir more than once");
@@ -167,20 +224,26 @@ fn sigterm_lets_a_delivery_end() {
     assert_eq!((hop.mails().len(), spooled(&directory.path().join("spool"))), (1, 0));
 }
 
-/// Has clients send without a pause while the program is killed and started again, and returns the numbers of the
-/// messages that were answered 250.
-fn kill_while_clients_send(directory: &Path, arguments: &[&str]) -> Vec<usize> {
+/// Has clients send without a pause while the program is killed and started again, so many times, and returns the
+/// numbers of the messages that were answered 250. `recipients` says to whom each message goes.
+fn kill_while_clients_send(
+    directory: &Path,
+    arguments: &[&str],
+    kills: usize,
+    recipients: impl Fn(usize) -> Vec<String> + Sync,
+) -> Vec<usize> {
     let mut random = fastrand::Rng::with_seed(SEED);
     let next = AtomicUsize::new(1);
     let acknowledged = Tally::default();
-    for round in 0..ROUNDS {
+    for round in 0..kills {
         let program = start(directory, arguments);
         let address = program.address(0);
         let enough = acknowledged.count() + random.usize(..MOST_MESSAGES_A_ROUND);
         let moment = Duration::from_micros(random.u64(..5_000));
         std::thread::scope(|scope| {
-            let clients: Vec<_> =
-                (0..CLIENTS).map(|_| scope.spawn(|| send_until_killed(address, &next, &acknowledged))).collect();
+            let clients: Vec<_> = (0..CLIENTS)
+                .map(|_| scope.spawn(|| send_until_killed(address, &next, &acknowledged, &recipients)))
+                .collect();
             acknowledged.wait_for(enough);
             // Not a wait for anything: it only chooses where, between two replies, the end comes.
             let now = Instant::now();
@@ -194,16 +257,23 @@ fn kill_while_clients_send(directory: &Path, arguments: &[&str]) -> Vec<usize> {
         });
     }
     let acknowledged = acknowledged.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-    assert!(acknowledged.len() >= ROUNDS, "the rounds have sent next to nothing");
+    assert!(acknowledged.len() >= kills, "the rounds have sent next to nothing");
     acknowledged
 }
 
-fn send_until_killed(address: SocketAddr, next: &AtomicUsize, acknowledged: &Tally) {
+fn send_until_killed(
+    address: SocketAddr,
+    next: &AtomicUsize,
+    acknowledged: &Tally,
+    recipients: impl Fn(usize) -> Vec<String>,
+) {
     // Every error is the kill: nothing else ends a session here.
     let Ok(mut client) = Client::log_in(address, USER, PASSWORD) else { return };
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        match client.send(SENDER, RECIPIENT, &numbered(number)) {
+        let recipients = recipients(number);
+        let recipients: Vec<_> = recipients.iter().map(String::as_str).collect();
+        match client.send_to(SENDER, &recipients, &numbered(number)) {
             Ok(reply) if reply.starts_with("250 ") => acknowledged.add(number),
             Ok(reply) => panic!("message {number}: {reply}"),
             Err(_) => return,
@@ -253,6 +323,28 @@ impl Tally {
         drop(numbers);
         assert!(!timeout.timed_out(), "waited in vain; {sent} messages were acknowledged");
     }
+}
+
+fn one_recipient(_: usize) -> Vec<String> {
+    vec![RECIPIENT.to_owned()]
+}
+
+/// Each with one that is taken, many with others that are not.
+fn mixed_recipients(number: usize) -> Vec<String> {
+    let mut recipients = vec![format!("taken-{number}@example.org")];
+    for (kind, every) in [("refused", 3), ("later", 5), ("refused-too", 7)] {
+        if number.is_multiple_of(every) {
+            recipients.push(format!("{kind}-{number}@example.org"));
+        }
+    }
+    recipients
+}
+
+/// The recipients that a report tells of.
+fn reported(report: &[u8]) -> Vec<String> {
+    let report = String::from_utf8_lossy(report);
+    let paths = report.lines().filter_map(|line| line.strip_prefix("Final-Recipient: rfc822; "));
+    paths.map(|path| path.trim_end().to_owned()).collect()
 }
 
 fn held_at_the_end(gate: &Gate) -> NextHop {

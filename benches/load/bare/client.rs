@@ -2,17 +2,23 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use memchr::memmem::Finder;
 use mio::net::TcpStream;
 use rustls::{ServerConfig, ServerConnection};
 
 use crate::content::{Content, END};
+use crate::late::{Late, Reply};
 use crate::metered::Metered;
 
 /// A client, as far as it has to be known to answer it.
 pub(crate) struct Client {
     stream: TcpStream,
+    /// Where the loop keeps it.
+    place: usize,
+    /// No other client has it, before or after.
+    number: u64,
     tls: Option<Box<ServerConnection>>,
     content: Option<Content>,
     /// A line whose end has not come: clients hardly ever cut one.
@@ -24,11 +30,17 @@ pub(crate) struct Scratch {
     room: Vec<u8>,
     out: Vec<u8>,
     end: Finder<'static>,
+    /// How many clients there have been, and how many messages.
+    clients: u64,
+    messages: u64,
+    /// Replies that are to come later.
+    pub(crate) late: Late,
 }
 
-impl Default for Scratch {
-    fn default() -> Self {
-        Self { room: vec![0; 64 * 1024], out: Vec::new(), end: Finder::new(END) }
+impl Scratch {
+    pub(crate) fn new(round_trip: Duration) -> Self {
+        let (room, end, late) = (vec![0; 64 * 1024], Finder::new(END), Late::new(round_trip));
+        Self { room, out: Vec::new(), end, clients: 0, messages: 0, late }
     }
 }
 
@@ -41,9 +53,25 @@ enum Next {
 
 impl Client {
     /// Greets a client that has just come; `None` if it has gone already.
-    pub(crate) fn greet(mut stream: TcpStream) -> Option<Self> {
-        stream.write_all(b"220 localhost ESMTP\r\n").ok()?;
-        Some(Self { stream, tls: None, content: None, partial: Vec::new() })
+    pub(crate) fn greet(mut stream: TcpStream, place: usize, scratch: &mut Scratch) -> Option<Self> {
+        scratch.clients += 1;
+        let number = scratch.clients;
+        if scratch.late.is_on() {
+            scratch.late.push(2, Reply { place, client: number, octets: GREETING.to_vec(), is_last: false });
+        } else {
+            stream.write_all(GREETING).ok()?;
+        }
+        Some(Self { stream, place, number, tls: None, content: None, partial: Vec::new() })
+    }
+
+    /// Its number.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Sends a reply whose time has come; `false` at the end.
+    pub(crate) fn say(&mut self, reply: &Reply) -> bool {
+        self.stream.write_all(&reply.octets).is_ok() && !reply.is_last
     }
 
     /// Answers what has come; `false` at the end. A client that does not read its replies is at its end, too.
@@ -79,11 +107,19 @@ impl Client {
         }
         scratch.out.clear();
         let input = scratch.room.get(..octets).unwrap_or_default();
-        let next = self.answer(input, &mut scratch.out, &scratch.end);
-        if !scratch.out.is_empty() {
-            self.stream.write_all(&scratch.out)?;
+        let next = self.answer(input, &mut scratch.out, &scratch.end, &mut scratch.messages);
+        let drained = octets < scratch.room.len();
+        if scratch.out.is_empty() {
+            return Ok((next, drained));
         }
-        Ok((next, octets < scratch.room.len()))
+        if scratch.late.is_on() {
+            let (octets, is_last) = (std::mem::take(&mut scratch.out), next == Next::Close);
+            scratch.late.push(1, Reply { place: self.place, client: self.number, octets, is_last });
+            // The reply's time ends the connection.
+            return Ok((Next::Command, drained));
+        }
+        self.stream.write_all(&scratch.out)?;
+        Ok((next, drained))
     }
 
     fn read_tls(&mut self, scratch: &mut Scratch) -> io::Result<(Next, bool)> {
@@ -100,7 +136,8 @@ impl Client {
             let Some(tls) = &mut self.tls else { break };
             let octets = tls.reader().read(&mut scratch.room)?;
             left = left.saturating_sub(octets);
-            next = self.answer(scratch.room.get(..octets).unwrap_or_default(), &mut scratch.out, &scratch.end);
+            let input = scratch.room.get(..octets).unwrap_or_default();
+            next = self.answer(input, &mut scratch.out, &scratch.end, &mut scratch.messages);
         }
         if let Some(tls) = &mut self.tls {
             tls.writer().write_all(&scratch.out)?;
@@ -114,11 +151,12 @@ impl Client {
         Ok((next, drained))
     }
 
-    fn answer(&mut self, mut octets: &[u8], out: &mut Vec<u8>, end: &Finder<'_>) -> Next {
+    fn answer(&mut self, mut octets: &[u8], out: &mut Vec<u8>, end: &Finder<'_>, messages: &mut u64) -> Next {
         while !octets.is_empty() {
             if let Some(content) = &mut self.content {
                 let Some(taken) = content.take(octets, end) else { break };
                 self.content = None;
+                *messages += 1;
                 out.extend_from_slice(b"250 2.0.0 OK\r\n");
                 octets = octets.get(taken..).unwrap_or_default();
                 continue;
@@ -130,11 +168,11 @@ impl Client {
             let (line, rest) = octets.split_at_checked(line_end + 1).unwrap_or_default();
             octets = rest;
             let next = if self.partial.is_empty() {
-                self.answer_line(line, out)
+                self.answer_line(line, out, *messages)
             } else {
                 let mut whole = std::mem::take(&mut self.partial);
                 whole.extend_from_slice(line);
-                self.answer_line(&whole, out)
+                self.answer_line(&whole, out, *messages)
             };
             if next != Next::Command {
                 return next;
@@ -143,7 +181,7 @@ impl Client {
         Next::Command
     }
 
-    fn answer_line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Next {
+    fn answer_line(&mut self, line: &[u8], out: &mut Vec<u8>, messages: u64) -> Next {
         let reply: &[u8] = match line.first().map(u8::to_ascii_uppercase) {
             Some(b'A') => b"235 2.7.0 Authentication succeeded\r\n",
             Some(b'D') => {
@@ -160,6 +198,10 @@ impl Client {
                 out.extend_from_slice(b"220 2.0.0 Go ahead\r\n");
                 return Next::StartTls;
             }
+            Some(b'V') => {
+                out.extend_from_slice(format!("252 2.0.0 {messages}\r\n").as_bytes());
+                return Next::Command;
+            }
             _ => b"250 2.0.0 OK\r\n",
         };
         out.extend_from_slice(reply);
@@ -167,5 +209,6 @@ impl Client {
     }
 }
 
+const GREETING: &[u8] = b"220 localhost ESMTP\r\n";
 const EHLO: &[u8] = b"250-localhost\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-STARTTLS\r\n250 AUTH PLAIN\r\n";
 const EHLO_UNDER_TLS: &[u8] = b"250-localhost\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 AUTH PLAIN\r\n";

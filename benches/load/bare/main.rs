@@ -2,10 +2,12 @@
 //! replies that are made already. No SMTP server on the same sockets can do with less.
 //!
 //! It believes every password, throws mail away, and keeps no more of a connection than whether content is coming.
-//! Replies to a group of commands leave in one write; nothing is read twice to see that there is nothing.
+//! Replies to a group of commands leave in one write; nothing is read twice to see that there is nothing. To VRFY it
+//! answers how many messages it has had. With `--round-trip` it is a next hop that is far away.
 
 mod client;
 mod content;
+mod late;
 #[path = "../support/metered.rs"]
 mod metered;
 
@@ -14,6 +16,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use client::{Client, Scratch};
@@ -34,6 +37,10 @@ struct Options {
     /// Private key of --tls-cert
     #[arg(long, value_name = "PEM", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Let each reply come so much later, the greeting twice as much: as over a network on which a round trip takes so
+    /// long. Not under TLS
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0, conflicts_with = "tls_cert")]
+    round_trip: u64,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -49,12 +56,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("listening on {}", listener.local_addr()?);
     let mut poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    let (mut events, mut scratch) = (Events::with_capacity(1024), Scratch::default());
+    let (mut events, mut scratch) =
+        (Events::with_capacity(1024), Scratch::new(Duration::from_millis(options.round_trip)));
     let (mut clients, mut free): (Vec<Option<Client>>, Vec<usize>) = (Vec::new(), Vec::new());
     loop {
-        match poll.poll(&mut events, None) {
+        match poll.poll(&mut events, scratch.late.pause()) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
             Ok(()) | Err(_) => {}
+        }
+        while let Some(reply) = scratch.late.take() {
+            let Some(place) = clients.get_mut(reply.place) else { continue };
+            // Another client may have the place by now.
+            if place.as_mut().is_some_and(|client| client.number() == reply.client && !client.say(&reply)) {
+                *place = None;
+                free.push(reply.place);
+            }
         }
         for event in &events {
             if event.token() != LISTENER {
@@ -78,7 +94,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     clients.len() - 1
                 });
                 poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
-                match (Client::greet(stream), clients.get_mut(index)) {
+                match (Client::greet(stream, index, &mut scratch), clients.get_mut(index)) {
                     (Some(client), Some(place)) => *place = Some(client),
                     _ => free.push(index),
                 }

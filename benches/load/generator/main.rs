@@ -50,6 +50,14 @@ struct Options {
     /// Leave AUTH out, where the server refuses it in the clear and takes mail without
     #[arg(long)]
     no_auth: bool,
+    /// Octets of a message's content [default: 1024; 10 MiB of a large one]
+    #[arg(long, value_name = "N")]
+    octets: Option<usize>,
+    #[arg(long, value_name = "PATH", default_value = "friend@example.org")]
+    recipient: String,
+    /// End with so many messages, measured from the first connection on, instead of after a time
+    #[arg(long, value_name = "N", conflicts_with_all = ["seconds", "warm_up"])]
+    operations: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -70,7 +78,9 @@ fn run(options: &Options) -> Result<serde_json::Value, Box<dyn Error>> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     let Options { workload, address, .. } = *options;
     let credentials = (!options.no_auth).then_some((&*options.user, &*options.password));
-    let target = Target { address, script: Script::new(workload, credentials), tls: tls::config()? };
+    let octets = options.octets.unwrap_or_else(|| workload.message_octets());
+    let script = Script::new(workload, credentials, octets, &options.recipient);
+    let target = Target { address, script, tls: tls::config()? };
     let server = Process(options.pid);
     let default = match workload {
         Workload::Idle | Workload::IdleTls => 5000,
@@ -80,6 +90,9 @@ fn run(options: &Options) -> Result<serde_json::Value, Box<dyn Error>> {
     let connections = options.connections.unwrap_or(default).into();
     if let Workload::Idle | Workload::IdleTls = workload {
         return measure::memory(target, connections, server);
+    }
+    if let Some(operations) = options.operations {
+        return measure::count(target, connections, server, operations);
     }
     let warm_up = Duration::try_from_secs_f64(options.warm_up)?;
     measure::rate(target, connections, server, warm_up, Duration::try_from_secs_f64(options.seconds)?)

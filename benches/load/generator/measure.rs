@@ -45,6 +45,25 @@ pub(crate) fn rate(
     Ok(per_operation(&before, &Moment::now(&load, server)?))
 }
 
+/// Has so many operations done, and measures from the first connection on. What the other connections have begun then
+/// is cut off.
+pub(crate) fn count(
+    target: Target,
+    connections: usize,
+    server: Process,
+    operations: u64,
+) -> Result<Value, Box<dyn Error>> {
+    let mut load = Load::new(target)?;
+    let before = Moment::now(&load, server)?;
+    for _ in 0..connections {
+        load.open()?;
+    }
+    while load.operations() < operations {
+        load.turn()?;
+    }
+    Ok(per_operation(&before, &Moment::now(&load, server)?))
+}
+
 fn complete_one_after(load: &mut Load, instant: Instant) -> Result<(), Box<dyn Error>> {
     loop {
         let before = load.operations();

@@ -53,8 +53,9 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// What a client says who logs in with `credentials`, if it does.
-    pub(crate) fn new(workload: Workload, credentials: Option<(&str, &str)>) -> Self {
+    /// What a client says who logs in with `credentials`, if it does, and sends messages of so many octets.
+    pub(crate) fn new(workload: Workload, credentials: Option<(&str, &str)>, octets: usize, recipient: &str) -> Self {
+        let rcpt = format!("RCPT TO:<{recipient}>\r\n");
         let ehlo = || step("EHLO client.example\r\n", &["250"]);
         let mut steps = vec![step("", &["220"]), ehlo()];
         if matches!(workload, Workload::Starttls | Workload::IdleTls) {
@@ -72,13 +73,13 @@ impl Script {
                 Then::Reconnect
             }
             Workload::Submit | Workload::Large => {
-                steps.extend([step(MAIL, &["250"]), step(RCPT, &["250"]), step("DATA\r\n", &["354"])]);
-                steps.push(step(&content(workload.message_octets()), &["250"]));
+                steps.extend([step(MAIL, &["250"]), step(&rcpt, &["250"]), step("DATA\r\n", &["354"])]);
+                steps.push(step(&content(octets), &["250"]));
                 Then::Repeat(transaction)
             }
             Workload::Pipelined => {
-                steps.push(step(&[MAIL, RCPT, "DATA\r\n"].concat(), &["250", "250", "354"]));
-                steps.push(step(&content(workload.message_octets()), &["250"]));
+                steps.push(step(&[MAIL, &rcpt, "DATA\r\n"].concat(), &["250", "250", "354"]));
+                steps.push(step(&content(octets), &["250"]));
                 Then::Repeat(transaction)
             }
             Workload::Idle | Workload::IdleTls => Then::Stay,
@@ -104,7 +105,6 @@ impl Workload {
 }
 
 const MAIL: &str = "MAIL FROM:<tim@example.org>\r\n";
-const RCPT: &str = "RCPT TO:<friend@example.org>\r\n";
 
 fn step(send: &str, codes: &[&str]) -> Step {
     let codes = codes.iter().filter_map(|code| code.as_bytes().try_into().ok()).collect();
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn each_step_awaits_a_reply() {
         for workload in Workload::value_variants() {
-            let script = Script::new(*workload, Some(("tim", "secret")));
+            let script = Script::new(*workload, Some(("tim", "secret")), 1024, "friend@example.org");
             assert!(script.steps.iter().all(|step| !step.codes.is_empty() && step.send.is_ascii()));
             if let Then::Repeat(step) = script.then {
                 assert_eq!(script.steps[step - 1].codes, [*b"235"]);

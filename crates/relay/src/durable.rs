@@ -40,6 +40,22 @@ impl Scratch {
     pub fn keep(mut self, target: &Path) -> io::Result<()> {
         self.file.flush()?;
         sync(self.file.get_ref())?;
+        self.rename(target)
+    }
+
+    /// The same without waiting for the disk: the content may get there later than the name, and does with the file
+    /// that is returned. To be used where a name alone is taken for nothing after a power failure.
+    ///
+    /// # Errors
+    /// As [`Scratch::keep`].
+    pub fn place(mut self, target: &Path) -> io::Result<File> {
+        self.file.flush()?;
+        let file = self.file.get_ref().try_clone()?;
+        self.rename(target)?;
+        Ok(file)
+    }
+
+    fn rename(&mut self, target: &Path) -> io::Result<()> {
         std::fs::rename(&self.path, target)?;
         self.kept = true;
         Ok(())
@@ -53,6 +69,29 @@ impl Drop for Scratch {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// Waits until both files, and the names in the directory, are on the disk: for all of them at the same time, as one flush
+/// of the disk may cover them all.
+///
+/// # Errors
+/// Where the file system refuses.
+pub fn sync_together(one: &File, other: &File, directory: &Path) -> io::Result<()> {
+    std::thread::scope(|scope| {
+        let files = [one, other].map(|file| {
+            let thread = std::thread::Builder::new().name("sync".to_owned());
+            // Without a thread it is one after the other.
+            thread.spawn_scoped(scope, || sync(file)).map_err(|_| file)
+        });
+        let synced = sync_directory(directory);
+        files.into_iter().fold(synced, |synced, file| {
+            let file = match file {
+                Ok(thread) => thread.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())),
+                Err(file) => sync(file),
+            };
+            synced.and(file)
+        })
+    })
 }
 
 /// Makes a new file that only its owner may read.

@@ -1,5 +1,6 @@
 //! An SMTP server that takes what the relayer sends it, as slowly and as badly as a test wants.
 
+use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,8 @@ pub(crate) struct Mail {
     pub(crate) recipients: Vec<String>,
     /// Without transparency dots.
     pub(crate) content: Vec<u8>,
+    /// The number of the session that it came in.
+    pub(crate) session: usize,
 }
 
 struct Shared {
@@ -31,6 +34,8 @@ struct Shared {
 #[derive(Default)]
 struct Seen {
     sessions: usize,
+    /// Those that have ended with QUIT.
+    ended: HashSet<usize>,
     mails: Vec<Mail>,
 }
 
@@ -53,8 +58,9 @@ impl NextHop {
             for stream in listener.incoming().map_while(Result::ok) {
                 let shared = Arc::clone(&shared);
                 shared.note(|seen| seen.sessions += 1);
+                let number = shared.lock().sessions;
                 // A client that hangs up ends its session, and is no failure of the test.
-                std::thread::spawn(move || shared.session(stream));
+                std::thread::spawn(move || shared.session(number, stream));
             }
         });
         hop
@@ -82,6 +88,11 @@ impl NextHop {
         self.shared.lock().mails.clone()
     }
 
+    /// Whether the session with this number has ended with QUIT.
+    pub(crate) fn has_ended(&self, session: usize) -> bool {
+        self.shared.lock().ended.contains(&session)
+    }
+
     /// How many sessions there have been.
     pub(crate) fn sessions(&self) -> usize {
         self.shared.lock().sessions
@@ -89,10 +100,10 @@ impl NextHop {
 }
 
 impl Shared {
-    fn session(&self, stream: TcpStream) -> io::Result<()> {
+    fn session(&self, number: usize, stream: TcpStream) -> io::Result<()> {
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut stream = BufReader::new(stream);
-        let mut mail = Mail::default();
+        let mut mail = Mail { session: number, ..Mail::default() };
         stream.get_mut().write_all(b"220 next.hop ESMTP\r\n")?;
         loop {
             let mut line = String::new();
@@ -108,10 +119,13 @@ impl Shared {
             });
             if reply.starts_with("250") {
                 if let Some(path) = path_of(line, "MAIL FROM:<") {
-                    mail = Mail { reverse_path: path, ..Mail::default() };
+                    mail = Mail { reverse_path: path, session: number, ..Mail::default() };
                 } else if let Some(path) = path_of(line, "RCPT TO:<") {
                     mail.recipients.push(path);
                 }
+            }
+            if line == "QUIT" {
+                self.note(|seen| _ = seen.ended.insert(number));
             }
             say(&mut stream, reply)?;
             if reply.starts_with("354") {

@@ -205,10 +205,9 @@ impl Control {
             if !spool.contains(id)? {
                 return Err(ControlError::Unknown(id.clone()));
             }
-            match spool.remove(vec![id.clone()]).pop() {
-                Some((_, error)) => Err(error.into()),
-                None => Ok(Change::Made { messages: 1 }),
-            }
+            spool.forget(id)?;
+            spool.remove(std::slice::from_ref(id))?;
+            Ok(Change::Made { messages: 1 })
         })
     }
 

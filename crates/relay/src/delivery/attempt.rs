@@ -320,8 +320,13 @@ impl Deliverer {
             }
             (left, self.places(state, part, Status::Failed).next().is_some(), state.owes_report())
         });
-        // What is finished is removed.
-        if !message.read(State::is_finished) {
+        if message.read(|state| state.is_finished() && !state.owes_report()) {
+            // At once, and not when the queue comes to it: the next message of the session would otherwise begin in a
+            // moment at which a crash has this one sent again. What fails here is tried again then. It does not wait for
+            // the disk, and takes its time nevertheless where the file system is busy.
+            let (spool, id) = (Arc::clone(&self.spool), job.0.clone());
+            let _ = tokio::task::spawn_blocking(move || spool.forget(&id)).await;
+        } else {
             self.save(message).await;
         }
         (if left { Outcome::Later } else { Outcome::Done }, failed, unreported)

@@ -8,6 +8,7 @@
 //! | `outgoing.rs`, `convert/` | content in the form in which a next hop may have it |
 //! | `messages.rs` | the states of the messages that are under way |
 //! | `operator.rs` | what an operator asks for by the control socket |
+//! | `removal.rs` | the removal of messages that are done with |
 //! | `host_health.rs` | the servers that could not be reached |
 //! | `log.rs` | what the log tells of an attempt |
 //! | `client`, `reply.rs`, `content.rs`, `tls.rs`, `error.rs` | the client's side of SMTP |
@@ -22,6 +23,7 @@ mod log;
 mod messages;
 mod operator;
 mod outgoing;
+mod removal;
 mod reply;
 mod run;
 mod session;
@@ -43,7 +45,8 @@ pub(crate) use self::content::read_header_section;
 pub(crate) use self::convert::{MAX_LINE_OCTETS, is_convertible};
 use self::host_health::HostHealth;
 use self::messages::Messages;
-use self::run::{Remover, Run};
+use self::removal::Remover;
+use self::run::Run;
 pub use self::start_error::StartError;
 use self::tls::Trust;
 #[cfg(unix)]

@@ -113,7 +113,7 @@ impl Deliverer {
             Deleted::Gone => {}
         }
         self.messages.remove(id);
-        if let Some((_, error)) = self.spool.remove(vec![id.clone()]).pop() {
+        if let Err(error) = self.spool.forget(id).and_then(|()| self.spool.remove(std::slice::from_ref(id))) {
             // It is taken in again, as it is on the disk.
             self.spool.announce(id.clone());
             return Reply::Failed { reason: format!("the files cannot be removed: {error}") };

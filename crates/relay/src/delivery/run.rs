@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -14,12 +13,13 @@ use tokio::time::Instant;
 
 use super::Deliverer;
 use super::log::Told;
+use super::removal::Remover;
 use crate::envelope::QueueId;
 use crate::metrics;
 use crate::queue::{Action, Health, Job, Outcome, SessionId};
 use crate::reports;
 use crate::routes::Destination;
-use crate::spool::{Spool, State, Status, Timestamp};
+use crate::spool::{State, Status, Timestamp};
 
 /// What the worker's thread runs.
 pub(super) struct Run {
@@ -274,70 +274,6 @@ impl Deliverer {
             Err(error) => tracing::error!(%id, %error, "cannot give up a message now; at the next start"),
         }
     }
-}
-
-/// The thread that removes from the spool what is done with: as many messages as there are for one wait for the disk.
-pub(super) struct Remover {
-    done: Sender<QueueId>,
-    thread: std::thread::JoinHandle<()>,
-}
-
-impl Remover {
-    /// # Errors
-    /// Where there is no thread to be had.
-    pub(super) fn start(spool: Arc<Spool>) -> io::Result<Self> {
-        let (done, messages) = channel();
-        let remove = move || remove_all(&spool, &messages);
-        let thread = std::thread::Builder::new().name("removal".to_owned()).spawn(remove)?;
-        Ok(Self { done, thread })
-    }
-
-    fn remove(&self, message: QueueId) {
-        let _ = self.done.send(message);
-    }
-
-    /// Waits until all is removed.
-    fn finish(self) {
-        let Self { done, thread } = self;
-        drop(done);
-        if thread.join().is_err() {
-            tracing::error!("the removal of messages has panicked; what is left is sent again at the next start");
-        }
-    }
-}
-
-fn remove_all(spool: &Spool, messages: &Receiver<QueueId>) {
-    let mut left = Vec::new();
-    loop {
-        // What could not be removed is tried again.
-        let is_over = match messages.recv_timeout(LONGEST_PAUSE) {
-            Ok(message) => {
-                left.push(message);
-                false
-            }
-            Err(RecvTimeoutError::Timeout) => false,
-            Err(RecvTimeoutError::Disconnected) => true,
-        };
-        left.extend(messages.try_iter());
-        if !left.is_empty() {
-            left = remove(spool, left);
-        }
-        if is_over {
-            return;
-        }
-    }
-}
-
-/// Removes messages, and returns those for which that failed.
-fn remove(spool: &Spool, ids: Vec<QueueId>) -> Vec<QueueId> {
-    let failed = spool.remove(ids.clone());
-    for id in ids.iter().filter(|id| !failed.iter().any(|(failed, _)| failed == *id)) {
-        tracing::info!(%id, "done");
-    }
-    for (id, error) in &failed {
-        tracing::error!(%id, %error, "cannot remove a message that is done with; trying again");
-    }
-    failed.into_iter().map(|(id, _)| id).collect()
 }
 
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);

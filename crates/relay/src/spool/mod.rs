@@ -1,7 +1,7 @@
 //! The spool: where an acknowledged message waits for its delivery, whatever happens to this process.
 //!
 //! ```text
-//! spool/lock                 held while a process uses the spool
+//! spool/lock                 held while a process uses the spool; tells when the system was started
 //! spool/control             a socket, by which an operator's commands come in while it does
 //! spool/incoming/…           being written; worthless after a crash
 //! spool/queue/ID.eml         a message's content, never changed
@@ -11,16 +11,19 @@
 //!                            what could neither be delivered nor reported, kept for a human
 //! ```
 //!
-//! Every file is written in `incoming`, synchronized, and renamed into its place. The content comes before the
-//! state and goes after it, so **the state file is the commit point**: with it, the message is complete; without
-//! it, the message was never acknowledged, or is done with. A crash at any moment leaves one of these:
+//! Every file is written in `incoming`, and renamed into its place. The content comes before the state, and goes after
+//! it, so **the state file is the commit point**: with it, the message is complete; without it, the message was never
+//! acknowledged, or is done with. Before a message is acknowledged, the disk is waited for once, for both files and their
+//! names at the same time. A power failure before that can leave names without what they stand for; so the state holds
+//! the content's checksum, which is compared once after each start of the system. A crash at any moment leaves one of
+//! these:
 //!
 //! | left behind | at the next start |
 //! |---|---|
 //! | a file in `incoming` | removed: its reception or its update was not finished |
 //! | content without a state | removed: not acknowledged yet, or finished |
 //! | content and a state | delivered from where the state says |
-//! | a state without content | put into `damaged`: only an accident leaves this |
+//! | a state without content, or with another; half a state | put into `damaged`: an accident leaves this, or a power failure before the message was acknowledged |
 //! | a state half written in its place | put into `damaged`; only a crash while the disk is full leaves this |
 //!
 //! A state is replaced by a new file, except where there is no room for one: then it is overwritten in its place, with
@@ -51,7 +54,7 @@ mod undelivered;
 
 use std::fmt;
 use std::fs::{File, TryLockError};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -69,7 +72,7 @@ pub struct Spool {
     #[cfg(test)]
     changed: Mutex<Option<Box<Watcher>>>,
     /// The lock goes when the file is closed, by a crash too.
-    _lock: File,
+    lock: File,
 }
 
 /// Is told of every message that arrives, when it is on the disk.
@@ -99,9 +102,10 @@ impl Spool {
             subscriber: Mutex::new(None),
             #[cfg(test)]
             changed: Mutex::new(None),
-            _lock: lock,
+            lock,
         };
         spool.recover()?;
+        spool.check_after_boot()?;
         Ok(spool)
     }
 
@@ -124,7 +128,13 @@ impl Spool {
     fn receive(spool: &Arc<Self>, envelope: Envelope) -> io::Result<Incoming> {
         let content = Scratch::create(spool.incoming(&envelope.id, "eml"))?;
         let received = envelope.received.clone();
-        let mut incoming = Incoming { spool: Arc::clone(spool), content, state: State::new(envelope), line_octets: 0 };
+        let mut incoming = Incoming {
+            spool: Arc::clone(spool),
+            content,
+            state: State::new(envelope),
+            line_octets: 0,
+            checksum: crc32fast::Hasher::new(),
+        };
         incoming.write(received.as_bytes())?;
         Ok(incoming)
     }
@@ -225,34 +235,42 @@ impl Spool {
     }
 
     fn replace(&self, state: &State) -> io::Result<()> {
-        let mut file = Scratch::create(self.incoming(&state.id, "json"))?;
-        file.write(&serde_json::to_vec_pretty(state)?)?;
-        self.change(|| file.keep(&self.queued(&state.id, "json")))?;
-        durable::sync_directory(&self.directory.join("queue"))
+        let record = self.record(state)?;
+        self.change(|| record.keep(&self.queued(&state.id, "json")))?;
+        self.sync_names()
     }
 
-    /// Forgets messages with which nothing is left to do, and returns those for which that failed. However many they
-    /// are, the disk is waited for once.
-    pub(crate) fn remove(&self, ids: Vec<QueueId>) -> Vec<(QueueId, io::Error)> {
-        let mut failed = Vec::new();
-        let mut removed = Vec::new();
-        for id in ids {
-            match self.change(|| std::fs::remove_file(self.queued(&id, "json"))) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => failed.push((id, error)),
-                Ok(()) | Err(_) => removed.push(id),
-            }
+    /// Writes a state, and does not put it into its place yet.
+    fn record(&self, state: &State) -> io::Result<Scratch> {
+        let mut file = Scratch::create(self.incoming(&state.id, "json"))?;
+        file.write(&serde_json::to_vec_pretty(state)?)?;
+        Ok(file)
+    }
+
+    /// Forgets a message with which nothing is left to do: a process that ends from now on does not know it any more.
+    /// This does not wait for the disk.
+    ///
+    /// # Errors
+    /// Where the file system refuses.
+    pub(crate) fn forget(&self, id: &QueueId) -> io::Result<()> {
+        match self.change(|| std::fs::remove_file(self.queued(id, "json"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    /// Removes the content of messages that are forgotten. However many they are, the disk is waited for once.
+    ///
+    /// # Errors
+    /// Where the disk does not have it that they are forgotten; then their content stays.
+    pub(crate) fn remove(&self, ids: &[QueueId]) -> io::Result<()> {
         // Else the two could reach the disk in the other order, and leave a state without its content.
-        if let Err(error) = durable::sync_directory(&self.directory.join("queue")) {
-            let kind = error.kind();
-            failed.extend(removed.into_iter().map(|id| (id, io::Error::new(kind, error.to_string()))));
-            return failed;
-        }
-        for id in removed {
+        self.sync_names()?;
+        for id in ids {
             // What cannot be removed now is removed at the next start.
-            let _ = self.change(|| std::fs::remove_file(self.queued(&id, "eml")));
+            let _ = self.change(|| std::fs::remove_file(self.queued(id, "eml")));
         }
-        failed
+        Ok(())
     }
 
     #[cfg(test)]
@@ -280,6 +298,10 @@ impl Spool {
         self.queued(id, "json").try_exists()
     }
 
+    fn sync_names(&self) -> io::Result<()> {
+        durable::sync_directory(&self.directory.join("queue"))
+    }
+
     fn recover(&self) -> io::Result<()> {
         for entry in std::fs::read_dir(self.directory.join("incoming"))? {
             let entry = entry?;
@@ -297,7 +319,33 @@ impl Spool {
                 std::fs::remove_file(self.queued(&id, "eml"))?;
             }
         }
-        durable::sync_directory(&self.directory.join("queue"))
+        self.sync_names()
+    }
+
+    /// After a power failure, sets aside messages whose content is not on the disk as it was received: these were not
+    /// acknowledged. Otherwise nothing can be missing, and nothing is read.
+    fn check_after_boot(&self) -> io::Result<()> {
+        // Where the system does not tell its starts apart, each is taken for one after a power failure.
+        let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let path = self.directory.join("lock");
+        if !boot.is_empty() && std::fs::read(&path)? == boot {
+            return Ok(());
+        }
+        for (id, extension) in self.queue()? {
+            if extension != "json" {
+                continue;
+            }
+            // What else there is, the worker finds.
+            let Ok(state) = self.load(&id) else { continue };
+            let Some(checksum) = state.checksum.filter(|_| state.attempts == 0) else { continue };
+            if checksum_of(self.content(&id)?)? != checksum {
+                let error = io::Error::new(io::ErrorKind::InvalidData, "the content is not what was received");
+                self.set_aside(&id, &error)?;
+            }
+        }
+        // With a full disk, the next start looks again.
+        let _ = self.lock.set_len(0).and_then(|()| (&self.lock).write_all(&boot));
+        Ok(())
     }
 
     /// Moves a message's files to where they disturb nothing and nothing removes them.
@@ -381,6 +429,19 @@ pub(crate) fn queued(directory: &Path, id: &QueueId, extension: &str) -> PathBuf
     directory.join("queue").join(format!("{id}.{extension}"))
 }
 
+fn checksum_of(mut content: impl Read) -> io::Result<u32> {
+    let mut checksum = crc32fast::Hasher::new();
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        match content.read(&mut piece) {
+            Ok(0) => return Ok(checksum.finalize()),
+            Ok(read) => checksum.update(piece.get(..read).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// A message on its way into the spool. Dropped before [`Incoming::commit`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct Incoming {
@@ -389,6 +450,8 @@ pub struct Incoming {
     state: State,
     /// How long the last line is so far, with what it has of its end.
     line_octets: usize,
+    /// Of the content.
+    checksum: crc32fast::Hasher,
 }
 
 impl Incoming {
@@ -399,6 +462,7 @@ impl Incoming {
     pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         self.state.eight_bit |= !piece.is_ascii();
         self.measure(piece);
+        self.checksum.update(piece);
         self.content.write(piece)
     }
 
@@ -420,16 +484,20 @@ impl Incoming {
     /// # Errors
     /// Where the file system refuses. Then the message is gone.
     pub fn commit(self) -> io::Result<QueueId> {
-        let Self { spool, content, mut state, line_octets } = self;
+        let Self { spool, content, mut state, line_octets, checksum } = self;
         state.long_lines |= line_octets > MAX_LINE_OCTETS;
         let id = state.id.clone();
         if spool.contains(&id)? {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the queue id is taken"));
         }
+        state.checksum = Some(checksum.finalize());
+        let record = spool.record(&state)?;
         let queued = spool.queued(&id, "eml");
-        spool.change(|| content.keep(&queued))?;
-        // The content's name must not reach the disk later than the state's.
-        let committed = durable::sync_directory(&spool.directory.join("queue")).and_then(|()| spool.save(&state));
+        let content = spool.change(|| content.place(&queued))?;
+        // All of it reaches the disk in one wait, in whatever order: the checksum tells what a power failure has cut off.
+        let committed = spool
+            .change(|| record.place(&spool.queued(&id, "json")))
+            .and_then(|record| durable::sync_together(&content, &record, &spool.directory.join("queue")));
         if let Err(error) = committed {
             // The peer will hear a failure and send again: better not to have it twice.
             let _ = std::fs::remove_file(spool.queued(&id, "json"));

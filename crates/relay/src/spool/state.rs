@@ -34,6 +34,9 @@ pub(crate) struct State {
     pub(crate) ret: Option<Ret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) envid: Option<String>,
+    /// The CRC-32 of the content, as it was received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) checksum: Option<u32>,
     /// What this message reports on, if it is a report that this spool has written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) report_on: Option<ReportOn>,
@@ -152,6 +155,7 @@ impl State {
             ret: envelope.ret,
             envid: envelope.envid,
             held: false,
+            checksum: None,
             report_on: None,
             reports: 0,
             unannounced: Vec::new(),

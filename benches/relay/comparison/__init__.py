@@ -1,0 +1,1 @@
+"""What `benches/relay/run` measures with."""
