@@ -33,6 +33,29 @@ fn attempt(hop: &NextHop, credentials: &str, parameters: &str) -> (Seen, String)
     (hop.seen(), format!("{} {}", last.status, last.text))
 }
 
+/// A server that answers the lines of an exchange of SCRAM so, where FIRST is its first message.
+fn scram_server(replies: &'static [&'static str]) -> NextHop {
+    let nonce = Mutex::new(String::new());
+    NextHop::start(move |_, command| {
+        let is_known = ["EHLO", "QUIT", "MAIL", "RCPT", "DATA", "."].contains(&command.split(' ').next().unwrap());
+        // An empty line is the greeting at first, and later an empty response.
+        let is_greeting = command.is_empty() && nonce.lock().unwrap().is_empty();
+        if is_known || is_greeting {
+            return accept(command, &["AUTH SCRAM-SHA-256"]);
+        }
+        let round = if let Some(first) = command.strip_prefix("AUTH SCRAM-SHA-256 ") {
+            *nonce.lock().unwrap() = decoded(first).split_once(",r=").unwrap().1.to_owned();
+            0
+        } else if decoded(command).starts_with("c=biws,") {
+            1
+        } else {
+            2
+        };
+        let first = STANDARD.encode(format!("r={}more,s=c2FsdA==,i=4096", nonce.lock().unwrap()));
+        format!("{}\r\n", replies.get(round).unwrap_or(&"235 2.7.0 welcome").replace("FIRST", &first))
+    })
+}
+
 #[test]
 fn a_server_that_does_not_prove_itself_gets_no_mail() {
     for replies in [
@@ -42,28 +65,17 @@ fn a_server_that_does_not_prove_itself_gets_no_mail() {
         &["334 %%%", "235 2.7.0 welcome"],
         &["334 FIRST", "334 dj1BQUFB", "235 2.7.0 welcome"],
         &["334 FIRST", "235 2.7.0 welcome"],
+        // e=invalid-proof
+        &["334 FIRST", "334 ZT1pbnZhbGlkLXByb29m", "235 2.7.0 welcome"],
     ] {
-        let nonce = Mutex::new(String::new());
-        let hop = NextHop::start(move |_, command| {
-            let is_known =
-                ["", "EHLO", "QUIT", "MAIL", "RCPT", "DATA", "."].contains(&command.split(' ').next().unwrap());
-            if is_known {
-                return accept(command, &["AUTH SCRAM-SHA-256"]);
-            }
-            let round = if let Some(first) = command.strip_prefix("AUTH SCRAM-SHA-256 ") {
-                *nonce.lock().unwrap() = decoded(first).split_once(",r=").unwrap().1.to_owned();
-                0
-            } else if decoded(command).starts_with("c=biws,") {
-                1
-            } else {
-                2
-            };
-            let first = STANDARD.encode(format!("r={}more,s=c2FsdA==,i=4096", nonce.lock().unwrap()));
-            format!("{}\r\n", replies.get(round).unwrap_or(&"235 2.7.0 welcome").replace("FIRST", &first))
-        });
-        let (seen, last) = attempt(&hop, "tim:hunter2@", "");
+        let (seen, last) = attempt(&scram_server(replies), "tim:hunter2@", "");
         assert!(last.starts_with("4.7.0 SCRAM-SHA-256: the server"), "{replies:?}: {last}");
         assert!(!seen.commands().iter().any(|command| command.starts_with("MAIL")), "{seen:?}");
+    }
+    // A refusal is one, whether or not a reason comes first.
+    for replies in [&["334 FIRST", "334 ZT1pbnZhbGlkLXByb29m", "535 5.7.8 no"][..], &["334 FIRST", "535 5.7.8 no"]] {
+        let (_, last) = attempt(&scram_server(replies), "tim:hunter2@", "");
+        assert_eq!(last, "4.7.8 535 5.7.8 no");
     }
 }
 

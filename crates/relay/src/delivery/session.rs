@@ -108,7 +108,9 @@ impl Deliverer {
                     return Ok(Connection { client, host: host.clone(), peer, is_used: false });
                 }
                 Err(error) => {
-                    tracing::info!(%id, host = %host.next_hop, %address, %error, "no session");
+                    // In quotes, as it may be a reply: nothing in it makes other fields.
+                    let told = error.to_string();
+                    tracing::info!(%id, host = %host.next_hop, %address, error = told, "no session");
                     self.hosts.failed(address);
                     if error.is_about_login() {
                         refused.push(&host.next_hop);
@@ -155,7 +157,7 @@ impl Deliverer {
         match Client::open(address, next_hop, &tls, &self.hostname, true, login, deadline).await {
             Err(error) if next_hop.allows_plaintext() && is_broken_tls(&error) => {
                 // RFC 7435: encryption that does not work is no reason to keep mail that may go without.
-                tracing::info!(host = %next_hop, %error, "STARTTLS failed; going on without");
+                tracing::info!(host = %next_hop, error = error.to_string(), "STARTTLS failed; going on without");
                 Client::open(address, next_hop, &tls, &self.hostname, false, login, deadline).await
             }
             result => result,

@@ -218,7 +218,9 @@ impl fmt::Display for RelayUrlError {
             }
             Self::NoUser => f.write_str("there is a password but no user"),
             Self::NoPassword => f.write_str("there is a user but no password"),
-            Self::UserInformation => f.write_str("user and password must be UTF-8 without NUL once decoded"),
+            Self::UserInformation => {
+                write!(f, "user, password and parameters must be UTF-8 without NUL once decoded ({ENCODE})")
+            }
             Self::Unescaped => write!(f, "there is a blank, or a % without two hexadecimal digits ({ENCODE})"),
             Self::Passwords => f.write_str("there is more than one password or token"),
             Self::Secret(error) => error.fmt(f),
@@ -326,9 +328,10 @@ mod tests {
 
     #[test]
     fn what_may_come_of_a_password_that_is_not_encoded_says_how_to_encode_it() {
-        for password in
-            ["pa/ss", "25/x", "pa#ss", "12#x", "pa?ss", "12?x", "12?x=y", "0", "100%", "1%zz", "a b", "a\tb", "a b/"]
-        {
+        for password in [
+            "pa/ss", "25/x", "pa#ss", "12#x", "pa?ss", "12?x", "12?x=y", "0", "100%", "1%zz", "100%ff", "a%00b", "a b",
+            "a\tb", "a b/",
+        ] {
             // Without more in front of it, 0 is a port.
             let url = if password == "0" {
                 "smtp://mx.example:0".to_owned()

@@ -26,7 +26,7 @@ pub(crate) struct Binding(pub(crate) Zeroizing<Vec<u8>>);
 /// One exchange.
 pub(crate) struct Exchange {
     kind: Kind,
-    /// What the server said of a token that it does not take.
+    /// What the server said of a token or a proof that it does not take.
     refusal: Option<String>,
 }
 
@@ -128,7 +128,11 @@ impl Exchange {
                 Ok(Zeroizing::new(answer.to_vec()))
             }
             Kind::Single { .. } => Err(ExchangeError::Challenge),
-            Kind::Scram(scram) => scram.respond(challenge),
+            Kind::Scram(scram) => {
+                let response = scram.respond(challenge);
+                self.refusal = scram.refusal().map(|reason| told(reason.as_bytes()));
+                response
+            }
         }
     }
 
@@ -137,7 +141,7 @@ impl Exchange {
         matches!(self.kind, Kind::Scram(_))
     }
 
-    /// What the server said of a token that it does not take.
+    /// What the server said of a token or a proof that it does not take.
     pub(crate) fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
     }

@@ -28,6 +28,10 @@ enum State {
         signature: Zeroizing<Vec<u8>>,
     },
     Verified,
+    /// The server does not take the proof, and has said why.
+    Refused {
+        reason: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +69,13 @@ impl Scram {
         match &self.state {
             State::First => self.prove(message),
             State::Final { signature } => {
-                let told = message.split(',').next().and_then(|part| part.strip_prefix("v="));
+                let first = message.split(',').next().unwrap_or_default();
+                if let Some(reason) = first.strip_prefix("e=") {
+                    // RFC 5802, section 7. SMTP's own reply follows an empty response.
+                    self.state = State::Refused { reason: reason.to_owned() };
+                    return Ok(Zeroizing::default());
+                }
+                let told = first.strip_prefix("v=");
                 let told = told.and_then(|told| STANDARD.decode(told).ok()).ok_or(ExchangeError::Challenge)?;
                 if !bool::from(signature.ct_eq(&told)) {
                     return Err(ExchangeError::ServerSignature);
@@ -73,13 +83,18 @@ impl Scram {
                 self.state = State::Verified;
                 Ok(Zeroizing::default())
             }
-            State::Verified => Err(ExchangeError::Challenge),
+            State::Verified | State::Refused { .. } => Err(ExchangeError::Challenge),
         }
     }
 
     /// Whether the server has shown that it knows the password.
     pub(super) fn is_verified(&self) -> bool {
         matches!(self.state, State::Verified)
+    }
+
+    /// Why the server does not take the proof, if it has said so.
+    pub(super) fn refusal(&self) -> Option<&str> {
+        if let State::Refused { reason } = &self.state { Some(reason) } else { None }
     }
 
     fn prove(&mut self, server_first: &str) -> Result<Zeroizing<Vec<u8>>, ExchangeError> {
@@ -233,11 +248,20 @@ mod tests {
             ("v=AAAApqV8S7suAoZWja4dJRkFsKQ=", ExchangeError::ServerSignature),
             ("v=rmF9pqV8S7suAoZWja4dJRkFsA==", ExchangeError::ServerSignature),
             ("v=", ExchangeError::ServerSignature),
-            ("e=other-error", ExchangeError::Challenge),
             ("", ExchangeError::Challenge),
         ] {
             assert_eq!(play(Hash::Sha1, NONCE_1, FIRST_1, server_final), Err(error), "{server_final}");
         }
+    }
+
+    #[test]
+    fn a_reason_is_no_signature() {
+        let password = Zeroizing::new("pencil".to_owned());
+        let mut scram = Scram::new(Hash::Sha1, None, "user", password, NONCE_1.to_owned());
+        scram.respond(FIRST_1.as_bytes()).unwrap();
+        assert!(scram.respond(b"e=invalid-proof").unwrap().is_empty());
+        assert_eq!((scram.refusal(), scram.is_verified()), (Some("invalid-proof"), false));
+        assert_eq!(scram.respond(FINAL_1.as_bytes()), Err(ExchangeError::Challenge));
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Client {
             return exchange.succeeded().map_err(failed);
         }
         let told = exchange.refusal().map(|told| told.replace(secret.expose(), "[redacted]"));
-        tracing::warn!(relay = %hop, %mechanism, %reply, told, "the login is refused");
+        tracing::warn!(relay = %hop, %mechanism, reply = reply.to_string(), told, "the login is refused");
         Err(Error::Refused(Step::Auth, reply))
     }
 
