@@ -39,6 +39,18 @@ impl Network {
         Ok(Self { address, prefix })
     }
 
+    /// How many bits all of its addresses have in common.
+    #[must_use]
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
+    /// Whether its addresses are those of IPv6.
+    #[must_use]
+    pub fn is_ipv6(&self) -> bool {
+        self.address.is_ipv6()
+    }
+
     /// Whether `address` lies in the network. IPv4 addresses that are written as IPv6 (`::ffff:192.0.2.1`),
     /// as a socket for both protocols gives them, are what they stand for.
     #[must_use]

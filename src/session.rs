@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use crate::auth::{Credentials, MechanismName};
 use crate::command::client_name::ClientName;
@@ -59,7 +59,13 @@ impl Peer {
 }
 
 impl From<SocketAddr> for Peer {
+    /// The peer with this address. One of IPv4 that is written as IPv6 (`::ffff:192.0.2.1`), as a socket for both protocols
+    /// gives it, is what it stands for.
     fn from(address: SocketAddr) -> Self {
+        let address = match address.ip().to_canonical() {
+            IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
+            IpAddr::V6(_) => address,
+        };
         Self { origin: Origin::Address(address) }
     }
 }

@@ -12,14 +12,17 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that goes wrong may stop here")]
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sansmtp::auth::AuthQuestion;
-use sansmtp::{Action, AuthRequest, AuthResult, Config, Connection, Limits, Peer, Refusal};
+use sansmtp::testing::Play;
+use sansmtp::{
+    Action, Auth, AuthRequest, AuthResult, Config, Connection, Handler, Limits, Peer, Quirks, Refusal, Secret, Session,
+};
 
 #[path = "support/mechanisms.rs"]
 mod mechanisms;
@@ -258,5 +261,42 @@ fn no_step_takes_longer_for_one_than_for_another() {
             last.iter().all(is_close)
         });
         assert!(close, "{mechanism}: the steps take {last:.0?} ns for {ACCOUNTS:?}");
+    }
+}
+
+/// Who keeps the key is away, as a database at the start: then nobody is told a salt, whether there is such a user or not.
+#[test]
+fn without_a_salt_key_nobody_is_challenged() {
+    struct Tim;
+
+    impl Handler for Tim {
+        type Message = ();
+
+        fn authenticate(&mut self, _: &Session, request: &AuthRequest) -> AuthResult {
+            let account =
+                if request.credentials().authcid() == "tim" { Account::WrongPassword } else { Account::Unknown };
+            answer(account, request)
+        }
+    }
+
+    let key = Arc::new(OnceLock::new());
+    let source = Arc::clone(&key);
+    let quirks = Quirks { auth_after_helo: true, ..Quirks::default() };
+    let auth = Auth::new().require_tls(false).pause(Duration::ZERO, Duration::ZERO);
+    let auth = auth.salt_key_from(move || source.get().map(|key: &[u8; 32]| Secret::new(key.to_vec())));
+    let config = Config::builder("mx.example.org").auth(auth).quirks(quirks).build().expect("a sound configuration");
+    let reply_is = |name: &str, reply: &str| {
+        let first = STANDARD.encode(format!("n,,n={name},r=nonce"));
+        let script = format!("S: 220 ...\nC: HELO c\nS: 250 ...\nC: AUTH SCRAM-SHA-256 {first}\nS: {reply}\n");
+        Play::new(Arc::clone(&config))
+            .transcript_with(&mut Tim, &script)
+            .unwrap_or_else(|mismatch| panic!("{mismatch}"));
+    };
+    for name in ["tim", "nobody"] {
+        reply_is(name, "454 4.7.0 ...");
+    }
+    key.set([7; 32]).expect("it is not set yet");
+    for name in ["tim", "nobody"] {
+        reply_is(name, "334 ...");
     }
 }

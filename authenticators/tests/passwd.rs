@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use sansmtp_authenticators::passwd::{Passwd, PasswdError, WrongLine};
-use sansmtp_authenticators::stored::{InvalidHash, Stored};
+use sansmtp_authenticators::stored::Stored;
 use sansmtp_authenticators::{Answers, Authenticator};
 use support::battery::{Backend, USERS, battery, missing};
 use support::login::Door;
@@ -143,9 +143,10 @@ fn what_doveadm_writes() {
     }
     for scheme in ["PLAIN", "SHA512", "SSHA", "MD5-CRYPT", "DES-CRYPT", "LDAP-MD5"] {
         let Some(hash) = run("doveadm", &["pw", "-s", scheme, "-p", PASSWORD], None) else { return };
-        let refused = File::new(&format!("tim:{hash}\n")).open().unwrap_err();
-        let wrong = WrongLine::Hash(InvalidHash::Scheme);
-        assert!(matches!(refused, PasswdError::Line { number: 1, wrong: got } if got == wrong), "{scheme}: {refused}");
+        let file = File::new(&format!("tim:{hash}\ntom:{BCRYPT}\n"));
+        let (users, log) = collect_here(|| file.open().unwrap());
+        assert!(log.contains("line 1 cannot be used") && !log.contains(&hash), "{scheme}: {log}");
+        assert_eq!((users.log_in("tim", PASSWORD), users.log_in("tom", "right")), (454, 235), "{scheme}");
     }
 }
 
@@ -204,21 +205,25 @@ fn a_change_holds_from_the_next_login_on() {
 }
 
 #[test]
-fn a_broken_line_is_told_by_its_number_and_users_stay_as_they_were() {
+fn a_broken_line_is_told_by_its_number_and_keeps_out_whom_it_names() {
     let file = File::new(&format!("tim:{BCRYPT}\n"));
     let users = file.open().unwrap();
     let broken = format!("tim:{BCRYPT}\n# comment\ntom:sEcReT{BCRYPT}\n");
     file.replace(&broken);
     let (codes, log) =
         collect_here(|| (users.log_in("tim", "right"), users.log_in("tom", "right"), users.log_in("tim", "x")));
-    assert_eq!(codes, (235, 535, 535));
-    // Once, not at each login.
-    assert_eq!(log.matches("line 3: ").count(), 1, "{log}");
-    assert!(
-        log.starts_with("ERROR") && !log.contains("sEcReT") && !log.contains("tom") && !log.contains("$2"),
-        "{log}"
-    );
-    assert!(matches!(file.open(), Err(PasswdError::Line { number: 3, wrong: WrongLine::Hash(InvalidHash::Form) })));
+    assert_eq!(codes, (235, 454, 535));
+    // Once, not at each login, and for each login of the one whom it names.
+    assert_eq!(log.matches("line 3 cannot be used").count(), 1, "{log}");
+    assert_eq!(log.matches("error=line 3: ").count(), 1, "{log}");
+    assert!(!log.contains("sEcReT") && !log.contains("tom") && !log.contains("$2"), "{log}");
+    let (again, log) = collect_here(|| file.open().unwrap());
+    assert_eq!((again.log_in("tim", "right"), log.matches("line 3 cannot be used").count()), (235, 1), "{log}");
+    // No file of users at all.
+    file.replace("-----BEGIN CERTIFICATE-----\n");
+    let (code, log) = collect_here(|| users.log_in("tim", "right"));
+    assert_eq!((code, log.matches("cannot use the changed file").count()), (235, 1), "{log}");
+    assert!(matches!(file.open(), Err(PasswdError::Line { number: 1, wrong: WrongLine::NoColon })));
     // Gone, and back again.
     std::fs::remove_file(&file.path).unwrap();
     let (code, log) = collect_here(|| users.log_in("tim", "right"));

@@ -16,24 +16,48 @@ pub(crate) struct Greeting<'a> {
     pub(crate) users: &'a UserSource,
     /// The certificate to trust, if it is self-signed.
     pub(crate) certificate: Option<&'a Path>,
-    pub(crate) address: SocketAddr,
-    pub(crate) implicit_tls: bool,
+    /// Where a client gets to, and whether TLS begins at once; none where there are unix sockets only.
+    pub(crate) listener: Option<(SocketAddr, bool)>,
     pub(crate) mechanisms: &'a [Mechanism],
 }
 
 /// The text for stdout: the only place where the password is ever shown.
 pub(crate) fn greeting_text(greeting: &Greeting<'_>) -> Zeroizing<String> {
-    let Greeting { user, users, certificate, address, implicit_tls, mechanisms } = greeting;
+    let Greeting { user, users, certificate, listener, mechanisms } = greeting;
+    let name = &user.name;
+    let password = user.password.as_str();
+    let first_mail = listener.as_ref().map_or_else(Zeroizing::default, |(address, implicit_tls)| {
+        first_mail(user, *certificate, *address, *implicit_tls, mechanisms)
+    });
+    let first_mail = first_mail.as_str();
+    Zeroizing::new(format!(
+        "\
+The user database {users} is new. It has one user; the password is shown only now:
+
+    user      {name}
+    password  {password}
+
+{first_mail}"
+    ))
+}
+
+fn first_mail(
+    user: &FirstUser,
+    certificate: Option<&Path>,
+    address: SocketAddr,
+    implicit_tls: bool,
+    mechanisms: &[Mechanism],
+) -> Zeroizing<String> {
     let port = address.port();
     let host = host(address.ip());
     let name = &user.name;
     let password = user.password.as_str();
-    let scheme = if *implicit_tls { "smtps" } else { "smtp" };
+    let scheme = if implicit_tls { "smtps" } else { "smtp" };
     let trust = certificate.map_or_else(String::new, |path| format!(" --cacert {}", quoted(path)));
     let swaks_mechanism = [(Mechanism::Plain, "PLAIN"), (Mechanism::Login, "LOGIN"), (Mechanism::CramMd5, "CRAM-MD5")]
         .into_iter()
         .find_map(|(mechanism, name)| mechanisms.contains(&mechanism).then_some(name));
-    let swaks_tls = if *implicit_tls { "--tls-on-connect" } else { "--tls" };
+    let swaks_tls = if implicit_tls { "--tls-on-connect" } else { "--tls" };
     let first_mail =
         r"printf 'From: user@localhost\r\nTo: friend@example.org\r\nSubject: First mail\r\n\r\nIt works.\r\n'";
     let swaks = Zeroizing::new(swaks_mechanism.map_or_else(String::new, |mechanism| {
@@ -50,11 +74,6 @@ or with swaks:
     let swaks = swaks.as_str();
     Zeroizing::new(format!(
         "\
-The user database {users} is new. It has one user; the password is shown only now:
-
-    user      {name}
-    password  {password}
-
 Send a first mail with curl:
 
     {first_mail} | \\
@@ -100,8 +119,7 @@ mod tests {
             user: &user,
             users: &UserSource::Sqlite("mail.db".into()),
             certificate: certificate.map(Path::new),
-            address: address.parse().unwrap(),
-            implicit_tls,
+            listener: Some((address.parse().unwrap(), implicit_tls)),
             mechanisms,
         })
     }

@@ -30,8 +30,12 @@ mod greeting;
 mod handler;
 #[path = "../support/leniency.rs"]
 mod leniency;
+#[path = "../support/listening.rs"]
+mod listening;
 #[path = "../support/mechanisms.rs"]
 mod mechanisms;
+#[path = "../support/networks.rs"]
+mod networks;
 mod offer;
 mod options;
 mod queue_command;

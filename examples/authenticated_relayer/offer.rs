@@ -55,13 +55,40 @@ pub(crate) fn offered(
     if offered.is_empty() { Err(Failure::plain("nobody in --users can log in by any mechanism")) } else { Ok(offered) }
 }
 
+/// Offers what Dovecot does once it is there, or what was asked for. Until then, what was asked for is listed, or PLAIN and
+/// LOGIN, which whoever wants to log in can try.
+fn passed_through_later(options: &Serve, dovecot: &Dovecot) -> Auth {
+    let mut auth = Auth::without_mechanisms().require_tls(!options.allow_plaintext_auth);
+    let asked_for: Vec<String> = options.mechanisms.iter().map(|mechanism| mechanism.name()).collect();
+    for name in &asked_for {
+        auth = auth.handler_mechanism(name);
+    }
+    let until_then: Vec<&str> = match asked_for.as_slice() {
+        [] => vec!["PLAIN", "LOGIN"],
+        names => names.iter().map(String::as_str).collect(),
+    };
+    auth = dovecot.offer_later(auth, &until_then);
+    for name in Dovecot::NAMES {
+        let is_asked_for = asked_for.is_empty() || until_then.contains(&name);
+        if !is_asked_for || name == "EXTERNAL" && options.client_ca.is_none() {
+            auth = auth.exclude(name);
+        } else if Dovecot::NAMED_PLAINTEXT.contains(&name) && options.allow_plaintext_auth {
+            auth = auth.policy(name, Policy::new());
+        }
+    }
+    auth
+}
+
 /// Offers the mechanisms of Dovecot, or those of them that were asked for, for the AUTH handler hook.
 ///
 /// # Errors
 /// Names a mechanism that was asked for, and that Dovecot does not offer; or says why Dovecot cannot be asked.
 pub(crate) fn passed_through(options: &Serve, dovecot: &Dovecot) -> Result<Auth, Failure> {
     let explain = |error| Failure::new("cannot learn which mechanisms there are", error);
-    let offered = dovecot.mechanisms().map_err(explain)?;
+    let offered = match dovecot.mechanisms() {
+        Err(error) if error.is_temporary() => return Ok(passed_through_later(options, dovecot)),
+        offered => offered.map_err(explain)?,
+    };
     let mut auth = Auth::without_mechanisms().require_tls(!options.allow_plaintext_auth);
     // Those that were asked for first, in their order.
     for mechanism in &options.mechanisms {

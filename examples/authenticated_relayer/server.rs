@@ -1,7 +1,6 @@
 //! The server: opens what the options name, and runs the listeners.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,9 +21,10 @@ use sansmtp_smol::{Certificates, Inherited};
 use crate::failure::Failure;
 use crate::greeting::{Greeting, greeting_text};
 use crate::handler::{Relayer, Shared};
+use crate::listening::{self, Bound};
 use crate::mechanisms::Mechanism;
 use crate::offer::{offered, passed_through};
-use crate::options::{Delivery, Listener, Relaying, Serve};
+use crate::options::{Delivery, Relaying, Serve};
 use crate::runtime::{Runtime, Serve as Server};
 use crate::senders::{SenderCheck, log_rule};
 use crate::service;
@@ -53,6 +53,7 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     let keep = if options.mechanisms.contains(&Mechanism::CramMd5) { Keep::ScramAndCramMd5 } else { Keep::Scram };
     let users = Users::open(
         &options.users,
+        options.init,
         keep,
         options.ignore_case_of_logins,
         options.cache_logins,
@@ -88,25 +89,18 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     let trust = worker.as_ref().map(Worker::trust);
     let files = Files { tls: tls_source, passwd: users.passwd.clone(), caches: users.caches.clone(), trust };
     let relayer = move |_| Relayer::new(Arc::clone(&shared));
-    let first_is_implicit = match (options.listeners.first(), handed_over.first()) {
-        (Some(listener), _) => listener.implicit_tls,
-        (None, Some(inherited)) => service::is_implicit_tls(&inherited.name),
-        (None, None) => false,
-    };
-    let started = |addresses: &[SocketAddr]| {
-        if let (Some((user, source)), Some(&address)) = (first_user, addresses.first()) {
+    let started = |bound: &[Bound]| {
+        if let Some((user, source)) = first_user {
             say(&greeting_text(&Greeting {
                 user,
                 users: source,
                 certificate: certificate.as_deref(),
-                address,
-                implicit_tls: first_is_implicit,
+                listener: bound.iter().find_map(|bound| Some((bound.address?, bound.implicit_tls))),
                 mechanisms: &mechanisms,
             }));
         }
-        for address in addresses {
-            say(&format!("listening on {address}\n"));
-        }
+        // At once, for whoever reads them.
+        say(&bound.iter().map(|bound| format!("listening on {}\n", bound.shown)).collect::<String>());
     };
     let served = match options.runtime {
         Runtime::Smol => {
@@ -139,22 +133,24 @@ fn serve(
     handed_over: Vec<Inherited>,
     signals: Signals,
     reload: impl Fn() + Send + 'static,
-    started: impl FnOnce(&[SocketAddr]),
+    started: impl FnOnce(&[Bound]),
 ) -> Result<(), Failure> {
-    let mut server = server.limit(&options.limits);
-    for &Listener { address, implicit_tls } in &options.listeners {
-        let bound = server.bind(address, implicit_tls);
-        server = bound.map_err(|error| Failure::new(format!("cannot listen on {address}"), error))?;
-    }
+    let server = server.limit(&options.limits);
+    let (mut server, mut bound) = listening::listen(server, &options.listeners, options.socket_mode)
+        .map_err(|error| Failure::plain(error.to_string()))?;
     for inherited in handed_over {
         let implicit_tls = service::is_implicit_tls(&inherited.name);
-        let is_local = inherited.listener.address().is_none_or(|address| address.ip().is_loopback());
+        let address = inherited.listener.address();
+        let is_local = address.is_none_or(|address| address.ip().is_loopback());
         if options.allow_plaintext_auth && !options.plaintext_auth_anywhere && !implicit_tls && !is_local {
             return Err(Failure::plain(format!(
                 "with --allow-plaintext-auth, passwords for the socket {:?} could be read on the way; add --i-know",
                 inherited.name
             )));
         }
+        let shown =
+            address.map_or_else(|| format!("the unix socket {:?}", inherited.name), |address| address.to_string());
+        bound.push(Bound { shown, address, implicit_tls });
         server = server.inherit(inherited, implicit_tls);
     }
     let reload = move || {
@@ -163,7 +159,7 @@ fn serve(
         service::ready();
     };
     signals.handle(server.shutdown(), GRACE, reload)?;
-    started(&server.addresses());
+    started(&bound);
     service::ready();
     server.serve().map_err(|error| Failure::new("cannot serve", error))
 }
@@ -265,7 +261,13 @@ fn built_in(options: &Serve, mechanisms: &[Mechanism], users: &Users) -> Result<
         .require_tls(!options.allow_plaintext_auth)
         .ignore_case(options.ignore_case_of_logins);
     if mechanisms.iter().any(|mechanism| mechanism.is_scram()) {
-        auth = auth.salt_key(salt_key(options, users)?);
+        auth = match &users.salt_key {
+            Some(source) => {
+                let source = Arc::clone(source);
+                auth.salt_key_from(move || source())
+            }
+            None => auth.salt_key(salt_key(options)?),
+        };
     }
     for mechanism in mechanisms {
         auth = mechanism.offer(auth, users.scram_iterations);
@@ -292,16 +294,13 @@ fn configure(options: &Serve, auth: Auth, attempts: Arc<dyn AttemptLog>) -> Resu
             max_content_line_octets: usize::try_from(options.max_size).unwrap_or(usize::MAX),
             ..Limits::default()
         });
-    let config = options.limits.apply(options.leniency.apply(builder)).build();
+    let config = options.proxies.apply(options.limits.apply(options.leniency.apply(builder))).build();
     config.map_err(|error| Failure::new("cannot use the configuration", error))
 }
 
-/// From which unknown users' SCRAM salts are made: the database's, so that all servers over it make the same, or one
-/// that is kept in a file, so that a restart does not show who is unknown.
-fn salt_key(options: &Serve, users: &Users) -> Result<Secret, Failure> {
-    if let Some(key) = &users.salt_key {
-        return Ok(key.expose_secret().into());
-    }
+/// From which unknown users' SCRAM salts are made where no database keeps it: what is kept in a file, so that a restart does
+/// not show who is unknown.
+fn salt_key(options: &Serve) -> Result<Secret, Failure> {
     let path = options.beside_users("mail-salt.key");
     random_file(&path, SALT_KEY_OCTETS)
         .map(Secret::new)

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +30,8 @@ pub(crate) struct Users {
     pub(crate) members: Vec<Arc<dyn Authenticator>>,
     /// Dovecot, where it is the only place of users: then its own mechanisms are offered, and left to it.
     pub(crate) dovecot: Option<Dovecot>,
-    /// From which unknown users' SCRAM salts are made, where one of the databases keeps it.
-    pub(crate) salt_key: Option<Secret>,
+    /// From which unknown users' SCRAM salts are made, where one of the databases keeps it, and can be asked for it.
+    pub(crate) salt_key: Option<Arc<SaltKey>>,
     /// The iterations that SCRAM shows for unknown users. They are refused as if they were in the last of the places
     /// that have SCRAM keys, so as many as most keys there have.
     pub(crate) scram_iterations: u32,
@@ -60,24 +60,37 @@ pub(crate) struct FirstUser {
     pub(crate) password: Zeroizing<String>,
 }
 
+/// What a database keeps, once it has been reached. Does not wait.
+pub(crate) type SaltKey = dyn Fn() -> Option<Secret> + Send + Sync;
+
 type Cause = Box<dyn Error + Send + Sync>;
 
 impl Users {
-    /// Opens them all. Logins leave the keys behind that are to be kept, where that is possible.
+    /// Opens them all. Logins leave the keys behind that are to be kept, where that is possible. Servers that are not there
+    /// are asked later.
     ///
-    /// An SQLite database is made where there is none; if it is the only place of users, with one user in it.
+    /// With `init`, an SQLite database is made where there is none; if it is the only place of users, with one user in it.
     ///
     /// # Errors
     /// Says what cannot be opened, and why.
     pub(crate) fn open(
         sources: &[UserSource],
+        init: bool,
         keep: Keep,
         ignore_case: bool,
         cache_logins: Option<Duration>,
         senders: Option<Senders>,
     ) -> Result<Self, Failure> {
-        let first_user = match sources {
-            [only @ UserSource::Sqlite(path)] => first_start(path, keep).map_err(|error| cannot_open(only, error))?,
+        let missing = |source: &&UserSource| matches!(source, UserSource::Sqlite(path) if is_new(path));
+        let first_user = match (sources, sources.iter().find(missing)) {
+            (_, Some(source)) if !init => {
+                return Err(Failure::plain(format!(
+                    "there is no user database {source}; \"user add NAME --users {source}\" makes it, or --init"
+                )));
+            }
+            ([only @ UserSource::Sqlite(path)], Some(_)) => {
+                Some(first_start(path, keep).map_err(|error| cannot_open(only, error))?)
+            }
             _ => None,
         };
         let mut users = Self {
@@ -114,7 +127,7 @@ impl Users {
             UserSource::Dovecot(path) => {
                 let settings = Settings::unix(path).service("submission");
                 let dovecot = settings.name_certificates(|chain| names_in_certificate(chain).into_iter().next());
-                let dovecot = dovecot.connect()?;
+                let dovecot = dovecot.connect_or_later()?;
                 self.members.push(Arc::new(dovecot.clone()));
                 self.dovecot = Some(dovecot);
                 Ok(())
@@ -129,7 +142,7 @@ impl Users {
             UserSource::Jwks(source) => {
                 let rules = source.rules();
                 let rules = if self.ignore_case { rules.ignore_case(true) } else { rules };
-                self.members.push(Arc::new(Jwt::new(rules, Jwks::file(source.file())?)?));
+                self.members.push(Arc::new(Jwt::new(rules, Jwks::file_or_later(source.file())?)?));
                 Ok(())
             }
             UserSource::Passwd(path) => {
@@ -138,15 +151,16 @@ impl Users {
                 self.add_store(store, keep, hashing)
             }
             UserSource::Postgres(url) => {
-                let store = Postgres::open(PostgresConfig::from_url(url.expose_secret())?)?;
-                let salt_key = store.salt_key()?;
-                self.salt_key.get_or_insert(salt_key);
+                let store = Arc::new(Postgres::open_or_later(PostgresConfig::from_url(url.expose_secret())?)?);
+                let keeper = Arc::clone(&store);
+                self.salt_key.get_or_insert_with(|| Arc::new(move || keeper.known_salt_key()));
                 self.add_store(store, keep, hashing)
             }
             UserSource::Sqlite(path) => {
                 let store = Sqlite::open_or_create(path)?;
                 let salt_key = store.salt_key()?;
-                self.salt_key.get_or_insert(salt_key);
+                let salt_key = move || Some(salt_key.expose_secret().into());
+                self.salt_key.get_or_insert_with(|| Arc::new(salt_key));
                 let optional = self.senders.is_none();
                 if optional && !store.has_addresses()? {
                     self.without_addresses.push(source.clone());
@@ -202,7 +216,7 @@ fn remember(authenticator: Arc<dyn Authenticator>, time: Duration) -> io::Result
     Cache::new(authenticator, limits).map(Arc::new)
 }
 
-/// Opens users to be changed; with `create`, those that there are not are made.
+/// Opens users to be changed; with `create`, those that there are not are made, and told on stderr.
 ///
 /// # Errors
 /// Says what cannot be opened, and why, and which cannot be changed from here.
@@ -232,22 +246,32 @@ pub(crate) fn accounts(source: &UserSource, create: bool) -> Result<Accounts<Box
             Box::new(Postgres::open(config).map_err(|error| Failure::new(source.to_string(), error))?)
         }
         UserSource::Sqlite(path) => {
+            let makes = create && is_new(path);
             let opened = if create { Sqlite::open_or_create(path) } else { Sqlite::open(path) };
-            Box::new(opened.map_err(|error| Failure::new(source.to_string(), error))?)
+            let opened = opened.map_err(|error| Failure::new(source.to_string(), error))?;
+            if makes {
+                // A pipe that is closed leaves nobody to tell.
+                let _ = writeln!(io::stderr(), "made a new database {source}");
+            }
+            Box::new(opened)
         }
     };
     Ok(Accounts::new(store))
 }
 
-/// On the first start, makes the database with one user and a random password, to be shown once.
-fn first_start(path: &Path, keep: Keep) -> Result<Option<FirstUser>, Cause> {
-    // An empty file is a first start that was interrupted.
-    if path.metadata().is_ok_and(|metadata| metadata.len() > 0) {
-        return Ok(None);
+/// Whether there is no database yet. An empty file is a first start that was interrupted. What cannot be looked at may be one.
+fn is_new(path: &Path) -> bool {
+    match path.metadata() {
+        Ok(metadata) => metadata.is_file() && metadata.len() == 0,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
+}
+
+/// On the first start, makes the database with one user and a random password, to be shown once.
+fn first_start(path: &Path, keep: Keep) -> Result<FirstUser, Cause> {
     let accounts = Accounts::new(Sqlite::open_or_create(path)?);
     let password = accounts.add_with_random_password(FIRST_USER, keep)?;
-    Ok(Some(FirstUser { name: FIRST_USER.to_owned(), password }))
+    Ok(FirstUser { name: FIRST_USER.to_owned(), password })
 }
 
 fn cannot_open(source: &UserSource, error: Cause) -> Failure {
@@ -275,7 +299,7 @@ mod tests {
         for (keep, has_cram_md5) in [(Keep::Scram, false), (Keep::ScramAndCramMd5, true)] {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("mail.db");
-            let first = Users::open(&sqlite(&path), keep, false, None, None).unwrap();
+            let first = Users::open(&sqlite(&path), true, keep, false, None, None).unwrap();
             let user = first.first_user.as_ref().unwrap();
             assert!(user.password.len() >= 24);
             assert!(!format!("{user:?}").contains(user.password.as_str()));
@@ -286,7 +310,7 @@ mod tests {
             assert_eq!(row.unwrap(), ("user".to_owned(), has_cram_md5));
             let password = user.password.clone();
             drop((first, database));
-            assert!(Users::open(&sqlite(&path), keep, false, None, None).unwrap().first_user.is_none());
+            assert!(Users::open(&sqlite(&path), true, keep, false, None, None).unwrap().first_user.is_none());
             let octets = std::fs::read(&path).unwrap();
             assert!(!octets.windows(password.len()).any(|window| window == password.as_bytes()));
         }
@@ -299,6 +323,7 @@ mod tests {
         std::fs::write(&passwd, "").unwrap();
         let users = Users::open(
             &[UserSource::Passwd(passwd), UserSource::Sqlite(database.clone())],
+            true,
             Keep::Scram,
             false,
             None,
@@ -313,27 +338,32 @@ mod tests {
     fn what_cannot_be_opened_or_changed_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("users");
-        std::fs::write(&path, "tim:sEcReT\n").unwrap();
+        std::fs::write(&path, "sEcReT\n").unwrap();
         let source = UserSource::Passwd(path);
-        let error =
-            Users::open(std::slice::from_ref(&source), Keep::Scram, false, None, None).err().unwrap().to_string();
+        let error = Users::open(std::slice::from_ref(&source), false, Keep::Scram, false, None, None)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("passwd:/") && error.contains("line 1: ") && !error.contains("sEcReT"), "{error}");
         let error = accounts(&source, true).err().unwrap().to_string();
         assert!(error.contains("htpasswd"), "{error}");
         let keys = directory.path().join("jwks.json");
         let text = format!("jwks:{}?issuer=a&audience=b", keys.display());
         let source = UserSource::parse(text.as_ref()).unwrap();
-        for (content, why) in
-            [(None, "No such file"), (Some("{}"), "no JWK Set: line 1"), (Some("{\"keys\":[]}"), "no key")]
-        {
-            content.into_iter().for_each(|content: &str| std::fs::write(&keys, content).unwrap());
-            let error =
-                Users::open(std::slice::from_ref(&source), Keep::Scram, false, None, None).err().unwrap().to_string();
+        for (content, why) in [("{}", "no JWK Set: line 1"), ("{\"keys\":[]}", "no key")] {
+            std::fs::write(&keys, content).unwrap();
+            let error = Users::open(std::slice::from_ref(&source), false, Keep::Scram, false, None, None)
+                .err()
+                .unwrap()
+                .to_string();
             assert!(error.contains("cannot open jwks:/") && error.contains(why), "{error}");
         }
         let error = accounts(&source, true).err().unwrap().to_string();
         assert!(error.contains("authorization server"), "{error}");
-        let error = accounts(&sqlite(&directory.path().join("none"))[0], false).err().unwrap().to_string();
+        let none = &sqlite(&directory.path().join("none"));
+        let error = Users::open(none, false, Keep::Scram, false, None, None).err().unwrap().to_string();
+        assert!(error.contains("there is no user database /") && error.contains("--init"), "{error}");
+        let error = accounts(&none[0], false).err().unwrap().to_string();
         assert!(error.contains("there is no "), "{error}");
     }
 }

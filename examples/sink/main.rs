@@ -13,8 +13,13 @@ mod connection_limits;
 mod handler;
 #[path = "../support/leniency.rs"]
 mod leniency;
+#[path = "../support/listening.rs"]
+#[expect(dead_code, reason = "this program does not mind who reads passwords")]
+mod listening;
 #[path = "../support/mechanisms.rs"]
 mod mechanisms;
+#[path = "../support/networks.rs"]
+mod networks;
 #[path = "../support/runtime.rs"]
 #[expect(dead_code, reason = "this program ends when it is killed")]
 mod runtime;
@@ -39,7 +44,9 @@ use zeroize::Zeroizing;
 use connection_limits::ConnectionLimits;
 use handler::{Shared, Sink, User};
 use leniency::Leniency;
+use listening::{Bound, Listener, Place};
 use mechanisms::Mechanism;
+use networks::Proxies;
 use runtime::{Runtime, Serve};
 
 /// A server for testing clients: takes any mail once the one user has logged in.
@@ -50,12 +57,16 @@ use runtime::{Runtime, Serve};
 #[derive(Parser)]
 #[command(version)]
 struct Options {
-    /// Listen here, with STARTTLS; repeatable [default: 127.0.0.1:2525, unless --listen-tls is given]
-    #[arg(long, value_name = "ADDR")]
-    listen: Vec<SocketAddr>,
-    /// Listen here, with TLS from the first octet; repeatable
-    #[arg(long, value_name = "ADDR")]
-    listen_tls: Vec<SocketAddr>,
+    /// Listen here, with STARTTLS; repeatable: :587 (all addresses), 192.0.2.1:587, [2001:db8::1]:587, localhost:587 or
+    /// unix:PATH [default: 127.0.0.1:2525, unless --listen-tls is given]
+    #[arg(long, value_name = "PLACE", value_parser = Place::starttls)]
+    listen: Vec<Place>,
+    /// Listen here (as with --listen), with TLS from the first octet; repeatable
+    #[arg(long, value_name = "PLACE", value_parser = Place::implicit_tls)]
+    listen_tls: Vec<Place>,
+    /// Mode of the files of unix sockets, 660 for example [default: what the umask leaves of 777]
+    #[arg(long, value_name = "MODE", value_parser = listening::mode)]
+    socket_mode: Option<u32>,
     /// The user's name
     #[arg(long, default_value = "user")]
     user: String,
@@ -98,6 +109,8 @@ struct Options {
     leniency: Leniency,
     #[command(flatten)]
     limits: ConnectionLimits,
+    #[command(flatten)]
+    proxies: Proxies,
     /// What drives the connections
     #[arg(long, value_enum, default_value_t = Runtime::Smol)]
     runtime: Runtime,
@@ -139,7 +152,7 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
         .smtputf8(true)
         .extensions(every_extension())
         .limits(Limits { max_message_octets: options.max_size, ..Limits::default() });
-    let config = options.limits.apply(options.leniency.apply(builder)).build()?;
+    let config = options.proxies.apply(options.limits.apply(options.leniency.apply(builder))).build()?;
     let clients = certificate::clients(options.client_ca.as_deref())?;
     let tls = match (&options.tls_cert, &options.tls_key) {
         (Some(certificate), Some(key)) => certificate::load(certificate, key, clients)?,
@@ -157,26 +170,29 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     };
     let shared = Arc::new(Shared::new(user, options.save));
 
-    let default = [SocketAddr::from(([127, 0, 0, 1], 2525))];
+    let default = [Place::from(SocketAddr::from(([127, 0, 0, 1], 2525)))];
     let clear = if options.listen.is_empty() && options.listen_tls.is_empty() { &default[..] } else { &options.listen };
-    let in_the_clear = clear.iter().map(|&address| (address, false));
-    let listeners = in_the_clear.chain(options.listen_tls.iter().map(|&address| (address, true)));
+    let in_the_clear = clear.iter().map(|place| Listener { place: place.clone(), implicit_tls: false });
+    let under_tls = options.listen_tls.iter().map(|place| Listener { place: place.clone(), implicit_tls: true });
+    let listeners: Vec<Listener> = in_the_clear.chain(under_tls).collect();
+    if let Some(collision) = listening::collision(&listeners) {
+        return Err(collision.into());
+    }
+    let (listeners, mode) = (listeners.as_slice(), options.socket_mode);
     let sink = move |_| Sink::new(Arc::clone(&shared));
     let limits = &options.limits;
     match options.runtime {
-        Runtime::Smol => serve(sansmtp_smol::Server::new(config, sink).tls(tls).limit(limits), listeners),
-        Runtime::Tokio => serve(sansmtp_tokio::Server::new(config, sink).tls(tls).limit(limits), listeners),
-        Runtime::Threads => serve(sansmtp_threads::Server::new(config, sink).tls(tls).limit(limits), listeners),
+        Runtime::Smol => serve(sansmtp_smol::Server::new(config, sink).tls(tls).limit(limits), listeners, mode),
+        Runtime::Tokio => serve(sansmtp_tokio::Server::new(config, sink).tls(tls).limit(limits), listeners, mode),
+        Runtime::Threads => serve(sansmtp_threads::Server::new(config, sink).tls(tls).limit(limits), listeners, mode),
     }
 }
 
-fn serve(mut server: impl Serve, listeners: impl Iterator<Item = (SocketAddr, bool)>) -> Result<(), Box<dyn Error>> {
-    for (address, implicit_tls) in listeners {
-        server = server.bind(address, implicit_tls)?;
-    }
+fn serve(server: impl Serve, listeners: &[Listener], socket_mode: Option<u32>) -> Result<(), Box<dyn Error>> {
+    let (server, bound) = listening::listen(server, listeners, socket_mode)?;
     let mut stdout = std::io::stdout().lock();
-    for address in server.addresses() {
-        writeln!(stdout, "listening on {address}")?;
+    for Bound { shown, .. } in bound {
+        writeln!(stdout, "listening on {shown}")?;
     }
     stdout.flush()?;
     drop(stdout);

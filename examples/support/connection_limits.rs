@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use sansmtp::{ConfigBuilder, Network, Timeouts};
 
+use crate::networks::network;
 use crate::units::time;
 
 /// For `#[command(flatten)]`.
@@ -20,7 +21,7 @@ pub(crate) struct ConnectionLimits {
     #[arg(long, value_name = "N", help_heading = CROWDS)]
     max_connections_per_address: Option<usize>,
     /// Take any number of connections from the addresses of this network; repeatable
-    #[arg(long, value_name = "NETWORK", help_heading = CROWDS)]
+    #[arg(long, value_name = "NETWORK", value_parser = network, help_heading = CROWDS)]
     pub(crate) exempt_network: Vec<Network>,
     /// Time to log in, from the beginning of a connection; 0 for no limit [default: 10m]
     #[arg(long, value_name = "TIME", value_parser = time, help_heading = CROWDS)]

@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -30,6 +31,9 @@ pub(crate) trait Serve: Sized {
     /// Listens on what the service manager has handed over.
     #[allow(dead_code, reason = "not every program does")]
     fn inherit(self, inherited: Inherited, implicit_tls: bool) -> Self;
+    /// On all addresses.
+    fn bind_any(self, port: u16, implicit_tls: bool) -> io::Result<Self>;
+    fn bind_unix(self, path: &Path, implicit_tls: bool) -> io::Result<Self>;
     fn addresses(&self) -> Vec<SocketAddr>;
     fn shutdown(&self) -> Shutdown;
     /// Serves until it is told to shut down.
@@ -55,6 +59,20 @@ macro_rules! surface {
 
         fn inherit(self, inherited: Inherited, implicit_tls: bool) -> Self {
             if implicit_tls { self.listener_tls(inherited.listener) } else { self.listener(inherited.listener) }
+        }
+
+        fn bind_any(self, port: u16, implicit_tls: bool) -> io::Result<Self> {
+            if implicit_tls { self.listen_on_port_tls(port) } else { self.listen_on_port(port) }
+        }
+
+        #[cfg(unix)]
+        fn bind_unix(self, path: &Path, implicit_tls: bool) -> io::Result<Self> {
+            if implicit_tls { self.listen_unix_tls(path) } else { self.listen_unix(path) }
+        }
+
+        #[cfg(not(unix))]
+        fn bind_unix(self, _: &Path, _: bool) -> io::Result<Self> {
+            Err(io::ErrorKind::Unsupported.into())
         }
 
         fn addresses(&self) -> Vec<SocketAddr> {

@@ -205,7 +205,7 @@ fn what_the_users_can_log_in_by_is_offered() {
     let (done, printed) = run(command.current_dir(directory.path()).args(arguments));
     assert!(!done && printed.contains("SCRAM-SHA-512, which --mechanisms names"), "{printed}");
     assert!(!printed.contains("SCRAM-SHA-256$"), "{printed}");
-    std::fs::write(&file, "tim:hunter2\n").expect("the directory can be written to");
+    std::fs::write(&file, "hunter2\n").expect("the directory can be written to");
     let mut command = Command::new(example("authenticated_relayer"));
     let (done, printed) = run(command.current_dir(directory.path()).args(["--users", "passwd:users"]));
     assert!(

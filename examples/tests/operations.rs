@@ -12,7 +12,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use support::{Authority, Client, NextHop, PATIENCE, Program, add_user, eventually, example, numbered, run, spooled};
+use support::{
+    Authority, Client, NextHop, PATIENCE, Program, add_user, eventually, example, numbered, run, spooled, user,
+};
 use tempfile::TempDir;
 
 #[test]
@@ -218,6 +220,135 @@ fn systemd_hands_over_a_socket_and_is_told_how_it_goes() {
 /// Runs `queue` with these arguments, and returns whether it succeeded and what it printed.
 fn queue(directory: &Path, arguments: &[&str]) -> (bool, String) {
     run(Command::new(example("authenticated_relayer")).arg("queue").args(arguments).current_dir(directory))
+}
+
+#[test]
+fn it_listens_where_the_options_say() {
+    use std::os::unix::fs::PermissionsExt;
+    for runtime in RUNTIMES {
+        let (directory, authority) = (directory(), Authority::new());
+        authority.write(directory.path());
+        add_user(directory.path(), USER, PASSWORD);
+        let arguments =
+            ["--listen", "localhost:0", "--listen", ":0", "--listen", "unix:clear", "--listen-tls", "unix:tls"];
+        let more = ["--socket-mode", "600", "--tls-cert", "cert.pem", "--tls-key", "key.pem", "--runtime", runtime];
+        let plaintext = ["--allow-plaintext-auth", "--i-know"];
+        let program = start(directory.path(), &[&arguments[..], &more, &plaintext].concat());
+        for place in ["listening on unix:clear\n", "listening on unix:tls\n"] {
+            program.stdout.wait(|text| text.contains(place));
+        }
+        let (any, local) = program.addresses().split_last().expect("it listens");
+        assert!(!local.is_empty() && local.iter().all(|address| address.ip().is_loopback()), "{local:?}");
+        assert!(any.ip().is_unspecified(), "{any}");
+        let mut addresses = local.to_vec();
+        addresses.push(([127, 0, 0, 1], any.port()).into());
+        if any.is_ipv6() && local.iter().any(std::net::SocketAddr::is_ipv6) {
+            addresses.push((std::net::Ipv6Addr::LOCALHOST, any.port()).into());
+        }
+        for address in addresses {
+            Client::log_in(address, USER, PASSWORD).unwrap_or_else(|error| panic!("{runtime}, {address}: {error}"));
+        }
+        for (name, tls) in [("clear", None), ("tls", Some(authority.client()))] {
+            let path = directory.path().join(name);
+            assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
+            let mut client = Client::greet_unix(&path, tls).expect("it listens there");
+            assert!(client.auth_plain(USER, PASSWORD).expect("it talks").starts_with("235 "), "{runtime}, {name}");
+        }
+        program.stop();
+        assert!(!directory.path().join("clear").exists());
+    }
+}
+
+#[test]
+fn clients_behind_a_balancer_are_told_apart() {
+    for runtime in RUNTIMES {
+        let (directory, authority) = (directory(), Authority::new());
+        authority.write(directory.path());
+        add_user(directory.path(), USER, PASSWORD);
+        let listen = ["--listen", "127.0.0.1:0", "--allow-plaintext-auth", "--runtime", runtime];
+        let arguments = ["--proxy-from", "127.0.0.1", "--max-failures-per-address", "2"];
+        let arguments = [&listen[..], TLS, &arguments, &["--max-connections-per-address", "1"]].concat();
+        let program = start(directory.path(), &arguments);
+        let greet = |client: &str, under_tls: bool| {
+            let header = format!("PROXY TCP4 {client} 198.51.100.1 40000 587\r\n");
+            let tls = under_tls.then(|| authority.client());
+            Client::greet_behind(program.address(under_tls.into()), &header, tls).expect("the server talks")
+        };
+        // What one has used up is there for others, who come through the same balancer.
+        for (under_tls, address) in [(false, "192.0.2.8"), (true, "192.0.2.9")] {
+            let mut client = greet(address, under_tls);
+            for (password, code) in [("wrong", "535 "), ("wrong", "535 "), (PASSWORD, "454 ")] {
+                let reply = client.auth_plain(USER, password).expect("the server talks");
+                assert!(reply.starts_with(code), "{runtime}: {reply}");
+            }
+        }
+        for (under_tls, address, other) in [(false, "192.0.2.10", "192.0.2.20"), (true, "192.0.2.11", "192.0.2.21")] {
+            let mut client = greet(address, under_tls);
+            assert!(client.auth_plain(USER, PASSWORD).expect("the server talks").starts_with("235 "), "{runtime}");
+            client.send("tim@example.org", "friend@example.org", b"It works.\r\n").expect("the server talks");
+            // Connections, too, are limited by the client's address.
+            let header = format!("PROXY TCP4 {address} 198.51.100.1 40001 587\r\n");
+            assert!(Client::greet_behind(program.address(0), &header, None).is_err(), "{runtime}");
+            greet(other, under_tls);
+        }
+        let mails = support::maildir(&directory.path().join("mail"));
+        assert!(
+            mails.len() == 2
+                && mails
+                    .iter()
+                    .all(|mail| mail.windows(13).any(|part| part == b"([192.0.2.10]" || part == b"([192.0.2.11]"))
+        );
+        // Nothing is said to a balancer without a header, nor under TLS.
+        let wrong = Client::greet_behind(program.address(0), "EHLO client.example\r\n", None);
+        assert!(wrong.is_err(), "{runtime}");
+        let (_, log) = program.stop();
+        assert!(log.contains("192.0.2.9:40000") && log.contains("192.0.2.10:40000"), "{log}");
+
+        // Who is not trusted cannot claim anything.
+        let arguments = [&listen[..], &["--proxy-from", "192.0.2.1", "--xclient-from", "192.0.2.1"]].concat();
+        let program = start(directory.path(), &arguments);
+        let mut client = Client::connect(program.address(0)).expect("it is greeted");
+        for claim in ["PROXY TCP4 192.0.2.9 198.51.100.1 40000 587", "XCLIENT ADDR=192.0.2.9"] {
+            let reply = client.command(claim).expect("the server talks");
+            assert!(reply.starts_with('5'), "{runtime}: {reply}");
+        }
+        let listed = client.command("EHLO client.example").expect("the server talks");
+        assert!(!listed.contains("XCLIENT"), "{listed}");
+        let arguments = [&listen[..], &["--xclient-from", "127.0.0.1"]].concat();
+        let program = start(directory.path(), &arguments);
+        let mut client = Client::connect(program.address(0)).expect("it is greeted");
+        for (line, code) in [
+            ("EHLO proxy.example", "250"),
+            ("XCLIENT ADDR=192.0.2.9 NAME=client.example", "220"),
+            ("EHLO client.example", "250"),
+        ] {
+            let reply = client.command(line).expect("the server talks");
+            assert!(reply.starts_with(code) && (line != "EHLO proxy.example" || reply.contains("XCLIENT ")), "{reply}");
+        }
+        assert!(client.auth_plain(USER, "wrong").expect("the server talks").starts_with("535 "));
+        let (_, log) = program.stop();
+        assert!(log.contains("192.0.2.9"), "{log}");
+    }
+}
+
+#[test]
+fn a_database_is_made_where_none_was_named_or_where_that_is_asked_for() {
+    let directory = directory();
+    let refused = |arguments: &[&str]| {
+        let mut command = Command::new(example("authenticated_relayer"));
+        let (done, printed) = run(command.args(arguments).current_dir(directory.path()));
+        assert!(!done && printed.contains("there is no user database mial.db"), "{printed}");
+    };
+    refused(&["--listen", "127.0.0.1:0", "--users", "mial.db"]);
+    assert!(!directory.path().join("mial.db").exists());
+    let program = start(directory.path(), &["--listen", "127.0.0.1:0", "--users", "other.db", "--init"]);
+    program.stdout.wait(|text| text.contains("The user database other.db is new"));
+    program.stop();
+    let (done, printed) = user(directory.path(), &["add", USER, "--users", "typed.db"], PASSWORD);
+    assert!(done && printed.contains("made a new database typed.db"), "{printed}");
+    let (done, printed) = user(directory.path(), &["add", "tom", "--users", "typed.db"], PASSWORD);
+    assert!(done && printed.is_empty(), "{printed}");
+    start(directory.path(), &["--listen", "127.0.0.1:0", "--users", "typed.db"]).stop();
 }
 
 fn directory() -> TempDir {

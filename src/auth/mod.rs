@@ -62,8 +62,7 @@ pub struct Auth {
     policies: Vec<(String, Policy)>,
     choose: Option<Arc<Choose>>,
     pub(crate) attempts: Option<Arc<dyn AttemptLog>>,
-    /// Empty until the configuration is built.
-    pub(crate) salt_key: Arc<Secret>,
+    pub(crate) salt_key: SaltKey,
     pub(crate) takeover: bool,
     pub(crate) require_tls: bool,
     pub(crate) ignore_case: bool,
@@ -74,6 +73,25 @@ pub struct Auth {
 }
 
 type Choose = dyn Fn(&Session, MechanismName) -> bool + Send + Sync;
+
+/// From what unknown users' SCRAM salts are made.
+#[derive(Clone)]
+pub(crate) enum SaltKey {
+    /// Empty until the configuration is built.
+    Known(Arc<Secret>),
+    /// Whoever keeps it is asked when it is needed.
+    From(Arc<dyn Fn() -> Option<Secret> + Send + Sync>),
+}
+
+impl SaltKey {
+    /// Does something with the key, if there is one at the moment.
+    pub(crate) fn with<T>(&self, what: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        match self {
+            Self::Known(key) => Some(what(key.expose_secret())),
+            Self::From(source) => source().map(|key| what(key.expose_secret())),
+        }
+    }
+}
 
 /// A mechanism by its name, who runs it, and who may use it.
 #[derive(Clone)]
@@ -114,7 +132,7 @@ impl Auth {
             policies: Vec::new(),
             choose: None,
             attempts: None,
-            salt_key: Arc::default(),
+            salt_key: SaltKey::Known(Arc::default()),
             takeover: false,
             require_tls: true,
             ignore_case: false,
@@ -198,7 +216,18 @@ impl Auth {
     /// that changes belongs to nobody.
     #[must_use]
     pub fn salt_key(mut self, key: Secret) -> Self {
-        self.salt_key = Arc::new(key);
+        self.salt_key = SaltKey::Known(Arc::new(key));
+        self
+    }
+
+    /// Asks `source` for [that key](Self::salt_key) whenever one is needed: for a key that a database keeps, which may not
+    /// be there yet when the server starts. It must not wait, and gives the same key each time that it gives one.
+    ///
+    /// While it gives none, every login by SCRAM is [`AuthResult::cannot_tell`], `454 4.7.0`, whether or not there is such a
+    /// user.
+    #[must_use]
+    pub fn salt_key_from(mut self, source: impl Fn() -> Option<Secret> + Send + Sync + 'static) -> Self {
+        self.salt_key = SaltKey::From(Arc::new(source));
         self
     }
 
@@ -278,10 +307,11 @@ impl Auth {
         if self.mechanisms.len() > MAX_MECHANISMS {
             return Err(Unusable::TooMany);
         }
-        if self.mechanisms.iter().any(|offer| offer.needs().entropy) && self.salt_key.len() == 0 {
+        let is_missing = matches!(&self.salt_key, SaltKey::Known(key) if key.len() == 0);
+        if is_missing && self.mechanisms.iter().any(|offer| offer.needs().entropy) {
             let mut key = Secret::default();
             entropy.fill(key.refill(SALT_KEY_OCTETS)).map_err(|NoEntropy| Unusable::NoEntropy)?;
-            self.salt_key = Arc::new(key);
+            self.salt_key = SaltKey::Known(Arc::new(key));
         }
         Ok(())
     }

@@ -21,6 +21,22 @@ pub enum Error {
     Protocol(&'static str),
 }
 
+impl Error {
+    /// Whether it may be otherwise in a while, with nothing changed here or there: Dovecot is not there yet, or too busy.
+    /// Not where it is something else, or may not be spoken to.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Io(kind) => !matches!(
+                kind,
+                io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::NotADirectory
+            ),
+            Self::Closed | Self::TimedOut | Self::Full => true,
+            Self::Protocol(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

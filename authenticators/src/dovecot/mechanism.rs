@@ -19,6 +19,11 @@ pub struct Mechanism {
 }
 
 impl Mechanism {
+    /// Whether it is one to offer to clients unasked.
+    pub(super) fn is_for_clients(&self) -> bool {
+        !self.private && !self.anonymous && !self.channel_binding
+    }
+
     /// Reads the fields behind `MECH`. `None` where the name is none that a client could say.
     pub(super) fn parse<'l>(mut fields: impl Iterator<Item = &'l [u8]>) -> Option<Self> {
         let name = std::str::from_utf8(fields.next()?).ok()?;

@@ -66,7 +66,8 @@
 //! What a client can find out about the users is up to Dovecot: an unknown user, a wrong password and a user who may
 //! not log in get the same reply, but Dovecot 2.3 refuses an unknown user of SCRAM before it challenges.
 //!
-//! Which mechanisms EHLO lists stays as it was when [`Dovecot::offer`] asked.
+//! Which mechanisms EHLO lists stays as it was when [`Dovecot::offer`] asked. [`Dovecot::offer_later`] is for a Dovecot that
+//! may not be there yet.
 
 mod authenticator;
 mod client;
@@ -89,7 +90,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sansmtp::Auth;
-use sansmtp::auth::Policy;
+use sansmtp::auth::{MechanismName, Policy};
 
 pub use error::Error;
 pub use exchange::Exchange;
@@ -142,7 +143,7 @@ impl Dovecot {
         for mechanism in self.mechanisms()? {
             let (name, is_external) = (mechanism.name.as_str(), mechanism.name == "EXTERNAL");
             let has_names = self.server.settings().certificate_name.is_some();
-            if mechanism.private || mechanism.anonymous || mechanism.channel_binding || is_external && !has_names {
+            if !mechanism.is_for_clients() || is_external && !has_names {
                 continue;
             }
             auth = auth.handler_mechanism(name);
@@ -154,6 +155,54 @@ impl Dovecot {
         }
         Ok(auth)
     }
+
+    /// Offers in `auth` what Dovecot will once it is there: of those that are in `auth` already and of [`NAMES`](Self::NAMES),
+    /// EHLO lists those that Dovecot named when it was last connected to. Until it was for the first time, it lists those of
+    /// `until_then`, whose logins are `454 4.7.0` for as long as Dovecot is away.
+    ///
+    /// Until then, EHLO makes it be tried, without waiting, once a second at most; and so does every login. What the password
+    /// or a token is sent by needs TLS, as with [`offer`](Self::offer). This sets [`Auth::choose`].
+    #[must_use]
+    pub fn offer_later(&self, mut auth: Auth, until_then: &[&str]) -> Auth {
+        let has_names = self.server.settings().certificate_name.is_some();
+        for name in Self::NAMES {
+            if name != "EXTERNAL" || has_names {
+                auth = auth.handler_mechanism(name);
+            }
+        }
+        for name in Self::NAMED_PLAINTEXT {
+            auth = auth.policy(name, Policy::new().require_tls(true));
+        }
+        if has_names {
+            auth = auth.policy("EXTERNAL", Policy::new().require_client_certificate(true));
+        }
+        let server = Arc::clone(&self.server);
+        let until_then: Vec<_> = until_then.iter().map(|name| MechanismName::from(*name)).collect();
+        auth.choose(move |_, name| match server.known_mechanisms() {
+            Some(known) => known.iter().any(|known| known.name == name && known.is_for_clients()),
+            None => until_then.contains(&name),
+        })
+    }
+
+    /// The mechanisms of Dovecot that clients have a use for, in the order in which [`offer_later`](Self::offer_later) lists
+    /// them.
+    pub const NAMES: [&str; 12] = [
+        "PLAIN",
+        "LOGIN",
+        "CRAM-MD5",
+        "DIGEST-MD5",
+        "SCRAM-SHA-1",
+        "SCRAM-SHA-256",
+        "OAUTHBEARER",
+        "XOAUTH2",
+        "EXTERNAL",
+        "GSSAPI",
+        "GSS-SPNEGO",
+        "NTLM",
+    ];
+
+    /// Those of them by which a password or a token is sent as it is.
+    pub const NAMED_PLAINTEXT: [&str; 4] = ["PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2"];
 
     /// Takes the AUTH commands of a connection, one after the other.
     #[must_use]

@@ -1,11 +1,12 @@
 //! The connection to Dovecot, made when it is needed and again when it was lost.
 
-use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use super::error::Error;
 use super::link::Link;
+use super::mechanism::Mechanism;
 use super::settings::Settings;
 use crate::limit::{Limit, Place};
 
@@ -19,8 +20,12 @@ pub(super) struct Server {
 #[derive(Default)]
 struct State {
     link: Option<Arc<Link>>,
+    /// What the last connection said, be it open or not.
+    mechanisms: Option<Arc<[Mechanism]>>,
     /// A thread tries to connect.
     connecting: bool,
+    /// When the last one began to.
+    tried: Option<Instant>,
     /// How often it could not, and why the last time.
     failures: u64,
     failure: Option<Error>,
@@ -54,11 +59,7 @@ impl Server {
                 return Err(state.failure.clone().unwrap_or(Error::Closed));
             }
             if !state.connecting {
-                let server = Arc::downgrade(self);
-                let settings = self.settings.clone();
-                let thread = std::thread::Builder::new().name("dovecot reader".into());
-                thread.spawn(move || keep(&server, &settings))?;
-                state.connecting = true;
+                self.connect(&mut state)?;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -68,12 +69,38 @@ impl Server {
         }
     }
 
+    /// Has a thread try to connect, of which there is one at a time.
+    fn connect(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+        let server = Arc::downgrade(self);
+        let settings = self.settings.clone();
+        let thread = std::thread::Builder::new().name("dovecot reader".into());
+        state.tried = Some(Instant::now());
+        thread.spawn(move || keep(&server, &settings))?;
+        state.connecting = true;
+        Ok(())
+    }
+
+    /// What there was to choose from when Dovecot was last connected to. `None` until it was; then this has it tried, once in
+    /// a while, without waiting for it.
+    pub(super) fn known_mechanisms(self: &Arc<Self>) -> Option<Arc<[Mechanism]>> {
+        let mut state = self.lock();
+        let may_try = !state.connecting && state.tried.is_none_or(|tried| tried.elapsed() >= TRY_EVERY);
+        if state.mechanisms.is_none() && may_try {
+            // Without a thread now, there may be one later.
+            let _ = self.connect(&mut state);
+        }
+        state.mechanisms.clone()
+    }
+
     /// What came of the attempt to connect.
     fn connected(&self, outcome: Result<Arc<Link>, Error>) {
         let mut state = self.lock();
         state.connecting = false;
         match outcome {
-            Ok(link) => state.link = Some(link),
+            Ok(link) => {
+                state.mechanisms = Some(link.mechanisms().into());
+                state.link = Some(link);
+            }
             Err(error) => {
                 state.failures += 1;
                 state.failure = Some(error);
@@ -106,6 +133,9 @@ fn keep(server: &Weak<Server>, settings: &Settings) {
         tracing::debug!(%error, "the connection to Dovecot has ended");
     }
 }
+
+/// How often EHLO makes a Dovecot be tried that has never been there.
+const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection that nobody reads from any more, after a panic too.
 struct Ended<'a>(&'a Link);

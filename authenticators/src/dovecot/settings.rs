@@ -116,6 +116,23 @@ impl Settings {
         Ok(dovecot)
     }
 
+    /// Connects, or where Dovecot is not there yet, connects when somebody logs in, with a warning in the log. Until then,
+    /// logins are `454 4.7.0`; what to list meanwhile, [`Dovecot::offer_later`] decides.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], where this is not [temporary](Error::is_temporary).
+    pub fn connect_or_later(self) -> Result<Dovecot, Error> {
+        let dovecot = self.connect_later();
+        match dovecot.mechanisms() {
+            Err(error) if error.is_temporary() => {
+                tracing::warn!(%error, "until Dovecot is there, logins are refused for now (454)");
+            }
+            mechanisms => drop(mechanisms?),
+        }
+        Ok(dovecot)
+    }
+
     /// Connects when somebody logs in, so that this server can start before Dovecot does.
     pub fn connect_later(self) -> Dovecot {
         Dovecot { server: Server::new(self) }

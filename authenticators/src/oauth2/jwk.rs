@@ -18,7 +18,7 @@ pub(super) enum Algorithm {
 }
 
 /// The usable keys of a set.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Keys {
     keys: Vec<Key>,
 }

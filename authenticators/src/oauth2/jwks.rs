@@ -108,6 +108,26 @@ impl Jwks {
         Self::new(&content, Some(Source::File(path)), Some(version))
     }
 
+    /// As [`file`](Self::file), or where there is no such file yet, a set that has no key until there is one, with a warning
+    /// in the log: until then tokens are `454 4.7.0`.
+    ///
+    /// # Errors
+    ///
+    /// [`JwksError`], if it is there and cannot be read, or used.
+    pub fn file_or_later(path: impl Into<PathBuf>) -> Result<Self, JwksError> {
+        let path = path.into();
+        match Self::file(&path) {
+            Err(JwksError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                let path_shown = path.display();
+                tracing::warn!(path = %path_shown, %error, "the keys of the tokens are not there; until they are, tokens are refused for now (454)");
+                let read = LastRead { looked: Instant::now(), forced: None, failed: true, version: None };
+                let (keys, source) = (RwLock::default(), Some(Source::File(path)));
+                Ok(Self { inner: Arc::new(Inner { keys, source, read: Mutex::new(read) }) })
+            }
+            result => result,
+        }
+    }
+
     /// A set that `fetch` gets, from the server's `jwks_uri` for example: at once, and when a token names a key that
     /// is not there. It may block, for a limited time, in which those that wait for the key do so, too.
     ///
@@ -203,6 +223,9 @@ impl Jwks {
             read.version = version;
             if content.len() > MAX_OCTETS { Err(JwksError::TooLarge) } else { self.replace(&content) }
         });
+        if replaced.is_ok() && read.failed {
+            tracing::info!("read the keys of the tokens");
+        }
         if let Err(error) = &replaced {
             // Once, and not for every look at what stays as it is.
             if !read.failed {

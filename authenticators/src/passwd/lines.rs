@@ -14,12 +14,17 @@ use crate::stored::{Needed, PasswordHash, StoredUser, is_in_any_case, prepare_na
 pub(super) struct Users {
     by_name: HashMap<String, User>,
     kinds: Kinds,
+    /// The first of the lines that cannot be used, with their numbers.
+    wrong: Vec<(usize, WrongLine)>,
+    wrong_lines: usize,
 }
 
 struct User {
     line: usize,
     disabled: bool,
     hash: Option<Zeroizing<String>>,
+    /// The line, or a second one of the same user, cannot be used. Then there is no hash.
+    wrong: Option<(usize, WrongLine)>,
 }
 
 /// How many of the users who may log in there are, and what is kept of their passwords.
@@ -33,12 +38,27 @@ struct Kinds {
 }
 
 impl Users {
+    /// Reads all lines that can be used. Where there are others only, and none of them names anybody, it is no file of
+    /// users.
     pub(super) fn read(text: &[u8]) -> Result<Self, PasswdError> {
         let mut users = Self::default();
         for (number, line) in (1..).zip(text.split(|octet| *octet == b'\n')) {
-            users.add(number, line).map_err(|wrong| PasswdError::Line { number, wrong })?;
+            if let Err(wrong) = users.add(number, line) {
+                users.wrong_lines += 1;
+                if users.wrong.len() < MOST_TOLD {
+                    users.wrong.push((number, wrong));
+                }
+            }
         }
-        Ok(users)
+        match users.wrong.first() {
+            Some(&(number, wrong)) if users.by_name.is_empty() => Err(PasswdError::Line { number, wrong }),
+            _ => Ok(users),
+        }
+    }
+
+    /// The first of the lines that cannot be used, and how many there are in all.
+    pub(super) fn wrong(&self) -> (&[(usize, WrongLine)], usize) {
+        (&self.wrong, self.wrong_lines)
     }
 
     fn add(&mut self, number: usize, line: &[u8]) -> Result<(), WrongLine> {
@@ -49,33 +69,44 @@ impl Users {
         let line = std::str::from_utf8(line).map_err(|_| WrongLine::Utf8)?;
         let (name, rest) = line.split_once(':').ok_or(WrongLine::NoColon)?;
         let name = prepare_name(name).map_err(WrongLine::Name)?;
-        if let Some(User { line: first, .. }) = self.by_name.get(&name) {
-            return Err(WrongLine::Duplicate { first: *first });
+        if let Some(user) = self.by_name.get_mut(&name) {
+            // Which of the two is meant nobody knows: the other may be the password that was taken away.
+            let wrong = WrongLine::Duplicate { first: user.line };
+            (user.hash, user.wrong) = (None, Some((number, wrong)));
+            return Err(wrong);
         }
-        let (disabled, text) = match hash_field(rest) {
-            "" => return Err(WrongLine::NoHash),
-            field => {
-                let hash = field.trim_start_matches(['!', '*']);
-                (hash.len() < field.len(), hash)
-            }
+        let field = hash_field(rest);
+        let text = field.trim_start_matches(['!', '*']);
+        let disabled = text.len() < field.len();
+        let hash: Result<Option<PasswordHash>, WrongLine> = match text {
+            "" if disabled => Ok(None),
+            "" => Err(WrongLine::NoHash),
+            text => text.parse().map(Some).map_err(WrongLine::Hash),
         };
-        let hash: Option<PasswordHash> =
-            if text.is_empty() { None } else { Some(text.parse().map_err(WrongLine::Hash)?) };
-        if !disabled && let Some(hash) = &hash {
+        if !disabled && let Ok(Some(hash)) = &hash {
             self.kinds.count(hash);
         }
-        let hash = hash.map(|_| Zeroizing::new(text.to_owned()));
-        self.by_name.insert(name, User { line: number, disabled, hash });
-        Ok(())
+        let (hash, result) = match hash {
+            Ok(hash) => (hash.map(|_| Zeroizing::new(text.to_owned())), Ok(())),
+            Err(wrong) => (None, Err(wrong)),
+        };
+        let wrong = result.err().map(|wrong| (number, wrong));
+        self.by_name.insert(name, User { line: number, disabled, hash, wrong });
+        result
     }
 
     pub(super) fn len(&self) -> usize {
         self.by_name.len()
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<StoredUser> {
-        let user = self.by_name.get(name)?;
-        Some(StoredUser::new(name, user.disabled).with_password(user.hash.clone()))
+    /// # Errors
+    /// Where the user's line cannot be used.
+    pub(super) fn find(&self, name: &str) -> Result<Option<StoredUser>, PasswdError> {
+        let Some(user) = self.by_name.get(name) else { return Ok(None) };
+        match user.wrong {
+            Some((number, wrong)) => Err(PasswdError::Line { number, wrong }),
+            None => Ok(Some(StoredUser::new(name, user.disabled).with_password(user.hash.clone()))),
+        }
     }
 
     pub(super) fn names_in_any_case(&self, name: &str) -> Vec<String> {
@@ -86,7 +117,7 @@ impl Users {
     pub(super) fn sample(&self, users: usize) -> Vec<StoredUser> {
         let step = self.by_name.len().checked_div(users).unwrap_or(1).max(1);
         let with_hash = self.by_name.iter().filter(|(_, user)| user.hash.is_some());
-        with_hash.step_by(step).filter_map(|(name, _)| self.find(name)).collect()
+        with_hash.step_by(step).filter_map(|(name, _)| self.find(name).ok().flatten()).collect()
     }
 
     /// The most frequent number of iterations of SCRAM keys.
@@ -127,6 +158,9 @@ impl Kinds {
         }
     }
 }
+
+/// How many lines that cannot be used are told of.
+const MOST_TOLD: usize = 10;
 
 /// What is in front of the next colon that is not part of the hash.
 fn hash_field(rest: &str) -> &str {

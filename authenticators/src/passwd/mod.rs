@@ -17,6 +17,9 @@
 //! - With `!` or `*` in front of the hash, or in its place, the user is disabled, as in `/etc/shadow`.
 //! - Empty lines and those that begin with `#` are comments. Lines end with LF or CRLF, and the last need not.
 //! - A name may stand there only once.
+//! - A line that cannot be used, with a hash of a scheme that is [not taken](crate::stored::InvalidHash) for example, is an
+//!   error in the log, which names it by its number and shows nothing of it. Logins of whoever it names, or of a name that
+//!   stands there twice, are `454 4.7.0`; all others are as they would be without it.
 //!
 //! Whoever has SCRAM keys there can log in by that mechanism, and by PLAIN and LOGIN; whoever has a CRAM-MD5 key
 //! likewise. Others can log in by PLAIN and LOGIN only: nothing is ever written into the file.
@@ -55,8 +58,8 @@ use lines::Users;
 /// holds from the next login on. Replace the file by renaming another to its name, as most tools do; one that is
 /// written in place may be read when half of it is there.
 ///
-/// A changed file that cannot be read, or has a wrong line in it, is an error in the log, which names the line by its
-/// number and shows nothing of it, and the users stay as they were.
+/// A changed file that cannot be read, or is no file of users, as no line of it names anybody, is an error in the log, and
+/// the users stay as they were.
 pub struct Passwd {
     path: PathBuf,
     state: Mutex<State>,
@@ -74,11 +77,13 @@ impl Passwd {
     /// Reads a file, of at most 64 MiB.
     ///
     /// # Errors
-    /// Where it cannot be read, and [`PasswdError::Line`] with the number of the first line that is wrong.
+    /// Where it cannot be read, and [`PasswdError::Line`] with the number of the first line that is wrong, where there are
+    /// such lines and no user.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, PasswdError> {
         let path = path.into();
         let (users, seen) = read(&path);
         let users = Arc::new(users?);
+        tell_wrong_lines(&path, &users);
         if seen.is_readable_by_everyone() {
             tracing::warn!(path = %path.display(), "everybody on this machine can read the hashes of passwords");
         }
@@ -118,6 +123,7 @@ impl Passwd {
                 state.users = Arc::new(users);
                 if changed {
                     tracing::info!(path = %self.path.display(), users = state.users.len(), "read the changed file");
+                    tell_wrong_lines(&self.path, &state.users);
                 }
             }
             Err(error) if changed => {
@@ -150,7 +156,7 @@ impl Drop for Reading<'_> {
 
 impl Store for Passwd {
     fn find(&self, name: &str) -> Result<Option<StoredUser>, StoreError> {
-        Ok(self.users().find(name))
+        self.users().find(name).map_err(StoreError::new)
     }
 
     fn names_in_any_case(&self, name: &str) -> Result<Vec<String>, StoreError> {
@@ -173,6 +179,16 @@ impl Store for Passwd {
 impl fmt::Debug for Passwd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Passwd").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+fn tell_wrong_lines(path: &Path, users: &Users) {
+    let (first, lines) = users.wrong();
+    for (number, wrong) in first {
+        tracing::error!(path = %path.display(), "line {number} cannot be used, and whoever it names cannot log in: {wrong}");
+    }
+    if lines > first.len() {
+        tracing::error!(path = %path.display(), lines, "more lines cannot be used");
     }
 }
 

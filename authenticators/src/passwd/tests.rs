@@ -15,7 +15,7 @@ fn lines(text: &[u8]) -> Result<Users, (usize, WrongLine)> {
 
 /// The text of the hash, and whether the user is disabled.
 fn found(users: &Users, name: &str) -> Option<(Option<String>, bool)> {
-    let user = users.find(name)?;
+    let user = users.find(name).unwrap()?;
     Some((user.password_text().map(|text| text.to_string()), user.is_disabled()))
 }
 
@@ -60,11 +60,24 @@ fn what_is_wrong_is_told_with_the_line_s_number() {
         (b"tim:!sEcReT", WrongLine::Hash(crate::stored::InvalidHash::Form)),
         (b"tim:{PLAIN}sEcReT", WrongLine::Hash(crate::stored::InvalidHash::Scheme)),
     ] {
-        let text = [b"# comment\n\n", line, b"\nlast:wrong, too\n"].concat();
-        let error = Users::read(&text).err().unwrap();
-        assert!(!error.to_string().contains("sEcReT") && error.to_string().starts_with("line 3: "), "{error}");
-        assert_eq!(lines(&text).err(), Some((3, wrong)));
+        let text = [b"# comment\n\n", line, b"\nlast:", HASH.as_bytes(), b"\n"].concat();
+        let users = lines(&text).unwrap();
+        assert_eq!(users.wrong(), (&[(3, wrong)][..], 1));
+        assert!(found(&users, "last").is_some());
+        if let Ok(text) = std::str::from_utf8(line)
+            && text.starts_with("tim:")
+        {
+            let error = users.find("tim").err().unwrap().to_string();
+            assert!(!error.contains("sEcReT") && error.starts_with("line 3: "), "{error}");
+        }
     }
     let again = format!("tim:{HASH}\nJos\u{e9}:{HASH}\nJose\u{301}:{HASH}\n");
-    assert_eq!(lines(again.as_bytes()).err(), Some((3, WrongLine::Duplicate { first: 2 })));
+    let users = lines(again.as_bytes()).unwrap();
+    assert_eq!(users.wrong(), (&[(3, WrongLine::Duplicate { first: 2 })][..], 1));
+    assert!(users.find("Jos\u{e9}").is_err() && users.find("tim").is_ok());
+    // A file of something else.
+    let other = lines(b"-----BEGIN CERTIFICATE-----\nMIIB\n");
+    assert_eq!(other.err(), Some((1, WrongLine::NoColon)));
+    let many = lines(format!("tim:{HASH}\n{}", "a:b\n".repeat(50)).as_bytes()).unwrap();
+    assert_eq!((many.wrong().0.len(), many.wrong().1), (10, 50));
 }

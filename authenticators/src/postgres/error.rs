@@ -36,6 +36,26 @@ pub enum PostgresError {
     Thread(io::Error),
 }
 
+impl PostgresError {
+    /// Whether it may be otherwise in a while, with nothing changed here: the server cannot be reached, or is starting,
+    /// stopping, or too busy. Not where it answers that it has no such database, or takes no such password.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Busy | Self::Full | Self::NoAnswer => true,
+            // Classes of SQLSTATE: 08 is the connection, 53 that something has run out, 57P that it is stopping,
+            // has crashed or is starting.
+            Self::Server(error) => error.code().map_or_else(
+                || error.is_closed() || error.is_unreachable(),
+                |code| ["08", "53", "57P"].iter().any(|class| code.starts_with(class)),
+            ),
+            Self::Foreign | Self::Newer(_) | Self::Encoding(_) | Self::Roots(_) | Self::Random(_) | Self::Thread(_) => {
+                false
+            }
+        }
+    }
+}
+
 /// What the server says, or what has happened on the way there.
 pub struct ServerError(tokio_postgres::Error);
 
@@ -44,6 +64,19 @@ impl ServerError {
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.0.code().map(SqlState::code)
+    }
+
+    /// Whether there was no connection, or it broke.
+    fn is_unreachable(&self) -> bool {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(&self.0);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                // What TLS does not like is an error of this kind.
+                return error.kind() != io::ErrorKind::InvalidData;
+            }
+            cause = error.source();
+        }
+        false
     }
 
     /// Whether the connection was gone when it was wanted.

@@ -25,7 +25,8 @@
 //! `sansmtp.address`: until then, addresses [cannot be told](crate::Addresses::CannotTell).
 //!
 //! A pool of [connections](PostgresConfig::connections) is kept, with prepared statements. No question takes longer
-//! than the [time limit](PostgresConfig::time_limit); a database that is gone is asked again by every login. The
+//! than the [time limit](PostgresConfig::time_limit); a database that is gone, or not there yet
+//! ([`open_or_later`](Postgres::open_or_later)), is asked again by every login. The
 //! library is asynchronous: its runtime is hidden on a thread that ends with the pool.
 
 use std::fmt;
@@ -75,6 +76,30 @@ impl Postgres {
     /// Where it could never connect.
     pub fn open_later(config: PostgresConfig) -> Result<Self, PostgresError> {
         Ok(Self { pool: Pool::new(config)? })
+    }
+
+    /// Does that now if the database is there, or else when it is asked for the first user, with a warning in the log.
+    /// Until then, logins are `454 4.7.0`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but for [what may pass](PostgresError::is_temporary).
+    pub fn open_or_later(config: PostgresConfig) -> Result<Self, PostgresError> {
+        let this = Self::open_later(config)?;
+        match this.pool.prepare() {
+            Err(error) if error.is_temporary() => {
+                let database = this.pool.config().address();
+                tracing::warn!(%database, %error, "the users' database is away; until it is there, logins are refused for now (454)");
+            }
+            prepared => prepared?,
+        }
+        Ok(this)
+    }
+
+    /// [`salt_key`](WritableStore::salt_key), once a connection has brought it, without waiting: for
+    /// [`Auth::salt_key_from`](sansmtp::Auth::salt_key_from).
+    #[must_use]
+    pub fn known_salt_key(&self) -> Option<Secret> {
+        self.pool.salt_key().map(|key| key.expose_secret().into())
     }
 
     fn rows(&self, sql: &'static str, values: Values) -> Result<Vec<Row>, StoreError> {

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use sansmtp::Secret;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -45,6 +46,8 @@ struct Shared {
     idle: Mutex<Vec<Connection>>,
     /// Whether the tables are known to be as they should be.
     ready: AtomicBool,
+    /// From which unknown users' SCRAM salts are made; the first connection brings it.
+    salt_key: OnceLock<Secret>,
 }
 
 struct Connection {
@@ -78,12 +81,23 @@ impl Pool {
             .map_err(PostgresError::Thread)?;
         let free = Semaphore::new(config.connections);
         let waiting = Limit::new("the PostgreSQL database", config.max_waiting);
-        let shared = Shared { config, tls, free, idle: Mutex::default(), ready: AtomicBool::new(false) };
+        let shared = Shared {
+            config,
+            tls,
+            free,
+            idle: Mutex::default(),
+            ready: AtomicBool::new(false),
+            salt_key: OnceLock::new(),
+        };
         Ok(Self { shared: Arc::new(shared), runtime: handle, waiting, _running: running })
     }
 
     pub(super) fn config(&self) -> &PostgresConfig {
         &self.shared.config
+    }
+
+    pub(super) fn salt_key(&self) -> Option<&Secret> {
+        self.shared.salt_key.get()
     }
 
     /// Connects, and brings the tables to the newest version.
@@ -156,6 +170,14 @@ impl Shared {
         if !self.ready.load(Ordering::Acquire) {
             schema::bring_up_to_date(&mut client).await?;
             self.ready.store(true, Ordering::Release);
+        }
+        if self.salt_key.get().is_none() {
+            match schema::salt_key(&client).await {
+                // Another connection may have brought the same.
+                Ok(key) => drop(self.salt_key.set(key)),
+                // Only SCRAM needs it.
+                Err(error) => tracing::warn!(%error, "cannot read from what unknown users' salts are made"),
+            }
         }
         Ok((Connection { client, statements: HashMap::new(), used: Instant::now() }, false))
     }

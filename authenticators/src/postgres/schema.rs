@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sansmtp::Secret;
 use tokio_postgres::{Client, Transaction};
 use zeroize::Zeroizing;
 
@@ -43,6 +44,11 @@ async fn migrate(client: &mut Client) -> Result<(), PostgresError> {
     transaction.execute("UPDATE sansmtp.version SET version = $1", &[&NEWEST]).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+pub(super) async fn salt_key(client: &Client) -> Result<Secret, PostgresError> {
+    let row = client.query_opt("SELECT value FROM sansmtp.setting WHERE name = $1", &[&SALT_KEY]).await?;
+    Ok(Secret::new(row.ok_or(PostgresError::Foreign)?.try_get(0)?))
 }
 
 /// The version of the tables that are there; 0 where there are none.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use sansmtp::{Auth, AuthFailure, Peer, Refusal};
+use sansmtp_authenticators::Authenticator as _;
 use sansmtp_authenticators::dovecot::{Dovecot, Error, Settings};
 
 use crate::dialogue::{Dialogue, code};
@@ -334,6 +335,33 @@ fn only_what_clients_should_use_is_offered() {
     let mut certified = tls();
     certified.peer_certificates.push(b"certificate".to_vec());
     assert_eq!(listed(external(), Some(certified)).unwrap(), "PLAIN CRAM-MD5 EXTERNAL SCRAM-SHA-256");
+}
+
+#[test]
+fn a_dovecot_that_is_away_at_the_start_is_found_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let dovecot = Settings::unix(directory.path().join("auth")).connect_or_later().unwrap();
+    let dialogue = || {
+        let auth = dovecot.offer_later(Auth::without_mechanisms().require_tls(false), &["PLAIN", "CRAM-MD5"]);
+        let auth = auth.policy("PLAIN", sansmtp::auth::Policy::new());
+        Dialogue::new(dovecot.exchange(), auth, Peer::local(), None)
+    };
+    let listed = || {
+        let said = dialogue().say("EHLO client.example.com");
+        said.lines().find_map(|line| line.split_once("AUTH ")).map(|(_, names)| names.to_owned()).unwrap()
+    };
+    assert_eq!(listed(), "PLAIN CRAM-MD5");
+    assert_eq!(code(&dialogue().say("AUTH PLAIN")), 454);
+    assert_eq!(dovecot.answers("XOAUTH2"), sansmtp_authenticators::Answers::ForSome);
+
+    let _scripted = Scripted::start_in(directory, HELLO, |words| match words {
+        ["AUTH", id, ..] => format!("OK\t{id}\tuser=tim\n").into_bytes(),
+        _ => Vec::new(),
+    });
+    // Whoever says EHLO makes it be tried. LOGIN and OAUTHBEARER are for TLS.
+    wait_until("what Dovecot offers", || (listed() == "PLAIN SCRAM-SHA-256").then_some(()));
+    assert_eq!(code(&dialogue().say("AUTH PLAIN")), 235);
+    assert_eq!(code(&dialogue().say("AUTH CRAM-MD5")), 504);
 }
 
 #[test]

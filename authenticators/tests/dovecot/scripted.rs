@@ -20,7 +20,15 @@ pub(crate) const HELLO: &str = "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nMECH\tLOG
 impl Scripted {
     /// `answer` gets a line's words and gives the octets to send.
     pub(crate) fn start(hello: &str, answer: impl Fn(&[&str]) -> Vec<u8> + Send + Sync + Clone + 'static) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), hello, answer)
+    }
+
+    /// The same with its socket, `auth`, in this directory.
+    pub(crate) fn start_in(
+        directory: TempDir,
+        hello: &str,
+        answer: impl Fn(&[&str]) -> Vec<u8> + Send + Sync + Clone + 'static,
+    ) -> Self {
         let listener = UnixListener::bind(directory.path().join("auth")).unwrap();
         let (tell, heard) = channel();
         let hello = hello.to_owned();

@@ -42,6 +42,23 @@ fn a_new_key_is_there_with_its_first_token() {
 }
 
 #[test]
+fn keys_that_are_away_at_the_start_are_found_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jwks.json");
+    let signer = Signer::p256("key");
+    let open = || Jwks::file_or_later(&path);
+    let (jwt, log) = logs::collect_here(|| at_now(Jwt::new(rules(), open().unwrap()).unwrap()));
+    assert!(log.starts_with("WARN") && log.contains("jwks.json"), "{log}");
+    let (codes, log) = logs::collect_here(|| [code(&jwt, &signer), code(&jwt, &signer)]);
+    assert_eq!((codes, log.as_str()), ([454, 454], ""));
+    write(&path, &[&signer]);
+    wait::until("the keys", || (code(&jwt, &signer) == 235).then_some(()));
+    // What is there has to be right.
+    fs::write(&path, "{}").unwrap();
+    assert!(matches!(open(), Err(JwksError::Syntax { .. })));
+}
+
+#[test]
 fn a_key_that_is_gone_is_gone_without_a_token_that_misses_one() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("jwks.json");

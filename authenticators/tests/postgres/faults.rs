@@ -4,10 +4,10 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use sansmtp_authenticators::postgres::{Postgres, PostgresConfig, PostgresError};
-use sansmtp_authenticators::stored::{Accounts, Keep, Store, StoreError};
+use sansmtp_authenticators::stored::{Accounts, Keep, Store, StoreError, WritableStore};
 
 use crate::support::login::Door;
-use crate::support::postgresql::PostgreSql;
+use crate::support::postgresql::{ESCAPED, PostgreSql};
 use crate::support::stalled;
 use crate::support::wait::until;
 use crate::{door, later};
@@ -65,6 +65,24 @@ fn whoever_is_not_there_is_told() {
         let error = users.find("tim").unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
         assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn a_database_that_is_away_at_the_start_is_found_later() {
+    let Some(mut server) = PostgreSql::start() else { return };
+    let open = |url: &str| Postgres::open_or_later(PostgresConfig::from_url(url).unwrap());
+    let (url, kept) = (server.url(), server.users().salt_key().unwrap());
+    server.stop();
+    let users = open(&url).unwrap();
+    assert!(users.known_salt_key().is_none() && users.find("tim").is_err());
+    server.start_again();
+    assert!(users.find("tim").unwrap().is_none());
+    assert_eq!(users.known_salt_key().unwrap().expose_secret(), kept.expose_secret());
+    // What it answers does not pass.
+    for (wrong, code) in [(url.replace(ESCAPED, "x"), "28P01"), (format!("{url}x"), "3D000")] {
+        let error = open(&wrong).unwrap_err();
+        assert!(!error.is_temporary() && error.to_string().contains(code), "{error}");
     }
 }
 

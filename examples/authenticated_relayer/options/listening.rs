@@ -3,29 +3,32 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use clap::Args;
+use clap::error::ErrorKind;
 
+use crate::listening::{Listener, Place, collision, mode};
 use crate::runtime::Runtime;
 use crate::service::is_activated;
 use crate::units::{size, size_above_zero};
 
-/// One address to listen on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Listener {
-    pub(crate) address: SocketAddr,
-    /// TLS from the first octet; STARTTLS otherwise.
-    pub(crate) implicit_tls: bool,
-}
-
 #[derive(Debug, Args)]
 pub(super) struct ListeningArguments {
-    /// Listen here, with STARTTLS; repeatable [default: 127.0.0.1:8025, unless
-    /// --listen-tls is given, or systemd hands over sockets: those are listened on besides, with TLS from the first octet
-    /// where their name is submissions, smtps, or ends in -tls]
-    #[arg(long, value_name = "ADDR", help_heading = LISTENING)]
-    pub(super) listen: Vec<SocketAddr>,
-    /// Listen here, with TLS from the first octet; repeatable
-    #[arg(long, value_name = "ADDR", help_heading = LISTENING)]
-    pub(super) listen_tls: Vec<SocketAddr>,
+    /// Listen here, with STARTTLS; repeatable [default: 127.0.0.1:8025, unless --listen-tls is given, or systemd hands over
+    /// sockets]
+    ///
+    /// :587 is that port of all addresses, of IPv4 and IPv6; 192.0.2.1:587 and [2001:db8::1]:587 are one address each;
+    /// localhost:587 is all addresses of the name; unix:PATH is a unix socket.
+    ///
+    /// Sockets that systemd hands over are listened on besides, with TLS from the first octet where their name is
+    /// submissions, smtps, or ends in -tls.
+    #[arg(long, value_name = "PLACE", value_parser = Place::starttls, help_heading = LISTENING)]
+    listen: Vec<Place>,
+    /// Listen here (as with --listen), with TLS from the first octet; repeatable
+    #[arg(long, value_name = "PLACE", value_parser = Place::implicit_tls, help_heading = LISTENING)]
+    listen_tls: Vec<Place>,
+    /// Mode of the files of unix sockets: who may write there may connect. 660, for example, is for the owner and the
+    /// group [default: what the umask leaves of 777]
+    #[arg(long, value_name = "MODE", value_parser = mode, help_heading = LISTENING)]
+    pub(super) socket_mode: Option<u32>,
     /// Name of this server in its greeting and in Received: [default: the machine's host name]
     #[arg(long, value_name = "NAME", value_parser = hostname, help_heading = LISTENING)]
     pub(super) hostname: Option<String>,
@@ -42,14 +45,25 @@ pub(super) struct ListeningArguments {
 
 impl ListeningArguments {
     /// At least one, unless the service manager hands some over.
-    pub(super) fn listeners(&self) -> Vec<Listener> {
-        let starttls = self.listen.iter().map(|&address| Listener { address, implicit_tls: false });
-        let implicit = self.listen_tls.iter().map(|&address| Listener { address, implicit_tls: true });
+    ///
+    /// # Errors
+    /// Says what does not go together.
+    pub(super) fn listeners(&self) -> Result<Vec<Listener>, (ErrorKind, String)> {
+        let starttls = self.listen.iter().map(|place| Listener { place: place.clone(), implicit_tls: false });
+        let implicit = self.listen_tls.iter().map(|place| Listener { place: place.clone(), implicit_tls: true });
         let mut listeners: Vec<Listener> = starttls.chain(implicit).collect();
         if listeners.is_empty() && !is_activated() {
-            listeners.push(Listener { address: DEFAULT_LISTENER, implicit_tls: false });
+            listeners.push(Listener { place: DEFAULT_LISTENER.into(), implicit_tls: false });
         }
-        listeners
+        if let Some(collision) = collision(&listeners) {
+            return Err((ErrorKind::ArgumentConflict, collision));
+        }
+        let has_sockets = listeners.iter().any(|listener| matches!(listener.place, Place::Unix(_)));
+        if self.socket_mode.is_some() && !has_sockets {
+            let message = "--socket-mode is for the unix sockets of --listen unix:PATH, and there is none";
+            return Err((ErrorKind::ArgumentConflict, message.to_owned()));
+        }
+        Ok(listeners)
     }
 }
 
@@ -57,7 +71,7 @@ impl ListeningArguments {
 fn hostname(text: &str) -> Result<String, &'static str> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'[' | b']' | b':');
     if text.is_empty() || text.len() > 255 || !text.bytes().all(allowed) {
-        return Err("not a domain name or an address literal");
+        return Err("not a domain name, mail.example.org for example, or an address literal, [192.0.2.1]");
     }
     Ok(text.to_owned())
 }

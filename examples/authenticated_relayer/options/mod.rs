@@ -23,7 +23,6 @@ use sansmtp_authenticators::sending::SendingLimits;
 
 use self::delivery::DeliveryArguments;
 pub(crate) use self::delivery::{Delivery, Relaying};
-pub(crate) use self::listening::Listener;
 use self::listening::{ListeningArguments, machine_hostname};
 use self::operations::OperationsArguments;
 use self::policy::PolicyArguments;
@@ -34,7 +33,9 @@ pub(crate) use self::senders::{SenderOptions, Senders};
 pub(crate) use self::user::{AddressAction, UserAction, UserCommand};
 use crate::connection_limits::ConnectionLimits;
 use crate::leniency::Leniency;
+use crate::listening::Listener;
 use crate::mechanisms::Mechanism;
+use crate::networks::Proxies;
 use crate::runtime::Runtime;
 use sansmtp_authenticators::source::ServerUrl;
 use sansmtp_authenticators::source::UserSource;
@@ -51,10 +52,16 @@ pub(crate) enum Options {
 /// How to run the server. Every combination that can be written here makes sense.
 #[derive(Debug)]
 pub(crate) struct Serve {
-    /// At least one, unless the service manager hands some over.
+    /// At least one, unless the service manager hands some over, and no two that collide.
     pub(crate) listeners: Vec<Listener>,
+    /// Of the files of unix sockets, if any.
+    pub(crate) socket_mode: Option<u32>,
+    /// Who speaks for clients.
+    pub(crate) proxies: Proxies,
     /// Where users are looked for, in this order; at least one.
     pub(crate) users: Vec<UserSource>,
+    /// Whether databases that are not there are made.
+    pub(crate) init: bool,
     /// Whether the case of their names is ignored.
     pub(crate) ignore_case_of_logins: bool,
     /// Who may send as whom.
@@ -167,19 +174,25 @@ struct ServeArguments {
     limits: ConnectionLimits,
     #[command(flatten)]
     operations: OperationsArguments,
+    #[command(flatten)]
+    proxies: Proxies,
 }
 
 impl ServeArguments {
     fn check(self) -> Result<Serve, (ErrorKind, String)> {
-        let Self { listening, security, policy, senders, delivery, leniency, limits, operations } = self;
-        let listeners = listening.listeners();
+        let Self { listening, security, policy, senders, delivery, leniency, limits, operations, proxies } = self;
+        let listeners = listening.listeners()?;
         let sending_limits = policy.sending_limits();
         security.check(&listeners, &sending_limits)?;
         senders.check()?;
         Ok(Serve {
             listeners,
+            socket_mode: listening.socket_mode,
+            proxies,
             tls: security.tls(),
-            users: security.users,
+            // A path that was typed may be mistyped.
+            init: security.init || security.is_default_users(),
+            users: security.users(),
             ignore_case_of_logins: security.ignore_case_of_logins,
             senders,
             mechanisms: security.mechanisms,

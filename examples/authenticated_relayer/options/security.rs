@@ -8,8 +8,8 @@ use clap::Args;
 use clap::error::ErrorKind;
 use sansmtp_authenticators::sending::SendingLimits;
 
-use super::listening::Listener;
 use super::values::Unrepeated;
+use crate::listening::Listener;
 use crate::mechanisms::Mechanism;
 use crate::units::time;
 use sansmtp_authenticators::source::ServerUrl;
@@ -24,12 +24,14 @@ pub(crate) struct TlsFiles {
 
 #[derive(Debug, Args)]
 pub(super) struct SecurityArguments {
-    /// Where the users are; repeatable, the first place that knows a name decides
+    /// Where the users are; repeatable, the first place that knows a name decides [default: mail.db, made on the first
+    /// start]
     ///
-    /// sqlite:FILE, or the path alone, is a database, made on the first start.
+    /// sqlite:FILE, or the path alone, is a database. One that is named here has to be there: "user add" makes it, or
+    /// --init.
     ///
     /// passwd:FILE has lines of user:hash, as htpasswd -B, doveadm pw and mkpasswd write them, and is read again when
-    /// it has changed.
+    /// it has changed. A line that cannot be used keeps out whom it names.
     ///
     /// postgres://USER:PASSWORD@HOST:PORT/DATABASE is for several servers; its password can also be in
     /// ?password-file=FILE or ?password-env=NAME. Other hosts than this one need TLS, with a certificate from the
@@ -50,8 +52,15 @@ pub(super) struct SecurityArguments {
     /// issuer=URL, which tokens have in "iss"; audience=NAME, one of those in "aud" (repeatable, one is enough);
     /// scope=WORD, which they have in "scope" or "scp" (repeatable, all are needed); login=CLAIM, which names the login
     /// [default: sub]; case=ignore, if it is to be in lower case. Clients show the tokens by OAUTHBEARER or XOAUTH2.
-    #[arg(long, value_name = "USERS", default_value = DEFAULT_USERS, value_parser = Unrepeated(UserSource::parse), help_heading = SECURITY)]
-    pub(super) users: Vec<UserSource>,
+    ///
+    /// While a server, or the file of keys, is not there, also at the start, logins that need it are put off (454). Of a
+    /// Dovecot that has not been there yet, PLAIN and LOGIN are offered, or what --mechanisms names.
+    #[arg(long, value_name = "USERS", value_parser = Unrepeated(UserSource::parse), help_heading = SECURITY)]
+    users: Vec<UserSource>,
+    /// Make the databases of --users that are not there; if there is only one place of users, with one user in it, whose
+    /// password is shown
+    #[arg(long, help_heading = SECURITY)]
+    pub(super) init: bool,
     /// Compare users' names without regard to case, so that Tim@Example.org is tim@example.org
     ///
     /// Users are logged in by their names in lower case. Of users whose names differ in case only, the one in lower case can
@@ -113,7 +122,7 @@ pub(super) struct SecurityArguments {
     /// Private key of --tls-cert
     #[arg(long, value_name = "PEM", requires = "tls_cert", help_heading = SECURITY)]
     tls_key: Option<PathBuf>,
-    /// Let users log in without TLS (on loopback only, unless --i-know)
+    /// Let users log in without TLS (on loopback and unix sockets only, unless --i-know)
     #[arg(long, help_heading = SECURITY)]
     pub(super) allow_plaintext_auth: bool,
     /// Allow --allow-plaintext-auth where others can read the passwords
@@ -130,13 +139,13 @@ impl SecurityArguments {
         sending_limits: &SendingLimits,
     ) -> Result<(), (ErrorKind, String)> {
         if self.allow_plaintext_auth && !self.i_know {
-            let public = |listener: &&Listener| !listener.implicit_tls && !listener.address.ip().is_loopback();
-            if let Some(Listener { address, .. }) = listeners.iter().find(public) {
+            let public = |listener: &&Listener| !listener.implicit_tls && !listener.place.is_local();
+            if let Some(Listener { place, .. }) = listeners.iter().find(public) {
                 return Err((
                     ErrorKind::ArgumentConflict,
                     format!(
-                        "with --allow-plaintext-auth, passwords for {address} could be read on the way; \
-                         listen on loopback, or add --i-know"
+                        "with --allow-plaintext-auth, passwords for {place} could be read on the way; \
+                         listen on loopback or a unix socket, or add --i-know"
                     ),
                 ));
             }
@@ -163,6 +172,16 @@ impl SecurityArguments {
             _ => "--cache-logins is for users in PostgreSQL, in a directory or in Dovecot: files are here",
         };
         Err((ErrorKind::ArgumentConflict, message.to_owned()))
+    }
+
+    /// At least one.
+    pub(super) fn users(&self) -> Vec<UserSource> {
+        if self.is_default_users() { vec![UserSource::Sqlite(DEFAULT_USERS.into())] } else { self.users.clone() }
+    }
+
+    /// Whether no place of users was named.
+    pub(super) fn is_default_users(&self) -> bool {
+        self.users.is_empty()
     }
 
     pub(super) fn tls(&self) -> Option<TlsFiles> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 use sansmtp_relay::Schedule;
 
 use super::*;
+use crate::listening::Place;
 
 fn serve(arguments: &[&str]) -> Serve {
     match parse(arguments).unwrap() {
@@ -30,9 +31,10 @@ fn the_command_line_is_well_formed() {
 #[test]
 fn no_arguments_are_a_local_server() {
     let serve = serve(&[]);
-    assert_eq!(serve.listeners, [Listener { address: "127.0.0.1:8025".parse().unwrap(), implicit_tls: false }]);
+    let place = Place::starttls("127.0.0.1:8025").unwrap();
+    assert_eq!(serve.listeners, [Listener { place, implicit_tls: false }]);
     assert!(matches!(serve.delivery, Delivery::Maildir(directory) if directory.as_os_str() == "./mail"));
-    assert_eq!(serve.users, [UserSource::Sqlite("mail.db".into())]);
+    assert_eq!((serve.users, serve.init), (vec![UserSource::Sqlite("mail.db".into())], true));
     assert_eq!(serve.max_size, 33_554_432);
     assert!(!serve.allow_plaintext_auth && !serve.hostname.is_empty() && serve.tls.is_none());
 }
@@ -40,7 +42,7 @@ fn no_arguments_are_a_local_server() {
 #[test]
 fn a_listener_replaces_the_default_one() {
     let serve = serve(&["--listen-tls", "[::]:465", "--listen", "127.0.0.1:25", "--listen", "127.0.0.1:587"]);
-    let shown: Vec<_> = serve.listeners.iter().map(|l| (l.address.to_string(), l.implicit_tls)).collect();
+    let shown: Vec<_> = serve.listeners.iter().map(|l| (l.place.to_string(), l.implicit_tls)).collect();
     let expected = [("127.0.0.1:25", false), ("127.0.0.1:587", false), ("[::]:465", true)];
     assert_eq!(shown, expected.map(|(address, tls)| (address.to_owned(), tls)));
 }
@@ -70,6 +72,8 @@ fn plaintext_logins_off_loopback_must_be_insisted_on() {
     assert!(error(&open).contains("0.0.0.0:25"));
     assert!(serve(&[&open[..], &["--i-know"]].concat()).allow_plaintext_auth);
     assert!(serve(&["--listen", "[::1]:25", "--allow-plaintext-auth"]).allow_plaintext_auth);
+    assert!(serve(&["--listen", "unix:socket", "--allow-plaintext-auth"]).allow_plaintext_auth);
+    assert!(error(&["--listen", ":25", "--allow-plaintext-auth"]).contains(":25"));
     assert!(serve(&["--listen-tls", "0.0.0.0:465", "--allow-plaintext-auth"]).allow_plaintext_auth);
     error(&["--i-know"]);
 }
@@ -108,6 +112,10 @@ fn half_a_key_pair_and_options_without_their_use_are_refused() {
         &["--retry-first=-1"],
         &["--listen", "nowhere"],
         &["--runtime", "fibers"],
+        &["--listen", ":25", "--socket-mode", "660"],
+        &["--listen", ":25", "--listen-tls", "127.0.0.1:25"],
+        &["--proxy-from", "0.0.0.0/0"],
+        &["--xclient-from", "10.0.0.1/8"],
     ] {
         error(wrong);
     }
@@ -124,8 +132,10 @@ fn a_wrong_relay_url_is_not_repeated() {
 #[test]
 fn users_are_looked_for_in_the_order_of_the_options() {
     let (passwd, sqlite) = (UserSource::Passwd("/etc/users".into()), UserSource::Sqlite("x.db".into()));
+    assert!(serve(&["--users", "mail.db", "--init"]).init);
     let serve = serve(&["--users", "passwd:/etc/users", "--users", "sqlite:x.db"]);
     assert_eq!(serve.users, [passwd, sqlite]);
+    assert!(!serve.init);
     assert_eq!(serve.beside_users("mail-cert.pem"), Path::new("/etc/mail-cert.pem"));
     for wrong in
         [&["--users", "nowhere://me:hunter2@host"][..], &["user", "list", "--users", "nowhere://me:hunter2@host"]]

@@ -129,6 +129,33 @@ fn two_servers_share_users_and_failures() {
     }
 }
 
+/// A server that starts before its database offers the same, and salts unknown users as the others do, once it is there.
+#[test]
+fn the_database_may_start_later() {
+    let (Some(mut database), Some(counts)) = (PostgreSql::start(), Valkey::start()) else { return };
+    let early = Relayer::start(&database.url(), &counts.url());
+    early.user(&["add", "tim"], FIRST);
+    database.stop();
+    let late = Relayer::start(&database.url(), &counts.url());
+    assert!(late.program.stderr.so_far().contains("the users' database is away"));
+    let client = || Client::greet(late.program.address(0)).unwrap();
+    assert_eq!(client().mechanisms().unwrap(), ["SCRAM-SHA-256", "PLAIN", "LOGIN"]);
+    let first = |relayer: &Relayer, name: &str| {
+        let mut client = Client::greet(relayer.program.address(0)).unwrap();
+        client.auth("SCRAM-SHA-256", &format!("n,,n={name},r=nonce")).unwrap()
+    };
+    assert_eq!(late.log_in("tim", FIRST), "454");
+    assert!(["tim", "nobody"].iter().all(|name| first(&late, name).starts_with("454 4.7.0 ")));
+    database.start_again();
+    assert_eq!(late.log_in("tim", FIRST), "235");
+    let salt = |relayer: &Relayer| {
+        use base64::Engine as _;
+        let challenge = base64::engine::general_purpose::STANDARD.decode(&first(relayer, "nobody")[4..]).unwrap();
+        String::from_utf8(challenge).unwrap().split_once(",s=").unwrap().1.to_owned()
+    };
+    assert_eq!(salt(&late), salt(&early));
+}
+
 /// Where Dovecot runs the exchanges, the server that counts is asked before they begin.
 #[test]
 fn failures_count_where_dovecot_runs_the_exchanges() {

@@ -2,6 +2,10 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+#[cfg(unix)]
+use std::os::unix::net::UnixStream;
+#[cfg(unix)]
+use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -32,6 +36,28 @@ impl Client {
         let name = ServerName::try_from("localhost").expect("it is a name");
         let tls = ClientConnection::new(tls, name).map_err(io::Error::other)?;
         Self::begin_session(Box::new(StreamOwned::new(tls, connect(address)?)))
+    }
+
+    /// Connects as a proxy does that speaks for a client: with a header in front of all else. Under TLS, it is in front of
+    /// the handshake.
+    pub(crate) fn greet_behind(address: SocketAddr, header: &str, tls: Option<Arc<ClientConfig>>) -> io::Result<Self> {
+        let mut stream = connect(address)?;
+        stream.write_all(header.as_bytes())?;
+        let Some(tls) = tls else { return Self::begin_session(Box::new(stream)) };
+        let name = ServerName::try_from("localhost").expect("it is a name");
+        let tls = ClientConnection::new(tls, name).map_err(io::Error::other)?;
+        Self::begin_session(Box::new(StreamOwned::new(tls, stream)))
+    }
+
+    /// Connects to a unix socket, under TLS or not, and says EHLO.
+    #[cfg(unix)]
+    pub(crate) fn greet_unix(path: &Path, tls: Option<Arc<ClientConfig>>) -> io::Result<Self> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let Some(tls) = tls else { return Self::begin_session(Box::new(stream)) };
+        let name = ServerName::try_from("localhost").expect("it is a name");
+        let tls = ClientConnection::new(tls, name).map_err(io::Error::other)?;
+        Self::begin_session(Box::new(StreamOwned::new(tls, stream)))
     }
 
     /// Connects, and hears the server's greeting.

@@ -12,7 +12,11 @@ use super::{eventually, maildir, run, skip};
 /// A running Dovecot with one user. Dropped, it ends.
 pub(crate) struct Dovecot {
     directory: TempDir,
-    master: Child,
+    program: &'static str,
+    /// None before it was started.
+    master: Option<Child>,
+    /// The socket that is there when it can be used.
+    socket: &'static str,
     /// Where mailboxes are, if it has some.
     mails: Option<TempDir>,
 }
@@ -20,7 +24,14 @@ pub(crate) struct Dovecot {
 impl Dovecot {
     /// One to log in with.
     pub(crate) fn start() -> Option<Self> {
-        Self::start_with("protocols =\n", "uid=65534 gid=65534 home=/nonexistent", "auth-client")
+        let mut dovecot = Self::prepare()?;
+        dovecot.run();
+        Some(dovecot)
+    }
+
+    /// Makes ready what [`run`](Self::run) starts.
+    pub(crate) fn prepare() -> Option<Self> {
+        Self::prepare_with("protocols =\n", "uid=65534 gid=65534 home=/nonexistent", "auth-client")
     }
 
     /// One whose user has a mailbox, into which LMTP delivers.
@@ -42,12 +53,13 @@ impl Dovecot {
             "protocols = lmtp\nfirst_valid_uid = 1\nauth_username_format = %Ln\nmail_location = maildir:{at}/%n\n\
              postmaster_address = postmaster@localhost\nservice lmtp {{\n unix_listener lmtp {{\n  mode = 0600\n }}\n}}\n"
         );
-        let mut dovecot = Self::start_with(&settings, &format!("uid={uid} gid={gid} home={at}/%n"), "lmtp")?;
+        let mut dovecot = Self::prepare_with(&settings, &format!("uid={uid} gid={gid} home={at}/%n"), "lmtp")?;
         dovecot.mails = Some(mails);
+        dovecot.run();
         Some(dovecot)
     }
 
-    fn start_with(settings: &str, userdb: &str, socket: &str) -> Option<Self> {
+    fn prepare_with(settings: &str, userdb: &str, socket: &'static str) -> Option<Self> {
         let Some(program) = ["/usr/sbin/dovecot", "/usr/local/sbin/dovecot"]
             .into_iter()
             .find(|path| fs::exists(path).is_ok_and(|is| is))
@@ -69,12 +81,16 @@ impl Dovecot {
         );
         fs::write(directory.path().join("dovecot.conf"), configuration).expect("it can be written");
         fs::write(directory.path().join("users"), format!("{USER}:{{PLAIN}}{PASSWORD}\n")).expect("it can be written");
-        let mut master = Command::new(program);
-        master.args(["-F", "-c"]).arg(directory.path().join("dovecot.conf"));
+        Some(Self { directory, program, master: None, socket, mails: None })
+    }
+
+    /// Starts it, and waits until it listens.
+    pub(crate) fn run(&mut self) {
+        let mut master = Command::new(self.program);
+        master.args(["-F", "-c"]).arg(self.directory.path().join("dovecot.conf"));
         let master = master.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let dovecot = Self { master: master.expect("Dovecot starts"), directory, mails: None };
-        eventually(|| UnixStream::connect(dovecot.socket(socket)).is_ok());
-        Some(dovecot)
+        self.master = Some(master.expect("Dovecot starts"));
+        eventually(|| UnixStream::connect(self.socket(self.socket)).is_ok());
     }
 
     fn socket(&self, name: &str) -> PathBuf {
@@ -99,8 +115,9 @@ impl Dovecot {
 
 impl Drop for Dovecot {
     fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.master.id().to_string()).status();
-        let _ = self.master.wait();
+        let Some(master) = &mut self.master else { return };
+        let _ = Command::new("kill").arg(master.id().to_string()).status();
+        let _ = master.wait();
     }
 }
 

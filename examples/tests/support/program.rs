@@ -76,15 +76,22 @@ impl Program {
         let stdout = Text::of(child.stdout.take().expect("stdout is piped"));
         let stderr = child.stderr.take().map_or_else(Text::none, Text::of);
         let mut program = Self { child, stdout, stderr, addresses: Vec::new() };
-        let addresses = |text: &str| -> Vec<SocketAddr> {
+        let places = |text: &str| -> Vec<String> {
             // The last line may be half written.
             let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-            whole.lines().filter_map(|line| line.strip_prefix("listening on ")?.parse().ok()).collect()
+            whole.lines().filter_map(|line| line.strip_prefix("listening on ").map(str::to_owned)).collect()
         };
-        program.stdout.wait(|text| addresses(text).len() == listeners);
-        program.addresses = addresses(&program.stdout.so_far());
-        assert_eq!(program.addresses.len(), listeners, "{}", program.stderr.so_far());
+        // A name may have several addresses.
+        program.stdout.wait(|text| places(text).len() >= listeners);
+        let places = places(&program.stdout.so_far());
+        assert!(places.len() >= listeners, "{}", program.stderr.so_far());
+        program.addresses = places.iter().filter_map(|place| place.parse().ok()).collect();
         program
+    }
+
+    /// All addresses that it listens on, in the order of the options.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// The address of the listener with this number, in the order of the options, `--listen` before `--listen-tls`.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -106,8 +106,29 @@ pub(crate) fn tcp(address: impl ToSocketAddrs) -> io::Result<Listener> {
     Err(failed.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on")))
 }
 
+/// Listens on a port of all addresses: those of both protocols, whatever the system does unasked, or those of IPv4 where
+/// there is no other.
+pub(crate) fn tcp_on_port(port: u16) -> io::Result<Listener> {
+    use io::ErrorKind::{AddrInUse, PermissionDenied};
+    let listener = match tcp_socket(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), Some(false)) {
+        Err(error) if !matches!(error.kind(), AddrInUse | PermissionDenied) => {
+            tcp_socket(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), None)
+        }
+        listener => listener,
+    };
+    listener.map(Into::into)
+}
+
 fn tcp_at(address: SocketAddr) -> io::Result<TcpListener> {
+    tcp_socket(address, None)
+}
+
+/// For IPv6, it may be set whether IPv4 is left out.
+fn tcp_socket(address: SocketAddr, only_ipv6: Option<bool>) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if let Some(only_ipv6) = only_ipv6 {
+        socket.set_only_v6(only_ipv6)?;
+    }
     // Connections of the server before may not be over yet. On Windows, this would let others listen there, too.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
@@ -216,6 +237,23 @@ mod tests {
         for listener in [opened_here, handed_over] {
             assert!(accepts_nodelay(&listener) || !listener.is_nodelay_inherited());
         }
+    }
+
+    #[test]
+    fn a_port_alone_is_for_both_protocols() {
+        let listener = tcp_on_port(0).unwrap();
+        let address = listener.address().unwrap();
+        let mut clients = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()))];
+        // Where IPv6 is off, the socket is one of IPv4.
+        if address.is_ipv6() {
+            clients.push(SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())));
+        }
+        for address in clients {
+            let Ok(client) = TcpStream::connect(address) else { panic!("{address}") };
+            let (_, peer) = listener.accept().unwrap();
+            assert_eq!(peer.address(), client.local_addr().ok());
+        }
+        assert_eq!(tcp_on_port(address.port()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]

@@ -75,6 +75,16 @@ impl Setup {
         Ok(())
     }
 
+    /// Adds a listener for TCP on a port of all addresses.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says; nothing is added then.
+    pub fn listen_on_port(&mut self, port: u16, security: Security) -> io::Result<()> {
+        self.add(listening::tcp_on_port(port)?, security);
+        Ok(())
+    }
+
     /// Adds a listener on a unix socket.
     ///
     /// # Errors

@@ -63,6 +63,28 @@ macro_rules! setup_methods {
             Ok(self)
         }
 
+        /// Listens on a port of all addresses, of IPv6 and IPv4 by one socket where there are both. Connections begin in the
+        /// clear, with STARTTLS if the configuration offers it.
+        ///
+        /// # Errors
+        ///
+        /// What the operating system says; nothing listens then.
+        pub fn listen_on_port(mut self, port: u16) -> ::std::io::Result<Self> {
+            self.setup.listen_on_port(port, $crate::Security::Clear)?;
+            Ok(self)
+        }
+
+        /// Listens on a port of all addresses. Connections are under TLS from their start.
+        ///
+        /// # Errors
+        ///
+        /// What the operating system says; nothing listens then.
+        #[cfg(feature = "rustls")]
+        pub fn listen_on_port_tls(mut self, port: u16) -> ::std::io::Result<Self> {
+            self.setup.listen_on_port(port, $crate::Security::Implicit)?;
+            Ok(self)
+        }
+
         /// Listens on a unix socket. Connections begin in the clear, with STARTTLS if the configuration offers
         /// it; peers are [`Peer::local`](::sansmtp::Peer::local), whoever they are.
         ///
@@ -81,6 +103,20 @@ macro_rules! setup_methods {
         #[cfg(unix)]
         pub fn listen_unix(mut self, path: impl ::core::convert::AsRef<::std::path::Path>) -> ::std::io::Result<Self> {
             self.setup.listen_unix(path.as_ref(), $crate::Security::Clear)?;
+            Ok(self)
+        }
+
+        /// As [`listen_unix`](Self::listen_unix), but connections are under TLS from their start.
+        ///
+        /// # Errors
+        ///
+        /// As [`listen_unix`](Self::listen_unix).
+        #[cfg(all(unix, feature = "rustls"))]
+        pub fn listen_unix_tls(
+            mut self,
+            path: impl ::core::convert::AsRef<::std::path::Path>,
+        ) -> ::std::io::Result<Self> {
+            self.setup.listen_unix(path.as_ref(), $crate::Security::Implicit)?;
             Ok(self)
         }
 

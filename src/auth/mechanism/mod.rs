@@ -100,7 +100,7 @@ pub use plain::Plain;
 pub use scram::{Scram, ScramLookup};
 
 use super::result::Outcome;
-use super::{Auth, AuthResult, Credentials, MalformedCredentials, Needs};
+use super::{Auth, AuthResult, Credentials, MalformedCredentials, Needs, SaltKey};
 use crate::config::{Config, NoEntropy};
 use crate::secret::SecretRef;
 use crate::session::Session;
@@ -167,8 +167,8 @@ impl<'a> Start<'a> {
     }
 
     /// The key from which unknown users' salts are made: [`Auth::salt_key`].
-    pub(crate) fn salt_key(&self) -> &'a [u8] {
-        self.auth.salt_key.expose_secret()
+    pub(crate) fn salt_key(&self) -> SaltKey {
+        self.auth.salt_key.clone()
     }
 }
 

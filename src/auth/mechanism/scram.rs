@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::{Exchange, Mechanism, Start, Step};
 use crate::auth::result::Outcome;
 use crate::auth::scram_keys::{ScramHash, ScramKeys};
-use crate::auth::{AuthResult, Credentials, Needs, Refusal};
+use crate::auth::{AuthResult, Credentials, Needs, Refusal, SaltKey};
 use crate::secret::{Secret, SecretRef};
 
 use super::scram_message::{Binding, ClientFinal, ClientFirst, MessageError};
@@ -123,7 +123,7 @@ impl Mechanism for Scram {
             },
             tells_invalid_proof: self.tells_invalid_proof,
             iterations: self.iterations,
-            salt_key: start.salt_key().into(),
+            salt_key: start.salt_key(),
             server_nonce: random_nonce(start, self.nonce_octets),
             state: State::First,
         })
@@ -135,7 +135,7 @@ struct Running {
     binding: Offered,
     iterations: u32,
     tells_invalid_proof: bool,
-    salt_key: Secret,
+    salt_key: SaltKey,
     /// `None` if there was no entropy for it.
     server_nonce: Option<String>,
     state: State,
@@ -210,8 +210,10 @@ impl Exchange for Running {
             return Step::Finish(result);
         }
         // Made for everybody: who there is would show in the time, too.
-        let nobody =
-            ScramKeys::of_nobody(self.hash, credentials.authcid(), self.salt_key.expose_secret(), self.iterations);
+        let authcid = credentials.authcid();
+        let nobody = self.salt_key.with(|key| ScramKeys::of_nobody(self.hash, authcid, key, self.iterations));
+        // Challenged would be those that there are, and no others.
+        let Some(nobody) = nobody else { return Step::Finish(AuthResult::cannot_tell()) };
         let has_keys = result.keys().is_some_and(|keys| keys.hash() == self.hash);
         let result = match result.outcome {
             _ if has_keys => result,
