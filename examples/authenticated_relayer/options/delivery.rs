@@ -51,10 +51,10 @@ pub(super) struct DeliveryArguments {
     /// Percent-encode what is neither letter nor digit in the user, the password and the command, an @ as %40.
     /// The strongest mechanism that the server lists is used: SCRAM, PLAIN, LOGIN, CRAM-MD5; OAUTHBEARER, XOAUTH2 with a
     /// token, or if there is no other. ?mechanism=NAME has another used, such as SCRAM-SHA-256-PLUS.
-    #[arg(long, value_name = "URL", group = "delivery", value_parser = Unrepeated(relay_url), help_heading = DELIVERY)]
+    #[arg(long, value_name = "URL", groups = ["delivery", ROUTE], value_parser = Unrepeated(relay_url), help_heading = DELIVERY)]
     relay: Vec<NextHop>,
     /// Deliver to the recipients' mail exchangers, found by DNS
-    #[arg(long, group = "delivery", help_heading = DELIVERY)]
+    #[arg(long, groups = ["delivery", ROUTE], help_heading = DELIVERY)]
     mx: bool,
     /// Where mail waits for --relay or --mx
     #[arg(long, value_name = "DIR", default_value = "./spool", help_heading = DELIVERY)]
@@ -85,11 +85,11 @@ pub(super) struct DeliveryArguments {
     #[arg(long, value_name = "TIME", default_value = "5d", value_parser = time, help_heading = DELIVERY)]
     give_up_after: Duration,
     /// Age at which a sender is told, once, that mail is still being tried; "none" or 0 for never
-    #[arg(long, value_name = "TIME", default_value = "4h", value_parser = time_or_none, help_heading = DELIVERY)]
+    #[arg(long, value_name = "TIME", default_value = "4h", value_parser = time_or_none, requires = ROUTE, help_heading = DELIVERY)]
     delay_report_after: TimeOrNone,
     /// Who gets, from this same address, reports that nobody takes: the sender's mailbox is gone, or a smart host takes
     /// no null reverse-path. Without it, and where this fails, they are kept in undelivered-reports in the spool
-    #[arg(long, value_name = "ADDRESS", value_parser = mailbox, help_heading = DELIVERY)]
+    #[arg(long, value_name = "ADDRESS", value_parser = mailbox, requires = ROUTE, help_heading = DELIVERY)]
     postmaster: Option<String>,
 }
 
@@ -141,4 +141,6 @@ fn mailbox(text: &str) -> Result<String, &'static str> {
     if parts.is_some() && is_plain { Ok(text.to_owned()) } else { Err("not an address such as postmaster@example.org") }
 }
 
+/// The options of which one makes the program relay.
+const ROUTE: &str = "route";
 const DELIVERY: &str = "Delivery";

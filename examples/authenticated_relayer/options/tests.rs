@@ -201,6 +201,9 @@ fn reports_can_be_given_another_time_and_a_postmaster() {
         assert!(error(&["--mx", "--postmaster", wrong]).contains("postmaster@example.org"), "{wrong}");
     }
     error(&["--mx", "--delay-report-after", "soon"]);
+    // A Maildir takes everything.
+    error(&["--postmaster", "root@mx.example"]);
+    error(&["--maildir", "m", "--delay-report-after", "1h"]);
 }
 
 #[test]

@@ -78,7 +78,7 @@ pub struct Delivery {
     pub delay_report_after: Option<Duration>,
     /// Who gets what can neither be delivered nor reported to a sender: reports that nobody takes, and other mail from
     /// the null reverse-path that fails. None has it kept in the spool, in `undelivered-reports`, a thousand messages
-    /// at most; so is what the postmaster's server does not take. This is also the reverse-path of what is sent there,
+    /// and 256 MiB at most; so is what the postmaster's server does not take. This is also the reverse-path of what is sent there,
     /// as some smart hosts take no null one.
     pub postmaster: Option<String>,
 }

@@ -106,6 +106,15 @@ impl Deliverer {
     }
 
     fn delete(&self, id: &QueueId) -> Reply {
+        // What has been reported is true, and waits for nothing any more.
+        let reports = self.messages.open(&self.spool, id).map_or_else(
+            |_| Vec::new(),
+            |message| {
+                let reports = message.read(|state| state.unannounced.clone());
+                self.messages.close(id, message);
+                reports
+            },
+        );
         let deleted = self.queue().delete(id);
         match deleted {
             Deleted::Busy => return Reply::Busy,
@@ -117,6 +126,9 @@ impl Deliverer {
             // It is taken in again, as it is on the disk.
             self.spool.announce(id.clone());
             return Reply::Failed { reason: format!("the files cannot be removed: {error}") };
+        }
+        for report in reports {
+            self.spool.announce(report);
         }
         metrics::deleted();
         tracing::info!(%id, "deleted by an operator; the sender is not told");

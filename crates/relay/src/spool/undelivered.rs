@@ -8,8 +8,8 @@ use crate::durable::{self, Scratch};
 use crate::envelope::QueueId;
 
 impl Spool {
-    /// Keeps a copy of a message, below the lines of `head`, where nothing but a thousand others removes it. Returns
-    /// its path. A copy that is there already is replaced.
+    /// Keeps a copy of a message, below the lines of `head`, until a thousand others or 256 MiB of them are there.
+    /// Returns its path. A copy that is there already is replaced.
     ///
     /// # Errors
     /// Where the file system refuses.
@@ -36,20 +36,56 @@ impl Spool {
     }
 }
 
-/// Who can send mail could fill the disk otherwise. Names sort by time.
+/// Removes the oldest files but for the last, until the others are few and small enough. Who can send mail could fill the
+/// disk otherwise. Names sort by time.
 fn remove_oldest(directory: &Path) -> io::Result<()> {
-    let entries = std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path()));
-    let mut files = entries.collect::<io::Result<Vec<PathBuf>>>()?;
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "eml"));
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == "eml") {
+            files.push((path, entry.metadata()?.len()));
+        }
+    }
     files.sort();
-    let surplus = files.len().saturating_sub(MAX_KEPT);
-    for file in files.iter().take(surplus) {
-        tracing::warn!(file = %file.display(), "removing the oldest undelivered report: there are a thousand others");
+    for (file, _) in surplus(&files) {
+        tracing::warn!(file = %file.display(), "removing the oldest undelivered report: there are too many others");
         std::fs::remove_file(file)?;
     }
     Ok(())
 }
 
+/// Those of the files, oldest first and with their sizes, that are too many or too large beside the later ones.
+fn surplus<T>(files: &[(T, u64)]) -> &[(T, u64)] {
+    let mut octets: u64 = 0;
+    let fitting = files.iter().rev().take(MAX_KEPT).take_while(|(_, size)| {
+        octets = octets.saturating_add(*size);
+        octets <= MAX_KEPT_OCTETS
+    });
+    let kept = fitting.count().max(1);
+    files.get(..files.len().saturating_sub(kept)).unwrap_or_default()
+}
+
 const DIRECTORY: &str = "undelivered-reports";
 const MAX_KEPT: usize = 1000;
+const MAX_KEPT_OCTETS: u64 = 256 * 1024 * 1024;
 const PIECE_OCTETS: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_are_kept() {
+        const MIB: u64 = 1024 * 1024;
+        assert!(surplus(&vec![((), 1); MAX_KEPT]).is_empty());
+        assert_eq!(surplus(&vec![((), 1); MAX_KEPT + 2]).len(), 2);
+        let names = |sizes: &[u64]| {
+            let files: Vec<_> = sizes.iter().copied().enumerate().collect();
+            surplus(&files).iter().map(|(name, _)| *name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&[1, 200 * MIB, 100 * MIB, 100 * MIB]), [0, 1]);
+        assert_eq!(names(&[1, 500 * MIB]), [0], "never the last");
+        assert!(names(&[]).is_empty());
+    }
+}
