@@ -468,13 +468,13 @@ impl Incoming {
 
     /// Looks for lines that not every server takes.
     fn measure(&mut self, piece: &[u8]) {
-        for line in piece.split_inclusive(|octet| *octet == b'\n') {
-            self.line_octets += line.len();
-            self.state.long_lines |= self.line_octets > MAX_LINE_OCTETS + 2;
-            if line.ends_with(b"\n") {
-                self.line_octets = 0;
-            }
+        let mut begin = 0;
+        for end in memchr::memchr_iter(b'\n', piece) {
+            self.state.long_lines |= self.line_octets + (end - begin) > MAX_LINE_OCTETS + 1;
+            self.line_octets = 0;
+            begin = end + 1;
         }
+        self.line_octets += piece.len() - begin;
     }
 
     /// Takes responsibility for the message: when this returns, it is on the disk, and 250 is true.

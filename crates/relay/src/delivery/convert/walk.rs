@@ -79,11 +79,12 @@ impl Walk {
 
     /// Reads the next piece of the message.
     pub(super) fn push(&mut self, piece: &[u8]) {
-        for fragment in piece.split_inclusive(|octet| *octet == b'\n') {
-            if self.failure.is_some() {
-                return;
-            }
+        let mut rest = piece;
+        while !rest.is_empty() && self.failure.is_none() {
+            let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
+            let (fragment, behind) = rest.split_at_checked(end).unwrap_or((rest, &[]));
             self.failure = self.fragment(fragment).err();
+            rest = behind;
         }
     }
 
