@@ -222,20 +222,22 @@ impl Header {
             None if self.is_in_digest => Media::Message,
             None => Media::Text,
         };
+        let encoded_octets = self.encoded_octets.unwrap_or_default();
+        if let Some(what) = self.sealed.filter(|_| encoded_octets > 0) {
+            return Err(Unconvertible::Signed(what));
+        }
+        // What seals the content alone has nothing to do with these fields.
+        let edits = if self.sealed.is_some() { Vec::new() } else { self.edits };
         let sealed = self.sealed.or(match &media {
             Media::Multipart(multipart) => multipart.security,
             Media::Pkcs7 => Some("signature or encryption (S/MIME)"),
             Media::Text | Media::Message | Media::AboutMessages | Media::Other => None,
         });
-        let encoded_octets = self.encoded_octets.unwrap_or_default();
-        if let Some(what) = sealed.filter(|_| encoded_octets > 0) {
-            return Err(Unconvertible::Signed(what));
-        }
         Ok(Entity {
             media,
             encoding: self.encoding.as_deref().map_or(Encoding::SevenBit, Encoding::of),
             sealed,
-            edits: if sealed.is_some() { Vec::new() } else { self.edits },
+            edits,
             encoded_octets,
             fields: Fields {
                 encoding_at: self.encoding.is_some().then_some(self.encoding_at),

@@ -67,7 +67,7 @@ impl Leaf {
     pub(super) fn finish(mut self, to: u64, seven_bit: bool) -> Result<Vec<Edit>, Unconvertible> {
         let must_change = seven_bit && self.has_eight_bit;
         if let Some(what) = self.sealed {
-            return if must_change { Err(Unconvertible::Signed(what)) } else { Ok(Vec::new()) };
+            return if must_change { Err(Unconvertible::Signed(what)) } else { Ok(in_order(self.edits)) };
         }
         let coding = if must_change || self.has_long_line { self.coding() } else { None };
         let mut edits = std::mem::take(&mut self.edits);

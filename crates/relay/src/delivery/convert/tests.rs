@@ -194,6 +194,17 @@ fn what_is_signed_stays_as_it_is() {
         assert_eq!(to_short_lines(message), message);
     }
     assert_eq!(to_short_lines(&long), long);
+    // The header section of the message is not signed with the content.
+    for content in [&signed.replace('é', "e"), "Content-Type: application/pkcs7-mime\r\n\r\nAAAA\r\n"] {
+        let out = to_seven_bit(&format!("Subject: é\r\nMIME-Version: 1.0\r\n{content}")).unwrap();
+        assert_eq!(out, format!("Subject: =?utf-8?Q?=C3=A9?=\r\nMIME-Version: 1.0\r\n{content}"));
+        let long = format!("To: {}\r\n{content}", "a@b,\r\n ".repeat(3) + &"c@d, ".repeat(300));
+        let out = to_short_lines(&long);
+        assert!(
+            out != long && out.ends_with(content) && out.replace("\r\n ", " ") == long.replace("\r\n ", " "),
+            "{out}"
+        );
+    }
     // What stands beside the signed part may be changed.
     let message = format!(
         "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n{}--m\r\n\r\né\r\n--m--\r\n",

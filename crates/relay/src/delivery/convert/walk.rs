@@ -241,11 +241,11 @@ impl Walk {
 
     /// Changes the header section of what has parts.
     fn container(&mut self, entity: Entity) -> Result<(), Unconvertible> {
-        if entity.sealed.is_some() {
-            return Ok(());
-        }
         let mut edits = entity.edits;
-        edits.extend(entity.fields.of_container(self.seven_bit && entity.encoding == Encoding::EightBit));
+        if entity.sealed.is_none() {
+            let relabel = self.seven_bit && entity.encoding == Encoding::EightBit;
+            edits.extend(entity.fields.of_container(relabel));
+        }
         edits.sort_by_key(|edit| edit.from);
         self.edits.extend(edits);
         self.has_room_for(0)
