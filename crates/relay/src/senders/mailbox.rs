@@ -1,6 +1,9 @@
 //! Mailboxes as they are compared.
 
+use std::borrow::Cow;
 use std::fmt;
+
+use crate::idn::domain_to_ascii;
 
 /// A mailbox, without the quotes that its local-part is written with, and its domain in lower case and in A-labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,9 +53,9 @@ pub(super) fn canonical_domain(text: &str) -> Option<String> {
     if text.is_empty() || !text.chars().all(in_domain) || text.chars().any(char::is_whitespace) {
         return None;
     }
+    let text = text.to_lowercase();
     // What is no internationalised domain is compared as it is written.
-    let domain = idna::domain_to_ascii(text).unwrap_or_else(|_| text.to_lowercase());
-    (!domain.is_empty()).then_some(domain)
+    Some(domain_to_ascii(&text).map_or_else(|| text.clone(), Cow::into_owned))
 }
 
 /// Whether a text needs no quotes as a local-part: atoms with dots between them (RFC 5321, section 4.1.2; RFC 6531, section
@@ -94,6 +97,7 @@ mod tests {
             ("tim@example.org", "\"t\\im\"@example.org."),
             ("a@bücher.example", "a@xn--bcher-kva.example"),
             ("a@BÜCHER.example", "a@XN--bcher-kva.example"),
+            ("a@bu\u{308}cher\u{3002}example", "a@bücher.example"),
             ("jürgen@example.org", "jürgen@Example.org"),
             ("\"a b\"@example.org", "\"a\\ b\"@example.org"),
             ("a@[127.0.0.1]", "a@[127.0.0.1]"),
