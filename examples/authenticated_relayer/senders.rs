@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sansmtp::{EnhancedCode, Envelope, Reply, Session, Verdict};
+use sansmtp_authenticators::source::UserSource;
 use sansmtp_authenticators::{Addresses, Authenticator, LoginAddresses};
 use sansmtp_relay::senders::{CurrentSender, KnownAddresses, Originators, SenderPolicy, SenderRefusal};
 
@@ -84,18 +85,29 @@ fn verdict(refusal: &SenderRefusal) -> Verdict {
     }
 }
 
-/// Says which rule there is, at the start.
-pub(crate) fn log_rule(options: &SenderOptions, users: &Users) {
-    if options.senders == Some(Senders::Any) {
+/// Says which rule there is, at the start, and for whom it may be another than expected.
+pub(crate) fn log_rule(options: &Serve, users: &Users) {
+    let SenderOptions { senders, sender_pattern, .. } = &options.senders;
+    if *senders == Some(Senders::Any) {
         tracing::info!("users may send from any address");
         return;
     }
     tracing::info!("users may send from their own addresses only");
-    let any = users.without_addresses.iter().filter(|_| options.sender_pattern.is_empty());
-    for source in any {
+    if !sender_pattern.is_empty() {
+        return;
+    }
+    for source in &users.without_addresses {
         tracing::info!(
             users = %source,
             "nobody here has an address, nor a name that is one: until then, these users may send from any"
+        );
+    }
+    let keeps_none =
+        |source: &&UserSource| matches!(source, UserSource::Dovecot(_) | UserSource::Jwks(_) | UserSource::Passwd(_));
+    for source in options.users.iter().filter(keeps_none) {
+        tracing::info!(
+            users = %source,
+            "no addresses are kept here: users have one if their name is one, or by --sender-pattern"
         );
     }
 }

@@ -59,7 +59,7 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
         options.cache_logins,
         options.senders.senders,
     )?;
-    log_rule(&options.senders, &users);
+    log_rule(&options, &users);
     let (mechanisms, auth) = match &users.dovecot {
         Some(dovecot) => (Vec::new(), passed_through(&options, dovecot)?),
         None => {

@@ -31,6 +31,9 @@ fn what_dovecot_offers_is_passed_through() {
     let reply = client.command("MAIL FROM:<tim@example.org>").expect("the server talks");
     assert!(reply.starts_with("550 5.7.1 ") && reply.contains("has none yet"), "{reply}");
     drop(client);
+    server
+        .stderr
+        .wait(|log| log.contains("users have one if their name is one, or by --sender-pattern users=dovecot:"));
     stop_without_secrets(server);
 
     let server = relayer(&directory, &["--users", &dovecot.users(), "--mechanisms", "LOGIN,PLAIN"]);

@@ -57,7 +57,7 @@ pub(crate) enum AddressAction {
     /// Let a user send from an address, tim@example.org, or from all of a domain, @example.org. A user whose name is an
     /// address may send from that anyway
     Add { name: String, address: String },
-    /// Take an address from a user
+    /// Take an address from a user. Connections on which the user is logged in keep it
     Remove { name: String, address: String },
     /// List a user's addresses, one a line, or those of all users, behind their names
     List { name: Option<String> },

@@ -387,6 +387,52 @@ mod tests {
         assert_eq!(mailboxes(b"a@\xfc.example"), None);
     }
 
+    /// Whatever is in a field, each address that is read of it can be written, and means the same then.
+    #[test]
+    fn what_is_read_can_be_written_and_read_again() {
+        let pieces = [
+            "tim",
+            "@",
+            "example.org",
+            "<",
+            ">",
+            ",",
+            ";",
+            ":",
+            "\"",
+            "\\",
+            "(",
+            ")",
+            " ",
+            "\r\n ",
+            ".",
+            "[",
+            "]",
+            "ü",
+            "\0",
+            "\r",
+            "=?utf-8?q?x?=",
+        ];
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut read = 0;
+        for _ in 0..50_000 {
+            let body: String = (0..random.usize(1..12)).filter_map(|_| random.choice(pieces)).collect();
+            let Some(list) = parse(body.as_bytes(), "mx.example") else { continue };
+            for mailbox in list.mailboxes.iter().chain(&list.names) {
+                read += 1;
+                let written = mailbox.to_string();
+                assert_eq!(Mailbox::parse(&written).as_ref(), Some(mailbox), "{body:?}");
+                let again = parse(written.as_bytes(), "other.example").unwrap_or_else(|| panic!("{body:?} {written}"));
+                assert_eq!(
+                    (again.mailboxes.as_slice(), again.names.len()),
+                    (std::slice::from_ref(mailbox), 0),
+                    "{body:?}"
+                );
+            }
+        }
+        assert!(read > 1000, "{read}");
+    }
+
     /// However deep and however long it is.
     #[test]
     fn it_takes_a_time_that_grows_with_the_length_alone() {

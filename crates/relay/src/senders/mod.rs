@@ -31,8 +31,9 @@
 //!
 //! - MAIL's reverse-path. The null one, `<>`, anybody may use: a user's program answers with it that a message was read
 //!   (RFC 8098, section 2.1), for example.
-//! - `From:`, which the recipient sees. It has to be there once, with one mailbox, which is an address of the login's. Where
-//!   it has several (RFC 5322, section 3.6.2), one of them is, and `Sender:` has to say so.
+//! - `From:`, which the recipient sees: once, with one mailbox, which is an address of the login's. Where it has several (RFC
+//!   5322, section 3.6.2), one of them is, and `Sender:` has to say so. Where it is missing, as in what some devices and
+//!   scripts send, the message names nobody, and whoever adds it takes the reverse-path.
 //! - `Sender:`, where it is there: one mailbox, which is an address of the login's.
 //!
 //! `Resent-From:` is not looked at, and is no excuse for another `From:`. Display names are anybody's to choose. What stands

@@ -28,7 +28,7 @@ pub enum Field {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderFault {
-    /// There is no `From:`, or nobody in it.
+    /// `From:` names nobody.
     NoFrom,
     /// `From:` names several mailboxes, and no `Sender:` says who of them has sent it.
     NoSender,
@@ -53,7 +53,7 @@ struct Gathered {
 /// The mailboxes of the header's fields.
 #[derive(Debug)]
 pub(super) struct Authors {
-    /// At least one.
+    /// None where there is no `From:`.
     pub(super) from: Vec<Mailbox>,
     pub(super) sender: Option<Mailbox>,
     /// What has to be one of the user's all the same, as it may be taken for an address.
@@ -105,14 +105,17 @@ impl Originators {
 
     /// Who the message says that it is from.
     pub(super) fn authors(&self, local_domain: &str) -> Result<Authors, HeaderFault> {
-        let Some(from) = self.from.read(Field::From, local_domain)? else { return Err(HeaderFault::NoFrom) };
+        let from = self.from.read(Field::From, local_domain)?;
+        if from.as_ref().is_some_and(|from| from.mailboxes.is_empty()) {
+            return Err(HeaderFault::NoFrom);
+        }
+        let from = from.unwrap_or_default();
         let sender = self.sender.read(Field::Sender, local_domain)?.unwrap_or_default();
         let of = |field: Field, names: Vec<Mailbox>| names.into_iter().map(move |name| (field, name));
         let names = of(Field::From, from.names).chain(of(Field::Sender, sender.names)).collect();
         let mut senders = sender.mailboxes.into_iter();
         let authors = Authors { from: from.mailboxes, sender: senders.next(), names };
         match (authors.from.len(), &authors.sender, senders.next()) {
-            (0, _, _) => Err(HeaderFault::NoFrom),
             (_, _, Some(_)) => Err(HeaderFault::Several(Field::Sender)),
             (2.., None, None) => Err(HeaderFault::NoSender),
             (_, _, None) => Ok(authors),
@@ -155,7 +158,7 @@ impl fmt::Display for Field {
 impl fmt::Display for HeaderFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoFrom => f.write_str("The header has no From: with an address in it"),
+            Self::NoFrom => f.write_str("From: has no address in it"),
             Self::NoSender => f.write_str("From: has several addresses; a Sender: has to say who sends the message"),
             Self::Several(Field::From) => f.write_str("The header has more than one From:"),
             Self::Several(Field::Sender) => {

@@ -141,6 +141,11 @@ fn the_header_tells_who_sends() {
         // Who else reads on behind a line that is no field sees no other.
         "no field\r\nFrom: tim@example.org",
         "Fromage: x\r\nfromage\r\nFrom: tim@example.org",
+        // Nobody is named.
+        "Subject: x",
+        "It works.",
+        "",
+        "Sender: tim@example.org",
     ] {
         assert_eq!(sent(&policy(), good), Ok(()), "{good}");
     }
@@ -162,9 +167,12 @@ fn the_header_tells_who_sends() {
             "550 Sender: has boss@example.org, which is no address of the login tim; send from one of yours, or have it \
              added by who runs this server",
         ),
-        ("Subject: x", "550 The header has no From: with an address in it"),
-        ("From:", "550 The header has no From: with an address in it"),
-        ("From: Nobody:;", "550 The header has no From: with an address in it"),
+        ("From:", "550 From: has no address in it"),
+        ("From: Nobody:;", "550 From: has no address in it"),
+        (
+            "Sender: tim@example.org, boss@example.org",
+            "550 The header has more than one Sender:, or several addresses in it",
+        ),
         ("From: tim@example.org\r\nfrom: tim@example.org", "550 The header has more than one From:"),
         ("From: tim@example.org\r\nno field\r\nFrom: boss@example.org", "550 The header has more than one From:"),
         (
