@@ -7,7 +7,7 @@ use idna::uts46::{DnsLength, Hyphens, Uts46};
 
 /// The domain with A-labels in place of U-labels (UTS #46, without its transitional part). What is ASCII is given back
 /// as it is, an address literal too; none is no domain.
-fn domain_to_ascii(domain: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn domain_to_ascii(domain: &str) -> Option<Cow<'_, str>> {
     if domain.is_ascii() {
         return Some(Cow::Borrowed(domain));
     }
