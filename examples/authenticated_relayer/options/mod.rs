@@ -150,7 +150,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List, flush, hold, release and delete the mail that waits for --relay or --mx
+    /// List, flush, hold, release and delete the mail that waits to be sent on
     Queue(QueueCommand),
     /// Add, change, delete and list users, and give out tokens
     User(UserCommand),
