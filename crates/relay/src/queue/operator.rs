@@ -56,8 +56,8 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
         true
     }
 
-    /// Lets a message go that is on hold: all that is left of it is due now, and does not expire before a first pause
-    /// is over. Says whether there is such a message.
+    /// Lets a message go that is on hold: all that is left of it is tried now, even if its destinations are backed off
+    /// from, and does not expire before a first pause is over. Says whether there is such a message.
     pub(crate) fn release(&mut self, now: Duration, message: &M) -> bool {
         let Some(entry) = self.messages.get_mut(message) else { return false };
         if !std::mem::take(&mut entry.is_on_hold) {
@@ -73,7 +73,8 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
                 self.expiries.insert((progress.expires, job.clone()));
             }
             if !running.contains(&job.1) {
-                self.set_timer(now, job);
+                self.set_timer(now, job.clone());
+                self.hurry(now, job);
             }
         }
         true

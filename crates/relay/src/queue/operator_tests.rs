@@ -103,6 +103,17 @@ fn a_flush_tries_now_what_waits_and_ends_a_back_off_for_one_session() {
 }
 
 #[test]
+fn a_release_ends_a_back_off_too() {
+    let (mut queue, now) = (queue(limits()), Duration::ZERO);
+    (1..=2).for_each(|message| add(&mut queue, now, message, &[7]));
+    queue.hold(&2);
+    let first = opened(&poll(&mut queue, now))[0].0;
+    down(&mut queue, now, first);
+    queue.release(now, &2);
+    assert_eq!(opened(&poll(&mut queue, now)).iter().map(|open| open.2).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
 fn a_flush_of_mail_that_was_deferred_for_itself_tries_it_once() {
     let (mut queue, now) = (queue(limits()), Duration::ZERO);
     add(&mut queue, now, 1, &[7]);

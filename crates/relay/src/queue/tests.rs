@@ -399,6 +399,8 @@ impl Simulation {
                 }
             }
             1 => {
+                // It may be tried sooner than its destination would be.
+                self.last_failure.clear();
                 assert_eq!(self.queue.release(self.now, &message), is_known);
                 self.on_hold.remove(&message);
             }
