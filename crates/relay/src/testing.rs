@@ -101,7 +101,7 @@ impl NextHop {
         stream.set_read_timeout(Some(PATIENCE))?;
         let raw = stream.try_clone()?;
         let mut stream: BufReader<Box<dyn Duplex>> = BufReader::new(Box::new(stream));
-        let mut prefix = "";
+        let (mut prefix, mut has_mail, mut is_for_somebody) = ("", false, false);
         stream.get_mut().write_all(script(number, "").as_bytes())?;
         loop {
             let mut line = String::new();
@@ -110,9 +110,18 @@ impl NextHop {
             }
             let line = line.trim_end();
             self.note(|seen| seen.sessions[number].push(format!("{prefix}{line}")));
-            let reply = script(number, line);
+            let mut reply = script(number, line);
             if reply.is_empty() {
                 return Ok(());
+            }
+            match line.split(' ').next() {
+                Some("MAIL") => (has_mail, is_for_somebody) = (is_positive(&reply), false),
+                Some("RCPT") => is_for_somebody |= has_mail && is_positive(&reply),
+                // As servers do that look, unless a script has words of its own.
+                Some("DATA") if !is_for_somebody && reply == accept("DATA", &[]) => {
+                    "503 5.5.1 no valid recipients\r\n".clone_into(&mut reply);
+                }
+                _ => {}
             }
             stream.get_mut().write_all(reply.as_bytes())?;
             stream.get_mut().flush()?;
@@ -158,6 +167,10 @@ impl Seen {
     pub(crate) fn text(&self, message: usize) -> String {
         String::from_utf8(self.messages[message].clone()).unwrap()
     }
+}
+
+fn is_positive(reply: &str) -> bool {
+    reply.trim_start().starts_with('2')
 }
 
 /// Answers as a server that takes everything and offers `extensions`.

@@ -704,3 +704,25 @@ fn mail_exchangers_are_tried_in_order() {
     assert!(report.contains("c@null.example\r\nAction: failed\r\nStatus: 5.1.10\r\n"), "{report}");
     assert!(report.contains("d@nowhere.example\r\nAction: failed\r\nStatus: 5.1.2\r\n"), "{report}");
 }
+
+/// RFC 2920, section 3.1.
+#[test]
+fn data_goes_with_the_recipients_and_no_mail_data_where_none_is_taken() {
+    for (data, then) in [("354 anybody\r\n", None), ("554 5.5.1 no valid recipients\r\n", Some("RSET"))] {
+        let hop = NextHop::start(move |_, command| match command {
+            "RCPT TO:<b@b.example>" => "550 5.1.1 no b\r\n".to_owned(),
+            "DATA" => data.to_owned(),
+            command => accept(command, &["PIPELINING"]),
+        });
+        let mut fixture = Fixture::new();
+        fixture.add(envelope("", &["b@b.example"]), CONTENT);
+        let fixture = fixture.relay(&[hop.url("smtp", "")]);
+        fixture.drain();
+        drop(fixture);
+        let seen = hop.seen();
+        let commands: Vec<_> = seen.sessions[0].iter().map(String::as_str).skip(1).collect();
+        assert_eq!(commands[..3], ["MAIL FROM:<>", "RCPT TO:<b@b.example>", "DATA"], "{commands:?}");
+        assert_eq!(commands.get(3).copied(), then, "{commands:?}");
+        assert!(seen.messages.is_empty());
+    }
+}

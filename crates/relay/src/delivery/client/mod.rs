@@ -50,6 +50,8 @@ pub(crate) struct Client {
     tls: Option<TlsState>,
     /// How many transactions have been begun.
     transactions: usize,
+    /// Whether the server waits for something that is not to be sent.
+    is_over: bool,
     /// When the server's time is over, however quick each single answer is.
     deadline: Instant,
 }
@@ -106,6 +108,7 @@ impl Client {
             doubted: None,
             tls: None,
             transactions: 0,
+            is_over: false,
             deadline,
         };
         if hop.security == Security::Implicit {
@@ -142,6 +145,7 @@ impl Client {
             doubted: None,
             tls: None,
             transactions: 0,
+            is_over: false,
             deadline: Instant::now() + OPENING,
         }
     }

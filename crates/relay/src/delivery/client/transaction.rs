@@ -89,7 +89,7 @@ impl Client {
         self.transactions += 1;
         let is_open = match &others {
             _ if self.extensions.transactions.is_some_and(|most| self.transactions >= most) => false,
-            _ if settled.iter().flatten().any(Reply::is_closing) => false,
+            _ if self.is_over || settled.iter().flatten().any(Reply::is_closing) => false,
             Ok(_) => true,
             Err(Error::Refused(_, reply)) if reply.is_closing() => false,
             // Nothing of a transaction is left at the server.
@@ -136,30 +136,41 @@ impl Client {
                 recipient.push_str(parameters);
             }
         }
-        if self.extensions.pipelining {
-            // RFC 2920, section 3.1: one round trip for all of them.
-            let lines = std::iter::once(&command).chain(&recipients);
-            self.lines(Step::Mail, lines.map(String::as_str)).await?;
+        let data = if self.extensions.pipelining {
+            // RFC 2920, section 3.1: one round trip for all of them, of which DATA may be the last. LMTP has no reply that
+            // tells of the end of mail data for nobody, so there it waits.
+            let with_data = self.protocol == Protocol::Smtp;
+            let lines = std::iter::once(command.as_str()).chain(recipients.iter().map(String::as_str));
+            self.lines(Step::Mail, lines.chain(with_data.then_some("DATA"))).await?;
             let reply = self.reply(Step::Mail).await?;
             if !reply.is_closing() {
                 self.rcpt_replies(recipients.len(), refused).await?;
+            }
+            let is_for_nobody = !reply.is_positive() || refused.iter().all(Option::is_some);
+            if with_data && is_for_nobody && !reply.is_closing() {
+                self.end_data_for_nobody().await;
             }
             if !reply.is_positive() {
                 // They say no more than that there is no transaction.
                 refused.clear();
             }
             reply.expect(Step::Mail)?;
+            if with_data && !is_for_nobody { Some(self.reply(Step::Data).await?) } else { None }
         } else {
             self.command(Step::Mail, &command).await?.expect(Step::Mail)?;
             for recipient in &recipients {
                 self.lines(Step::Rcpt, std::iter::once(recipient.as_str())).await?;
                 self.rcpt_replies(1, refused).await?;
             }
-        }
+            None
+        };
         if refused.iter().all(Option::is_some) {
             return Err(Error::NoRecipients);
         }
-        let reply = self.command(Step::Data, "DATA").await?;
+        let reply = match data {
+            Some(reply) => reply,
+            None => self.command(Step::Data, "DATA").await?,
+        };
         if reply.code != START_MAIL_INPUT {
             return Err(Error::Refused(Step::Data, reply));
         }
@@ -168,6 +179,12 @@ impl Client {
             Protocol::Lmtp => self.replies_of_recipients(refused, settled).await,
             Protocol::Smtp => self.reply(Step::EndOfMailData).await?.expect(Step::EndOfMailData),
         }
+    }
+
+    /// Takes the reply to a DATA that was sent with RCPTs of which none was accepted. Servers that look refuse it. One that
+    /// invites is left: an end of mail data, which RFC 2920, section 3.1, has for it, might pass for a message.
+    async fn end_data_for_nobody(&mut self) {
+        self.is_over = self.reply(Step::Data).await.is_ok_and(|reply| reply.code == START_MAIL_INPUT);
     }
 
     /// Reads a reply for each recipient that was accepted, in their order (RFC 2033, section 4.2). Where the connection is
