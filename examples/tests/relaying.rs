@@ -8,6 +8,10 @@ mod lmtp;
 /// Logins at the next hop.
 #[path = "relaying/logins.rs"]
 mod logins;
+/// Postfix as the next hop.
+#[cfg(unix)]
+#[path = "relaying/postfix.rs"]
+mod postfix;
 mod support;
 /// The name server of the tests of `sansmtp-relay`.
 #[cfg(test)]

@@ -93,6 +93,18 @@ impl Dovecot {
         eventually(|| UnixStream::connect(self.socket(self.socket)).is_ok());
     }
 
+    /// The socket by which others ask who may log in, which processes of other users may use, too.
+    pub(crate) fn open_socket(&self) -> PathBuf {
+        let socket = self.socket("auth-client");
+        let mode = |path: &std::path::Path, mode| {
+            fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("it is ours");
+        };
+        mode(self.directory.path(), 0o755);
+        mode(&self.directory.path().join("run"), 0o755);
+        mode(&socket, 0o666);
+        socket
+    }
+
     fn socket(&self, name: &str) -> PathBuf {
         self.directory.path().join("run").join(name)
     }

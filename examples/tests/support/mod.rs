@@ -12,6 +12,8 @@ mod client;
 pub(crate) mod dovecot;
 mod messages;
 mod next_hop;
+#[cfg(unix)]
+pub(crate) mod postfix;
 mod program;
 mod relayer;
 mod secrets;
