@@ -1,5 +1,6 @@
 //! What the first start prints: the login, and the lines that send a first mail.
 
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -11,18 +12,53 @@ use sansmtp_authenticators::source::UserSource;
 
 /// What a first mail needs to know about the server. The address is the bound one: port 0 has become a number.
 #[derive(Debug)]
-pub(crate) struct Greeting<'a> {
-    pub(crate) user: &'a FirstUser,
-    pub(crate) users: &'a UserSource,
+struct Greeting<'a> {
+    user: &'a FirstUser,
+    users: &'a UserSource,
     /// The certificate to trust, if it is self-signed.
-    pub(crate) certificate: Option<&'a Path>,
+    certificate: Option<&'a Path>,
     /// Where a client gets to, and whether TLS begins at once; none where there are unix sockets only.
-    pub(crate) listener: Option<(SocketAddr, bool)>,
-    pub(crate) mechanisms: &'a [Mechanism],
+    listener: Option<(SocketAddr, bool)>,
+    mechanisms: &'a [Mechanism],
+}
+
+/// The login that the first start has made. It is told on stdout, also where the start fails after that: nobody else knows
+/// the password.
+pub(crate) struct FirstLogin<'a> {
+    user: FirstUser,
+    users: &'a UserSource,
+    told: bool,
+}
+
+impl<'a> FirstLogin<'a> {
+    pub(crate) fn new(user: FirstUser, users: &'a UserSource) -> Self {
+        Self { user, users, told: false }
+    }
+
+    /// Tells it, with the lines that send a first mail.
+    pub(crate) fn tell(
+        mut self,
+        certificate: Option<&Path>,
+        listener: Option<(SocketAddr, bool)>,
+        mechanisms: &[Mechanism],
+    ) {
+        let Self { user, users, told } = &mut self;
+        say(&greeting_text(&Greeting { user, users, certificate, listener, mechanisms }));
+        *told = true;
+    }
+}
+
+impl Drop for FirstLogin<'_> {
+    fn drop(&mut self) {
+        if !self.told {
+            let Self { user, users, .. } = self;
+            say(&greeting_text(&Greeting { user, users, certificate: None, listener: None, mechanisms: &[] }));
+        }
+    }
 }
 
 /// The text for stdout: the only place where the password is ever shown.
-pub(crate) fn greeting_text(greeting: &Greeting<'_>) -> Zeroizing<String> {
+fn greeting_text(greeting: &Greeting<'_>) -> Zeroizing<String> {
     let Greeting { user, users, certificate, listener, mechanisms } = greeting;
     let name = &user.name;
     let password = user.password.as_str();
@@ -82,6 +118,12 @@ Send a first mail with curl:
 
 {swaks}"
     ))
+}
+
+/// Writes to stdout; a reader that has gone is no reason to stop serving.
+pub(crate) fn say(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
 /// A name or an address under which a client on this machine finds the listener, and which is in the certificate.

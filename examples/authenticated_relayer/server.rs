@@ -1,6 +1,5 @@
 //! The server: opens what the options name, and runs the listeners.
 
-use std::io::Write;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use sansmtp_relay::{self as relay, Route, Spool, TrustHandle, Worker};
 use sansmtp_smol::{Certificates, Inherited};
 
 use crate::failure::Failure;
-use crate::greeting::{Greeting, greeting_text};
+use crate::greeting::{FirstLogin, say};
 use crate::handler::{Relayer, Shared};
 use crate::listening::{self, Bound};
 use crate::mechanisms::Mechanism;
@@ -48,10 +47,12 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
         serve_metrics(address)?;
     }
     let tls_source = TlsSource::of(&options);
-    let tls = tls_source.load().map_err(|error| Failure::new("cannot set up TLS", error))?;
+    let load_tls = || tls_source.load().map_err(|error| Failure::new("cannot set up TLS", error));
+    // What the operator has made is looked at first, and what is missing is made last: beside the users, if there are any.
+    let of_the_operator = options.tls.is_some().then(load_tls).transpose()?;
     let certificate = tls_source.is_self_signed().then(|| tls_source.certificate().to_owned());
     let keep = if options.mechanisms.contains(&Mechanism::CramMd5) { Keep::ScramAndCramMd5 } else { Keep::Scram };
-    let users = Users::open(
+    let mut users = Users::open(
         &options.users,
         options.init,
         keep,
@@ -60,6 +61,12 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
         options.senders.senders,
     )?;
     log_rule(&options, &users);
+    let first_login = users.first_user.take().zip(options.users.first());
+    let first_login = first_login.map(|(user, users)| FirstLogin::new(user, users));
+    let tls = match of_the_operator {
+        Some(tls) => tls,
+        None => load_tls()?,
+    };
     let (mechanisms, auth) = match &users.dovecot {
         Some(dovecot) => (Vec::new(), passed_through(&options, dovecot)?),
         None => {
@@ -72,7 +79,6 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     let config = configure(&options, auth, attempts.log)?;
     let (store, worker) = open_store(&options)?;
 
-    let first_user = users.first_user.as_ref().zip(options.users.first());
     let authenticator = guarded(users.authenticator(), attempts.shared.clone());
     let shared = Arc::new(Shared {
         senders: SenderCheck::new(&options, Arc::clone(&authenticator)),
@@ -90,14 +96,9 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     let files = Files { tls: tls_source, passwd: users.passwd.clone(), caches: users.caches.clone(), trust };
     let relayer = move |_| Relayer::new(Arc::clone(&shared));
     let started = |bound: &[Bound]| {
-        if let Some((user, source)) = first_user {
-            say(&greeting_text(&Greeting {
-                user,
-                users: source,
-                certificate: certificate.as_deref(),
-                listener: bound.iter().find_map(|bound| Some((bound.address?, bound.implicit_tls))),
-                mechanisms: &mechanisms,
-            }));
+        if let Some(first_login) = first_login {
+            let listener = bound.iter().find_map(|bound| Some((bound.address?, bound.implicit_tls)));
+            first_login.tell(certificate.as_deref(), listener, &mechanisms);
         }
         // At once, for whoever reads them.
         say(&bound.iter().map(|bound| format!("listening on {}\n", bound.shown)).collect::<String>());
@@ -305,12 +306,6 @@ fn salt_key(options: &Serve) -> Result<Secret, Failure> {
     random_file(&path, SALT_KEY_OCTETS)
         .map(Secret::new)
         .map_err(|error| Failure::new(format!("cannot keep a key in {}", path.display()), error))
-}
-
-/// Writes to stdout; a reader that has gone is no reason to stop serving.
-fn say(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
 /// The place for accepted mail, and the worker that takes it further, if it goes further.

@@ -246,7 +246,12 @@ pub(crate) fn accounts(source: &UserSource, create: bool) -> Result<Accounts<Box
             Box::new(Postgres::open(config).map_err(|error| Failure::new(source.to_string(), error))?)
         }
         UserSource::Sqlite(path) => {
-            let makes = create && is_new(path);
+            let makes = is_new(path);
+            if makes && !create {
+                return Err(Failure::plain(format!(
+                    "there is no user database {source}; \"user add NAME --users {source}\" makes it"
+                )));
+            }
             let opened = if create { Sqlite::open_or_create(path) } else { Sqlite::open(path) };
             let opened = opened.map_err(|error| Failure::new(source.to_string(), error))?;
             if makes {
@@ -364,6 +369,6 @@ mod tests {
         let error = Users::open(none, false, Keep::Scram, false, None, None).err().unwrap().to_string();
         assert!(error.contains("there is no user database /") && error.contains("--init"), "{error}");
         let error = accounts(&none[0], false).err().unwrap().to_string();
-        assert!(error.contains("there is no "), "{error}");
+        assert!(error.contains("there is no user database /") && error.contains("user add NAME"), "{error}");
     }
 }

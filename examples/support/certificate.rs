@@ -109,8 +109,13 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::Pem(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::NoCertificate(path) => write!(f, "{}: no certificate in it", path.display()),
+            Self::Pem(path, rustls::pki_types::pem::Error::Io(error)) => write!(f, "{}: {error}", path.display()),
+            Self::Pem(path, error) => write!(f, "{}: no PEM file: {error}", path.display()),
+            Self::NoCertificate(path) => write!(
+                f,
+                "{}: no certificate in it (it should have lines of -----BEGIN CERTIFICATE-----)",
+                path.display()
+            ),
             Self::KeyMissing(certificate, key) => write!(
                 f,
                 "{} is there but its key {} is not: bring the key back, or remove the certificate to have both made",

@@ -7,18 +7,18 @@ use clap::Args;
 use sansmtp::{ConfigBuilder, Network, Timeouts};
 
 use crate::networks::network;
-use crate::units::time;
+use crate::units::{count, count_above_zero, time};
 
 /// For `#[command(flatten)]`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub(crate) struct ConnectionLimits {
     /// Connections at a time [default: 10000, or half of the files that may be open, and a tenth more for addresses with
     /// few]
-    #[arg(long, value_name = "N", help_heading = CROWDS)]
+    #[arg(long, value_name = "N", value_parser = count_above_zero::<NonZeroUsize>, help_heading = CROWDS)]
     pub(crate) max_connections: Option<NonZeroUsize>,
     /// Connections at a time from one address, loopback included (in IPv6, from one network of 64 bits); 0 for no limit
     /// [default: 50, loopback not included]
-    #[arg(long, value_name = "N", help_heading = CROWDS)]
+    #[arg(long, value_name = "N", value_parser = count::<usize>, help_heading = CROWDS)]
     max_connections_per_address: Option<usize>,
     /// Take any number of connections from the addresses of this network; repeatable
     #[arg(long, value_name = "NETWORK", value_parser = network, help_heading = CROWDS)]
@@ -45,4 +45,4 @@ impl ConnectionLimits {
     }
 }
 
-const CROWDS: &str = "Crowds";
+const CROWDS: &str = "Limits on connections";

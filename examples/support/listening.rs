@@ -250,10 +250,19 @@ impl fmt::Display for CannotListen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { place, error } = self;
         write!(f, "cannot listen on {place}: {error}")?;
-        if error.kind() == io::ErrorKind::PermissionDenied && !place.starts_with("unix:") {
-            f.write_str("; ports below 1024 are for root, and for services with CAP_NET_BIND_SERVICE")?;
-        }
-        Ok(())
+        let is_socket = place.starts_with("unix:");
+        let kind = error.kind();
+        f.write_str(if kind == io::ErrorKind::AddrInUse {
+            "; another program listens there"
+        } else if kind == io::ErrorKind::AddrNotAvailable {
+            "; this machine does not have the address"
+        } else if kind == io::ErrorKind::NotFound && is_socket {
+            "; the directory of the socket has to be there"
+        } else if kind == io::ErrorKind::PermissionDenied && !is_socket {
+            "; ports below 1024 are for root, and for services with CAP_NET_BIND_SERVICE"
+        } else {
+            ""
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Sizes and times, as a command line has them.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Reads a number of octets: `33554432`, `512k`, `32M`, `1.5G`.
@@ -75,6 +76,22 @@ pub(crate) fn time(text: &str) -> Result<Duration, InvalidTime> {
         (rest, first) = (behind.trim_start(), false);
     }
     Ok(total)
+}
+
+/// Reads a number of things.
+///
+/// # Errors
+/// Says what would be right.
+pub(crate) fn count<N: FromStr>(text: &str) -> Result<N, &'static str> {
+    text.parse().map_err(|_| "it is a number, 50 for example")
+}
+
+/// Reads a number of things, of which there is at least one.
+///
+/// # Errors
+/// Says what would be right.
+pub(crate) fn count_above_zero<N: FromStr>(text: &str) -> Result<N, &'static str> {
+    text.parse().map_err(|_| "it is a number from 1, 50 for example")
 }
 
 /// A number without a sign.

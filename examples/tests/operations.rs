@@ -340,7 +340,17 @@ fn a_database_is_made_where_none_was_named_or_where_that_is_asked_for() {
         assert!(!done && printed.contains("there is no user database mial.db"), "{printed}");
     };
     refused(&["--listen", "127.0.0.1:0", "--users", "mial.db"]);
-    assert!(!directory.path().join("mial.db").exists());
+    let left = fs::read_dir(directory.path()).expect("it is there").count();
+    assert_eq!(left, 0, "neither a database nor a certificate beside it");
+    // Whoever cannot listen tells the password all the same, as the next start will not.
+    let taken = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let taken = taken.local_addr().map(|address| (address.to_string(), taken)).expect("it has an address");
+    let mut command = Command::new(example("authenticated_relayer"));
+    let (done, printed) = run(command.args(["--listen", &taken.0]).current_dir(directory.path()));
+    assert!(
+        !done && printed.contains("\n    password  ") && printed.contains("another program listens there"),
+        "{printed}"
+    );
     let program = start(directory.path(), &["--listen", "127.0.0.1:0", "--users", "other.db", "--init"]);
     program.stdout.wait(|text| text.contains("The user database other.db is new"));
     program.stop();

@@ -126,7 +126,8 @@ impl Settings {
         let dovecot = self.connect_later();
         match dovecot.mechanisms() {
             Err(error) if error.is_temporary() => {
-                tracing::warn!(%error, "until Dovecot is there, logins are refused for now (454)");
+                let address = &dovecot.server.settings().address;
+                tracing::warn!(?address, %error, "until Dovecot is there, logins are refused for now (454)");
             }
             mechanisms => drop(mechanisms?),
         }

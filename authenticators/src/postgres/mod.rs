@@ -85,7 +85,8 @@ impl Postgres {
     /// As [`open`](Self::open), but for [what may pass](PostgresError::is_temporary).
     pub fn open_or_later(config: PostgresConfig) -> Result<Self, PostgresError> {
         let this = Self::open_later(config)?;
-        match this.pool.prepare() {
+        // Who does not answer is not waited for as long as new tables may take.
+        match this.pool.reach().and_then(|()| this.pool.prepare()) {
             Err(error) if error.is_temporary() => {
                 let database = this.pool.config().address();
                 tracing::warn!(%database, %error, "the users' database is away; until it is there, logins are refused for now (454)");

@@ -100,6 +100,11 @@ impl Pool {
         self.shared.salt_key.get()
     }
 
+    /// Finds out whether the server is there.
+    pub(super) fn reach(&self) -> Result<(), PostgresError> {
+        self.wait_for(self.shared.config.time_limit, |shared| async move { shared.connect().await.map(drop) })
+    }
+
     /// Connects, and brings the tables to the newest version.
     pub(super) fn prepare(&self) -> Result<(), PostgresError> {
         self.wait_for(schema::TIME_LIMIT, |shared| async move {

@@ -150,7 +150,9 @@ impl fmt::Display for InvalidSource {
                 "users are in sqlite:FILE, passwd:FILE, jwks:FILE?…, dovecot:SOCKET, or at ldap://HOST/DN or \
                  postgres://HOST/DATABASE; a path alone is SQLite's",
             ),
-            Self::NoFile => f.write_str("no file is named"),
+            Self::NoFile => {
+                f.write_str("no file is named, as in sqlite:mail.db, passwd:users or dovecot:/run/dovecot/auth-client")
+            }
             Self::Url(error) => f.write_str(error),
         }
     }

@@ -79,6 +79,9 @@ fn a_database_that_is_away_at_the_start_is_found_later() {
     server.start_again();
     assert!(users.find("tim").unwrap().is_none());
     assert_eq!(users.known_salt_key().unwrap().expose_secret(), kept.expose_secret());
+    // One that does not answer is not waited for.
+    let stalled = PostgresConfig::from_url(&format!("postgres://mail:x@{}/mail", stalled::tcp())).unwrap();
+    assert!(Postgres::open_or_later(stalled.time_limit(Duration::from_millis(300))).is_ok());
     // What it answers does not pass.
     for (wrong, code) in [(url.replace(ESCAPED, "x"), "28P01"), (format!("{url}x"), "3D000")] {
         let error = open(&wrong).unwrap_err();

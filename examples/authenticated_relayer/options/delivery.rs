@@ -1,7 +1,7 @@
 //! Where accepted mail goes, and how.
 
 use std::ffi::OsStr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use clap::Args;
 use sansmtp_relay::{NextHop, Schedule};
 
 use super::values::Unrepeated;
-use crate::units::time;
+use crate::units::{count_above_zero, time};
 
 /// Where accepted mail goes.
 #[derive(Debug)]
@@ -62,8 +62,8 @@ pub(super) struct DeliveryArguments {
     /// Certificates to trust in addition to the system's, for a relay with a private CA; SIGHUP has them read anew
     #[arg(long, value_name = "PEM", requires = "relay", help_heading = DELIVERY)]
     relay_ca: Option<PathBuf>,
-    /// DNS server to ask rather than the system's
-    #[arg(long, value_name = "IP:PORT", requires = "mx", help_heading = DELIVERY)]
+    /// DNS server to ask rather than the system's; its port is 53 unless it says otherwise
+    #[arg(long, value_name = "IP[:PORT]", requires = "mx", value_parser = resolver, help_heading = DELIVERY)]
     resolver: Option<SocketAddr>,
     /// Port of the mail exchangers
     #[arg(long, value_name = "PORT", default_value_t = 25, value_parser = clap::value_parser!(u16).range(1..), help_heading = DELIVERY)]
@@ -73,7 +73,7 @@ pub(super) struct DeliveryArguments {
     #[arg(long, requires = "mx", help_heading = DELIVERY)]
     mx_allow_local: bool,
     /// Connections at once to the relays, or to the mail exchangers of one domain [default: 3 to relays, 10 with --mx]
-    #[arg(long, value_name = "N", help_heading = DELIVERY)]
+    #[arg(long, value_name = "N", value_parser = count_above_zero::<NonZeroUsize>, help_heading = DELIVERY)]
     max_connections_per_destination: Option<NonZeroUsize>,
     /// Pause after the first attempt; each later one is twice as long
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = time, help_heading = DELIVERY)]
@@ -115,6 +115,14 @@ impl DeliveryArguments {
             Delivery::Maildir(self.maildir.unwrap_or_else(|| PathBuf::from("./mail")))
         }
     }
+}
+
+/// An address alone is at the usual port.
+fn resolver(text: &str) -> Result<SocketAddr, &'static str> {
+    let with_usual_port = || text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
+    text.parse()
+        .or_else(|_| with_usual_port())
+        .map_err(|_| "a DNS server is 192.0.2.53, 192.0.2.53:53 or [2001:db8::53]:53")
 }
 
 fn relay_url(text: &OsStr) -> Result<NextHop, String> {

@@ -137,6 +137,9 @@ impl Options {
 /// self-signed certificate on its first start, delivers into the Maildir ./mail, and prints how to send a first
 /// mail. Logs go to stderr as RUST_LOG says (default: info).
 ///
+/// A SIZE is a number of octets, or 512k, 32M, 1.5G (in powers of 1024). A TIME is a number of seconds, or 500ms, 90s, 5m,
+/// 1.5h, 4h30m, 2d.
+///
 /// Of a message, only the header changes (RFC 6409, section 8): Received: goes on top, Date: and Message-ID: are added
 /// where they are missing and nothing is signed by DKIM, and Bcc:, Resent-Bcc: and Return-Path: are taken out.
 #[derive(Debug, Parser)]

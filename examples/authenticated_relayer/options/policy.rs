@@ -3,6 +3,8 @@
 use clap::Args;
 use sansmtp_authenticators::sending::SendingLimits;
 
+use crate::units::count;
+
 #[derive(Debug, Args)]
 pub(super) struct PolicyArguments {
     /// Messages that a login may send in an hour; 0 for no limit
@@ -11,18 +13,18 @@ pub(super) struct PolicyArguments {
     /// once in each hour or day. Names count in any letter case. What is counted is in memory, and begins anew when the
     /// program does, or in Valkey or Redis, for all servers that count there, with --attempts. Hours and days are those
     /// before each message, in twelfths.
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = POLICY)]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = count::<u32>, help_heading = POLICY)]
     max_messages_per_hour: u32,
     /// Messages that a login may send in a day; 0 for no limit
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = POLICY)]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = count::<u32>, help_heading = POLICY)]
     max_messages_per_day: u32,
     /// Recipients to whom a login may send in an hour, of all messages together; 0 for no limit
     ///
     /// Of a message that has more than there is room for, those that fit are taken.
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = POLICY)]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = count::<u32>, help_heading = POLICY)]
     max_recipients_per_hour: u32,
     /// Recipients to whom a login may send in a day, of all messages together; 0 for no limit
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = POLICY)]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = count::<u32>, help_heading = POLICY)]
     max_recipients_per_day: u32,
     /// Leave the client out of Received: its address, the name that it gives itself, its TLS
     ///

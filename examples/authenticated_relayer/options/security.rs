@@ -11,7 +11,7 @@ use sansmtp_authenticators::sending::SendingLimits;
 use super::values::Unrepeated;
 use crate::listening::Listener;
 use crate::mechanisms::Mechanism;
-use crate::units::time;
+use crate::units::{count, time};
 use sansmtp_authenticators::source::ServerUrl;
 use sansmtp_authenticators::source::UserSource;
 
@@ -90,8 +90,8 @@ pub(super) struct SecurityArguments {
     #[arg(long, value_name = "PEM", help_heading = SECURITY)]
     pub(super) client_ca: Option<PathBuf>,
     /// Refused logins from one address (in IPv6, one network of 64 bits) within 15 minutes, after which it has to
-    /// wait; 0 for no limit. Users behind one proxy share an address
-    #[arg(long, value_name = "N", default_value_t = 50, help_heading = SECURITY)]
+    /// wait; 0 for no limit. Users behind one proxy share an address, unless --proxy-from has it tell them apart
+    #[arg(long, value_name = "N", default_value = "50", value_parser = count::<u32>, help_heading = SECURITY)]
     pub(super) max_failures_per_address: u32,
     /// Count refused logins, and what logins send where that is limited, for all servers that name the same Valkey or
     /// Redis, valkey://USER:PASSWORD@HOST:PORT/DATABASE (valkeys:// with TLS, trusting the system's authorities or

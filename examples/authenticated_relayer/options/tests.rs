@@ -261,6 +261,30 @@ fn what_is_taken_against_the_rfcs_can_be_chosen() {
 }
 
 #[test]
+fn what_is_wrong_is_told_with_what_would_be_right() {
+    for (option, value, right) in [
+        ("--listen", "0.0.0.0", "0.0.0.0:587"),
+        ("--listen-tls", "localhost", "localhost:465"),
+        ("--max-connections", "0", "a number from 1, 50 for example"),
+        ("--max-connections-per-address", "many", "a number, 50 for example"),
+        ("--max-failures-per-address", "-1", "a number, 50 for example"),
+        ("--proxy-from", "::/0", "192.0.2.7 or 10.1.0.0/16"),
+        ("--exempt-network", "192.0.2.1/24", "192.0.2.0/24"),
+        ("--socket-mode", "rw", "660"),
+        ("--hostname", "two words", "mail.example.org"),
+        ("--runtime", "fibers", "smol, threads, tokio"),
+        ("--users", "", "sqlite:mail.db"),
+        ("--relay", "smtp://me@host", "?password-file=FILE"),
+    ] {
+        let error = error(&[&format!("{option}={value}")]);
+        assert!(error.contains(option) && error.contains(right), "{error}");
+    }
+    assert!(error(&["--mx", "--resolver", "ns.example.org"]).contains("192.0.2.53:53"));
+    let Delivery::Mx { resolver, .. } = serve(&["--mx", "--resolver", "::1"]).delivery else { panic!("not mx") };
+    assert_eq!(resolver, Some("[::1]:53".parse().unwrap()));
+}
+
+#[test]
 fn sizes_and_times_have_units() {
     let units = ["--max-size", "512k", "--min-free", "1.5G", "--login-timeout", "90s", "--mx"];
     let units = [&units[..], &["--retry-first", "5m", "--retry-longest", "1.5h", "--give-up-after", "2d"]].concat();

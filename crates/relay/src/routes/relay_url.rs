@@ -217,7 +217,9 @@ impl fmt::Display for RelayUrlError {
                 )
             }
             Self::NoUser => f.write_str("there is a password but no user"),
-            Self::NoPassword => f.write_str("there is a user but no password"),
+            Self::NoPassword => f.write_str(
+                "there is a user but no password: smtp://user:password@host, or ?password-file=FILE behind the host",
+            ),
             Self::UserInformation => {
                 write!(f, "user, password and parameters must be UTF-8 without NUL once decoded ({ENCODE})")
             }
