@@ -11,8 +11,8 @@ pub(super) struct PolicyArguments {
     ///
     /// What is over a limit is refused for now, 450 4.7.1, with the limit and when it is over, and the log tells of a login
     /// once in each hour or day. Names count in any letter case. What is counted is in memory, and begins anew when the
-    /// program does, or in Valkey or Redis, for all servers that count there, with --attempts. Hours and days are those
-    /// before each message, in twelfths.
+    /// program does, or in Valkey or Redis, for all servers that count there, with --attempts. An hour is the 60 to 65
+    /// minutes before a message, and a day the 24 to 26 hours.
     #[arg(long, value_name = "N", default_value = "0", value_parser = count::<u32>, help_heading = POLICY)]
     max_messages_per_hour: u32,
     /// Messages that a login may send in a day; 0 for no limit
