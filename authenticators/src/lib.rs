@@ -75,7 +75,7 @@
 //! | `oauth2` | [`Jwt`](oauth2::Jwt): tokens that are signed | OAUTHBEARER, XOAUTH2 | `ring`, `serde_json` |
 //! | `passwd` | [a file of `user:hash` lines](passwd) | PLAIN, LOGIN, EXTERNAL; SCRAM and CRAM-MD5 for whoever has keys in it | what `stored` does |
 //! | `postgres` | [a PostgreSQL database](postgres), for a fleet of servers | those of `stored` | what `stored` does, `tokio-postgres`, `rustls`; `tokio`, hidden on a thread |
-//! | `source` | [where users are](source), as an option of a program names it | those of the ones that it names | `dovecot`, `ldap`, `oauth2`, `passwd`, `postgres`, `sqlite` |
+//! | `source` | [where users are](source), as an option of a program names it | those of the ones that it names | `cache`, `dovecot`, `ldap`, `oauth2`, `passwd`, `postgres`, `sqlite` |
 //! | `sqlite` | [an SQLite database](sqlite), for one machine | those of `stored` | what `stored` does, `rusqlite` with SQLite |
 //! | `stored` | what stores of users share, also [those of your own](stored) | PLAIN, LOGIN, EXTERNAL, SCRAM; CRAM-MD5 where its key is kept; OAUTHBEARER and XOAUTH2 with tokens that are given out | `argon2`, `bcrypt`, `sansmtp-scrypt`, `sha-crypt`, `pbkdf2` |
 //! | `valkey` | [failures](attempts), and [what is sent](sending), counted for a fleet in Valkey or Redis | those of whom it guards | `redis`, `rustls` |

@@ -1,4 +1,5 @@
-//! Where users are, as an option or a setting of a program names it in one word.
+//! Where users are, as an option or a setting of a program names it in one word ([`UserSource`]), and all of them opened
+//! together ([`Users`]).
 //!
 //! ```
 //! use sansmtp_authenticators::source::UserSource;
@@ -12,6 +13,7 @@
 
 mod jwks;
 mod url;
+mod users;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -19,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 pub use jwks::{InvalidJwks, JwksSource};
 pub use url::ServerUrl;
+pub use users::{AddressUse, FirstUser, OpenError, Refresher, Users, UsersBuilder};
 
 /// One place where users are found.
 ///
