@@ -78,77 +78,74 @@ fn what_is_refused_is_logged() {
 /// Whatever ends a transaction without a message gives back what it has reserved.
 #[test]
 fn a_login_sends_as_much_as_it_may() {
-    for runtime in ["smol", "threads"] {
-        let directory = TempDir::new().expect("there is room for a directory");
-        add_user(directory.path(), USER, PASSWORD);
-        let arguments =
-            ["--listen", "127.0.0.1:0", "--allow-plaintext-auth", "--runtime", runtime, "--max-size", "1000"];
-        let limits = ["--max-messages-per-hour", "2", "--max-recipients-per-day", "3", "--hide-client-address"];
-        let arguments = [&arguments[..], &limits, &["--ignore-case-of-logins"]].concat();
-        let program = Program::start("authenticated_relayer", directory.path(), "info", &arguments);
-        let log_in = |name| Client::log_in(program.address(0), name, PASSWORD).expect("a login is possible");
-        let mut client = log_in("Tim");
-        let mut say = |line: &str| client.command(line).expect("the session goes on");
-        let begin = ["MAIL FROM:<a@b.example>", "RCPT TO:<c@d.example>", "RCPT TO:<e@d.example>"];
-        for ending in ["RSET", "EHLO c", "DATA"] {
-            for _ in 0..3 {
-                assert!(begin.iter().all(|line| say(line).starts_with("250 ")), "{ending}");
-                let end = say(ending);
-                // A message that is too large.
-                if ending == "DATA" {
-                    assert!(end.starts_with("354 "), "{end}");
-                    assert!(say(&format!("{}\r\n.", "0123456\r\n".repeat(200))).starts_with("552 "));
-                }
-            }
-        }
+    let directory = TempDir::new().expect("there is room for a directory");
+    add_user(directory.path(), USER, PASSWORD);
+    let arguments = ["--listen", "127.0.0.1:0", "--allow-plaintext-auth", "--max-size", "1000"];
+    let limits = ["--max-messages-per-hour", "2", "--max-recipients-per-day", "3", "--hide-client-address"];
+    let arguments = [&arguments[..], &limits, &["--ignore-case-of-logins"]].concat();
+    let program = Program::start("authenticated_relayer", directory.path(), "info", &arguments);
+    let log_in = |name| Client::log_in(program.address(0), name, PASSWORD).expect("a login is possible");
+    let mut client = log_in("Tim");
+    let mut say = |line: &str| client.command(line).expect("the session goes on");
+    let begin = ["MAIL FROM:<a@b.example>", "RCPT TO:<c@d.example>", "RCPT TO:<e@d.example>"];
+    for ending in ["RSET", "EHLO c", "DATA"] {
         for _ in 0..3 {
-            let mut lost = log_in("TIM");
-            let taken = begin.iter().filter(|line| lost.command(line).is_ok_and(|reply| reply.starts_with("250 ")));
-            assert_eq!(taken.count(), 3);
-            drop(lost);
-            // The server has to find out first.
-            let mut next = log_in("tim");
-            let room = || {
-                let begun = begin.iter().all(|line| next.command(line).is_ok_and(|reply| reply.starts_with("250 ")));
-                next.command("RSET").is_ok() && begun
-            };
-            let room = std::cell::RefCell::new(room);
-            eventually(|| (room.borrow_mut())());
-        }
-
-        // Of three recipients, and one more in the second message, the last is too many.
-        let send = |recipients: &[&str]| {
-            let mut client = log_in("tim");
-            let mut said = vec![client.command("MAIL FROM:<a@b.example>").expect("the session goes on")];
-            for recipient in recipients {
-                said.push(client.command(&format!("RCPT TO:<{recipient}>")).expect("the session goes on"));
+            assert!(begin.iter().all(|line| say(line).starts_with("250 ")), "{ending}");
+            let end = say(ending);
+            // A message that is too large.
+            if ending == "DATA" {
+                assert!(end.starts_with("354 "), "{end}");
+                assert!(say(&format!("{}\r\n.", "0123456\r\n".repeat(200))).starts_with("552 "));
             }
-            said.push(client.command("DATA").expect("the session goes on"));
-            said.push(client.command("Subject: x\r\n\r\nIt works.\r\n.").expect("the session goes on"));
-            said
+        }
+    }
+    for _ in 0..2 {
+        let mut lost = log_in("TIM");
+        let taken = begin.iter().filter(|line| lost.command(line).is_ok_and(|reply| reply.starts_with("250 ")));
+        assert_eq!(taken.count(), 3);
+        drop(lost);
+        // The server has to find out first.
+        let mut next = log_in("tim");
+        let room = || {
+            let begun = begin.iter().all(|line| next.command(line).is_ok_and(|reply| reply.starts_with("250 ")));
+            next.command("RSET").is_ok() && begun
         };
-        let codes = |said: Vec<String>| said.iter().map(|reply| reply[..3].to_owned()).collect::<Vec<_>>();
-        assert_eq!(codes(send(&["c@d.example", "e@d.example"])), ["250", "250", "250", "354", "250"]);
-        let said = send(&["c@d.example", "e@d.example"]);
-        assert!(said[2].starts_with("450 4.7.1 No more than 3 recipients a day, try again in 2"), "{said:?}");
-        assert_eq!(codes(said), ["250", "250", "450", "354", "250"]);
-        for name in ["tim", "TIM"] {
-            let reply = log_in(name).command("MAIL FROM:<a@b.example>").expect("the session goes on");
-            assert!(reply.starts_with("450 4.7.1 No more than 2 messages an hour, try again in 6"), "{reply}");
+        let room = std::cell::RefCell::new(room);
+        eventually(|| (room.borrow_mut())());
+    }
+
+    // Of three recipients, and one more in the second message, the last is too many.
+    let send = |recipients: &[&str]| {
+        let mut client = log_in("tim");
+        let mut said = vec![client.command("MAIL FROM:<a@b.example>").expect("the session goes on")];
+        for recipient in recipients {
+            said.push(client.command(&format!("RCPT TO:<{recipient}>")).expect("the session goes on"));
         }
-        let mails = maildir(&directory.path().join("mail"));
-        assert_eq!(mails.len(), 2);
-        for mail in mails {
-            let mail = String::from_utf8(mail).expect("it is text");
-            assert!(
-                mail.contains("Received: by ") && !mail.contains("127.0.0.1") && !mail.contains("Received: from"),
-                "{mail}"
-            );
-        }
-        let (_, stderr) = program.stop();
-        for told in ["limit reached: No more than 2 messages", "limit reached: No more than 3 recipients"] {
-            assert_eq!(stderr.matches(told).count(), 1, "{stderr}");
-        }
+        said.push(client.command("DATA").expect("the session goes on"));
+        said.push(client.command("Subject: x\r\n\r\nIt works.\r\n.").expect("the session goes on"));
+        said
+    };
+    let codes = |said: Vec<String>| said.iter().map(|reply| reply[..3].to_owned()).collect::<Vec<_>>();
+    assert_eq!(codes(send(&["c@d.example", "e@d.example"])), ["250", "250", "250", "354", "250"]);
+    let said = send(&["c@d.example", "e@d.example"]);
+    assert!(said[2].starts_with("450 4.7.1 No more than 3 recipients a day, try again in 2"), "{said:?}");
+    assert_eq!(codes(said), ["250", "250", "450", "354", "250"]);
+    for name in ["tim", "TIM"] {
+        let reply = log_in(name).command("MAIL FROM:<a@b.example>").expect("the session goes on");
+        assert!(reply.starts_with("450 4.7.1 No more than 2 messages an hour, try again in 6"), "{reply}");
+    }
+    let mails = maildir(&directory.path().join("mail"));
+    assert_eq!(mails.len(), 2);
+    for mail in mails {
+        let mail = String::from_utf8(mail).expect("it is text");
+        assert!(
+            mail.contains("Received: by ") && !mail.contains("127.0.0.1") && !mail.contains("Received: from"),
+            "{mail}"
+        );
+    }
+    let (_, stderr) = program.stop();
+    for told in ["limit reached: No more than 2 messages", "limit reached: No more than 3 recipients"] {
+        assert_eq!(stderr.matches(told).count(), 1, "{stderr}");
     }
 }
 
