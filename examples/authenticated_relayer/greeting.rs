@@ -7,8 +7,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use crate::mechanisms::Mechanism;
-use crate::users::FirstUser;
-use sansmtp_authenticators::source::UserSource;
+use sansmtp_authenticators::source::{FirstUser, UserSource};
 
 /// What a first mail needs to know about the server. The address is the bound one: port 0 has become a number.
 #[derive(Debug)]

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use sansmtp::{EnhancedCode, Envelope, Reply, Session, Verdict};
-use sansmtp_authenticators::source::UserSource;
+use sansmtp_authenticators::source::{UserSource, Users};
 use sansmtp_authenticators::{Addresses, Authenticator, LoginAddresses};
 use sansmtp_relay::senders::{CurrentSender, KnownAddresses, Originators, SenderPolicy, SenderRefusal};
 
 use crate::options::{SenderOptions, Senders, Serve};
-use crate::users::Users;
 
 /// Who may send as whom, for all connections.
 pub(crate) struct SenderCheck {
@@ -96,7 +95,7 @@ pub(crate) fn log_rule(options: &Serve, users: &Users) {
     if !sender_pattern.is_empty() {
         return;
     }
-    for source in &users.without_addresses {
+    for source in users.without_addresses() {
         tracing::info!(
             users = %source,
             "nobody here has an address, nor a name that is one: until then, these users may send from any"

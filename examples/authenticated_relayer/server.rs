@@ -9,9 +9,8 @@ use sansmtp::auth::{AttemptLimits, AttemptLog, MemoryAttemptLog, Policy};
 use sansmtp::{Auth, Config, Extensions, Limits, Secret, TlsVersion};
 use sansmtp_authenticators::Authenticator;
 use sansmtp_authenticators::attempts::{Guarded, ValkeyAttemptLog, ValkeyConfig};
-use sansmtp_authenticators::passwd::Passwd;
 use sansmtp_authenticators::sending::SendingLog;
-use sansmtp_authenticators::stored::Keep;
+use sansmtp_authenticators::source::{Refresher, Users};
 use sansmtp_metrics::{Address, Exporter};
 use sansmtp_relay::maildir::Maildir;
 use sansmtp_relay::{self as relay, Route, Spool, TrustHandle, Worker};
@@ -29,7 +28,7 @@ use crate::senders::{SenderCheck, log_rule};
 use crate::service;
 use crate::signals::Signals;
 use crate::tls_source::TlsSource;
-use crate::users::{LoginCache, Users};
+use crate::users;
 use sansmtp_relay::durable::random_file;
 use sansmtp_relay::store::Store;
 
@@ -51,26 +50,18 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     // What the operator has made is looked at first, and what is missing is made last: beside the users, if there are any.
     let of_the_operator = options.tls.is_some().then(load_tls).transpose()?;
     let certificate = tls_source.is_self_signed().then(|| tls_source.certificate().to_owned());
-    let keep = if options.mechanisms.contains(&Mechanism::CramMd5) { Keep::ScramAndCramMd5 } else { Keep::Scram };
-    let mut users = Users::open(
-        &options.users,
-        options.init,
-        keep,
-        options.ignore_case_of_logins,
-        options.cache_logins,
-        options.senders.senders,
-    )?;
+    let mut users = users::open(&options)?;
     log_rule(&options, &users);
-    let first_login = users.first_user.take().zip(options.users.first());
+    let first_login = users.take_first_user().zip(options.users.first());
     let first_login = first_login.map(|(user, users)| FirstLogin::new(user, users));
     let tls = match of_the_operator {
         Some(tls) => tls,
         None => load_tls()?,
     };
-    let (mechanisms, auth) = match &users.dovecot {
+    let (mechanisms, auth) = match users.dovecot() {
         Some(dovecot) => (Vec::new(), passed_through(&options, dovecot)?),
         None => {
-            let mechanisms = offered(&options.mechanisms, &users.members, options.client_ca.is_some())?;
+            let mechanisms = offered(&options.mechanisms, users.members(), options.client_ca.is_some())?;
             let auth = built_in(&options, &mechanisms, &users)?;
             (mechanisms, auth)
         }
@@ -83,7 +74,7 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
     let shared = Arc::new(Shared {
         senders: SenderCheck::new(&options, Arc::clone(&authenticator)),
         users: authenticator,
-        dovecot: users.dovecot.clone(),
+        dovecot: users.dovecot().cloned(),
         attempts: attempts.shared,
         sending: open_sending(&options)?,
         store,
@@ -93,7 +84,7 @@ pub(crate) fn run(options: Serve) -> Result<(), Failure> {
         is_counted: options.metrics.is_some(),
     });
     let trust = worker.as_ref().map(Worker::trust);
-    let files = Files { tls: tls_source, passwd: users.passwd.clone(), caches: users.caches.clone(), trust };
+    let files = Files { tls: tls_source, users: users.refresher(), trust };
     let relayer = move |_| Relayer::new(Arc::clone(&shared));
     let started = |bound: &[Bound]| {
         if let Some(first_login) = first_login {
@@ -179,8 +170,7 @@ fn serve_metrics(address: &Address) -> Result<(), Failure> {
 /// The files that are read anew while the server runs, and what is to be asked for anew.
 struct Files {
     tls: TlsSource,
-    passwd: Vec<Arc<Passwd>>,
-    caches: Vec<LoginCache>,
+    users: Refresher,
     /// Which next hops are trusted.
     trust: Option<TrustHandle>,
 }
@@ -198,11 +188,7 @@ impl Files {
                 }
                 Err(error) => tracing::error!(%error, "cannot use the new certificate; the one before stays"),
             }
-            self.passwd.iter().for_each(|file| file.refresh());
-            self.caches.iter().for_each(|cache| cache.forget_all());
-            if !self.caches.is_empty() {
-                tracing::info!("forgot who has logged in");
-            }
+            self.users.refresh();
             if let Some(Err(error)) = self.trust.as_ref().map(TrustHandle::reload) {
                 tracing::error!(%error, "cannot use the new certificates for next hops; those before stay");
             }
@@ -262,16 +248,13 @@ fn built_in(options: &Serve, mechanisms: &[Mechanism], users: &Users) -> Result<
         .require_tls(!options.allow_plaintext_auth)
         .ignore_case(options.ignore_case_of_logins);
     if mechanisms.iter().any(|mechanism| mechanism.is_scram()) {
-        auth = match &users.salt_key {
-            Some(source) => {
-                let source = Arc::clone(source);
-                auth.salt_key_from(move || source())
-            }
+        auth = match users.salt_key() {
+            Some(source) => auth.salt_key_from(move || source()),
             None => auth.salt_key(salt_key(options)?),
         };
     }
     for mechanism in mechanisms {
-        auth = mechanism.offer(auth, users.scram_iterations);
+        auth = mechanism.offer(auth, users.scram_iterations());
         if mechanism.binds() {
             // On TLS 1.2 GNU SASL would choose it, and fail: it knows no binding there that could be had.
             auth = auth.policy(&mechanism.name(), Policy::new().min_tls(TlsVersion::Tls1_3));

@@ -139,7 +139,7 @@ fn what_cannot_be_is_told_at_the_start() {
     let dovecot = dovecot.users();
     for (arguments, expected) in [
         (&["--users", &dovecot, "--mechanisms", "SCRAM-SHA-512"][..], "Dovecot does not offer SCRAM-SHA-512"),
-        (&["--users", &dovecot, "--users", "mail.db"], "has to be the last of the --users"),
+        (&["--users", &dovecot, "--users", "mail.db"], "has to be the last place of users"),
         (&["user", "--users", &dovecot, "list"], "is not changed from here"),
     ] {
         let (done, printed) =

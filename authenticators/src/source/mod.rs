@@ -17,11 +17,12 @@ mod users;
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub use jwks::{InvalidJwks, JwksSource};
 pub use url::ServerUrl;
-pub use users::{AddressUse, FirstUser, OpenError, Refresher, Users, UsersBuilder};
+pub use users::{AddressUse, FirstUser, OpenError, Refresher, SaltKey, Users, UsersBuilder};
 
 /// One place where users are found.
 ///
@@ -93,6 +94,17 @@ impl UserSource {
         match self {
             Self::Dovecot(_) | Self::Ldap(_) | Self::Postgres(_) => true,
             Self::Jwks(_) | Self::Passwd(_) | Self::Sqlite(_) => false,
+        }
+    }
+
+    /// Whether it is an SQLite database that does not exist yet. An empty file is a first start that was interrupted; what
+    /// cannot be looked at may be one.
+    #[must_use]
+    pub fn is_new_database(&self) -> bool {
+        let Self::Sqlite(path) = self else { return false };
+        match path.metadata() {
+            Ok(metadata) => metadata.is_file() && metadata.len() == 0,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
         }
     }
 

@@ -37,7 +37,7 @@ use crate::{Answers, Authenticator, Cache, CacheLimits, Chain};
 pub struct Users {
     members: Vec<Arc<dyn Authenticator>>,
     dovecot: Option<Dovecot>,
-    salt_key: Option<Secret>,
+    salt_key: Option<SaltKey>,
     scram_iterations: u32,
     refresher: Refresher,
     without_addresses: Vec<UserSource>,
@@ -52,6 +52,7 @@ pub struct UsersBuilder {
     ignore_case: bool,
     remember_for: Option<Duration>,
     addresses: AddressUse,
+    create: bool,
     first_user: Option<String>,
 }
 
@@ -85,6 +86,10 @@ pub struct FirstUser {
     pub password: Zeroizing<String>,
 }
 
+/// From which unknown users' SCRAM salts are made, once the database that keeps it has been reached. Does not wait: for
+/// [`Auth::salt_key_from`](sansmtp::Auth::salt_key_from).
+pub type SaltKey = Arc<dyn Fn() -> Option<Secret> + Send + Sync>;
+
 /// Why users cannot be opened, or not be changed.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -96,6 +101,8 @@ pub enum OpenError {
         /// For this reason.
         error: Cause,
     },
+    /// There is no such database, and none was to be [made](UsersBuilder::create).
+    NoDatabase(UserSource),
     /// Of several places, this one has to be the last: whoever it refuses may be unknown to it, or not, and nobody behind
     /// it would ever be asked.
     NotLast(UserSource),
@@ -114,6 +121,7 @@ impl Users {
             ignore_case: false,
             remember_for: None,
             addresses: AddressUse::OwnWhereKept,
+            create: false,
             first_user: None,
         }
     }
@@ -130,6 +138,9 @@ impl Users {
             UserSource::Postgres(url) => PostgresConfig::from_url(url.expose_secret())
                 .map_err(Cause::from)
                 .and_then(|config| Ok(Box::new(Postgres::open(config)?) as Box<dyn WritableStore>)),
+            UserSource::Sqlite(_) if !create && place.is_new_database() => {
+                return Err(OpenError::NoDatabase(place.clone()));
+            }
             UserSource::Sqlite(path) => {
                 let opened = if create { Sqlite::open_or_create(path) } else { Sqlite::open(path) };
                 opened.map(|store| Box::new(store) as _).map_err(Cause::from)
@@ -159,11 +170,10 @@ impl Users {
         self.dovecot.as_ref()
     }
 
-    /// From which unknown users' SCRAM salts are to be made ([`Auth::salt_key`](sansmtp::Auth::salt_key)), where one of the
-    /// databases keeps it.
+    /// From which unknown users' SCRAM salts are to be made, where one of the databases keeps it.
     #[must_use]
-    pub fn salt_key(&self) -> Option<&Secret> {
-        self.salt_key.as_ref()
+    pub fn salt_key(&self) -> Option<SaltKey> {
+        self.salt_key.clone()
     }
 
     /// The iterations that SCRAM is to show for unknown users. They are refused as if they were in the last of the places
@@ -185,10 +195,10 @@ impl Users {
         &self.without_addresses
     }
 
-    /// The user that was made.
+    /// Gives the user that was made away: whoever takes it has the only copy of the password.
     #[must_use]
-    pub fn first_user(&self) -> Option<&FirstUser> {
-        self.first_user.as_ref()
+    pub fn take_first_user(&mut self) -> Option<FirstUser> {
+        self.first_user.take()
     }
 
     fn add(&mut self, place: &UserSource, options: &UsersBuilder, hashing: &Arc<Hashing>) -> Result<(), Cause> {
@@ -196,7 +206,7 @@ impl Users {
             UserSource::Dovecot(path) => {
                 let settings = Settings::unix(path).service("submission");
                 let dovecot = settings.name_certificates(|chain| names_in_certificate(chain).into_iter().next());
-                let dovecot = dovecot.connect()?;
+                let dovecot = dovecot.connect_or_later()?;
                 self.members.push(Arc::new(dovecot.clone()));
                 self.dovecot = Some(dovecot);
             }
@@ -209,7 +219,7 @@ impl Users {
             UserSource::Jwks(source) => {
                 let rules = source.rules();
                 let rules = if options.ignore_case { rules.ignore_case(true) } else { rules };
-                self.members.push(Arc::new(Jwt::new(rules, Jwks::file(source.file())?)?));
+                self.members.push(Arc::new(Jwt::new(rules, Jwks::file_or_later(source.file())?)?));
             }
             UserSource::Passwd(path) => {
                 let store = Arc::new(Passwd::open(path)?);
@@ -217,15 +227,16 @@ impl Users {
                 self.add_store(store, options, hashing, false)?;
             }
             UserSource::Postgres(url) => {
-                let store = Postgres::open(PostgresConfig::from_url(url.expose_secret())?)?;
-                let salt_key = store.salt_key()?;
-                self.salt_key.get_or_insert(salt_key);
+                let store = Arc::new(Postgres::open_or_later(PostgresConfig::from_url(url.expose_secret())?)?);
+                let keeper = Arc::clone(&store);
+                self.salt_key.get_or_insert_with(|| Arc::new(move || keeper.known_salt_key()));
                 self.add_store(store, options, hashing, false)?;
             }
             UserSource::Sqlite(path) => {
                 let store = Sqlite::open_or_create(path)?;
                 let salt_key = store.salt_key()?;
-                self.salt_key.get_or_insert(salt_key);
+                let salt_key = move || Some(salt_key.expose_secret().into());
+                self.salt_key.get_or_insert_with(|| Arc::new(salt_key));
                 let optional = options.addresses == AddressUse::OwnWhereKept;
                 if optional && !store.has_addresses()? {
                     self.without_addresses.push(place.clone());
@@ -292,21 +303,30 @@ impl UsersBuilder {
         self
     }
 
+    /// Whether an SQLite database is made where there is none. It is not unless changed: a mistyped path would be an empty
+    /// one.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
     /// Makes a user of this name, with a random password, if a new SQLite database is the only place of users.
     pub fn first_user(mut self, name: impl Into<String>) -> Self {
         self.first_user = Some(name.into());
         self
     }
 
-    /// Opens all places. An SQLite database is made where there is none.
+    /// Opens all places. Servers that are not there, and the file of a JWK Set, are asked later.
     ///
     /// # Errors
     /// Says what cannot be opened, and why.
     pub fn open(self, places: &[UserSource]) -> Result<Users, OpenError> {
         let cannot = |place: &UserSource, error| OpenError::Open { place: place.clone(), error };
-        let first_user = match (places, &self.first_user) {
-            ([only @ UserSource::Sqlite(path)], Some(name)) => {
-                first_start(path, name, self.keep).map_err(|error| cannot(only, error))?
+        let new = places.iter().find(|place| place.is_new_database());
+        let first_user = match (new, places, &self.first_user) {
+            (Some(new), ..) if !self.create => return Err(OpenError::NoDatabase(new.clone())),
+            (Some(_), [only @ UserSource::Sqlite(path)], Some(name)) => {
+                Some(first_start(path, name, self.keep).map_err(|error| cannot(only, error))?)
             }
             _ => None,
         };
@@ -368,6 +388,7 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open { place, error } => write!(f, "cannot open {place}: {error}"),
+            Self::NoDatabase(place) => write!(f, "there is no user database {place}"),
             Self::NotLast(place) => write!(f, "{place} has to be the last place of users"),
             Self::NotWritable(place) => {
                 write!(f, "{place} is not changed from here")?;
@@ -387,7 +408,7 @@ impl Error for OpenError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Open { error, .. } => Some(&**error),
-            Self::NotLast(_) | Self::NotWritable(_) => None,
+            Self::NoDatabase(_) | Self::NotLast(_) | Self::NotWritable(_) => None,
         }
     }
 }
@@ -398,14 +419,10 @@ fn remember(authenticator: Arc<dyn Authenticator>, time: Duration) -> io::Result
 }
 
 /// On the first start, makes the database with one user and a random password, to be shown once.
-fn first_start(path: &Path, name: &str, keep: Keep) -> Result<Option<FirstUser>, Cause> {
-    // An empty file is a first start that was interrupted.
-    if path.metadata().is_ok_and(|metadata| metadata.len() > 0) {
-        return Ok(None);
-    }
+fn first_start(path: &Path, name: &str, keep: Keep) -> Result<FirstUser, Cause> {
     let accounts = Accounts::new(Sqlite::open_or_create(path)?);
     let password = accounts.add_with_random_password(name, keep)?;
-    Ok(Some(FirstUser { name: name.to_owned(), password }))
+    Ok(FirstUser { name: name.to_owned(), password })
 }
 
 #[cfg(test)]
@@ -421,9 +438,9 @@ mod tests {
         for (keep, has_cram_md5) in [(Keep::Scram, false), (Keep::ScramAndCramMd5, true)] {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("mail.db");
-            let open = || Users::builder().keep(keep).first_user("user").open(&sqlite(&path)).unwrap();
-            let first = open();
-            let user = first.first_user().unwrap();
+            let open = || Users::builder().keep(keep).create(true).first_user("user").open(&sqlite(&path)).unwrap();
+            let mut first = open();
+            let user = first.take_first_user().unwrap();
             assert!(user.password.len() >= 24);
             assert!(!format!("{user:?} {first:?}").contains(user.password.as_str()));
             let database = rusqlite::Connection::open(&path).unwrap();
@@ -433,7 +450,7 @@ mod tests {
             assert_eq!(row.unwrap(), ("user".to_owned(), has_cram_md5));
             let password = user.password.clone();
             drop((first, database));
-            assert!(open().first_user().is_none());
+            assert!(open().take_first_user().is_none());
             let octets = std::fs::read(&path).unwrap();
             assert!(!octets.windows(password.len()).any(|window| window == password.as_bytes()));
         }
@@ -445,8 +462,10 @@ mod tests {
         let (passwd, database) = (directory.path().join("users"), directory.path().join("mail.db"));
         std::fs::write(&passwd, "").unwrap();
         let places = [UserSource::Passwd(passwd), UserSource::Sqlite(database.clone())];
-        let users = Users::builder().first_user("user").open(&places).unwrap();
-        assert!(users.first_user().is_none() && users.salt_key().is_some() && users.members().len() == 2);
+        let error = Users::builder().open(&places).unwrap_err();
+        assert!(matches!(&error, OpenError::NoDatabase(place) if *place == places[1]), "{error}");
+        let mut users = Users::builder().create(true).first_user("user").open(&places).unwrap();
+        assert!(users.take_first_user().is_none() && users.salt_key().is_some() && users.members().len() == 2);
         assert_eq!(users.without_addresses(), &places[1..]);
         assert!(Users::accounts(&places[1], false).unwrap().list().unwrap().is_empty());
     }
@@ -456,10 +475,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("mail.db");
         let places = [UserSource::Dovecot("socket".into()), UserSource::Sqlite(path.clone())];
-        let error = Users::builder().open(&places).unwrap_err().to_string();
+        let error = Users::builder().create(true).open(&places).unwrap_err().to_string();
         assert_eq!(error, "dovecot:socket has to be the last place of users");
-        let users = Users::builder().open(&sqlite(&path)).unwrap();
-        assert!(users.first_user().is_none() && users.dovecot().is_none());
+        let mut users = Users::builder().create(true).open(&sqlite(&path)).unwrap();
+        assert!(users.take_first_user().is_none() && users.dovecot().is_none());
         assert!(Users::accounts(&sqlite(&path)[0], false).unwrap().list().unwrap().is_empty());
     }
 
@@ -467,7 +486,7 @@ mod tests {
     fn what_cannot_be_opened_or_changed_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("users");
-        std::fs::write(&path, "tim:sEcReT\n").unwrap();
+        std::fs::write(&path, "sEcReT\n").unwrap();
         let open = |place: &UserSource| Users::builder().open(std::slice::from_ref(place)).unwrap_err().to_string();
         let place = UserSource::Passwd(path);
         let error = open(&place);
@@ -477,14 +496,14 @@ mod tests {
         let keys = directory.path().join("jwks.json");
         let text = format!("jwks:{}?issuer=a&audience=b", keys.display());
         let place = UserSource::parse(text.as_ref()).unwrap();
-        for (content, why) in
-            [(None, "No such file"), (Some("{}"), "no JWK Set: line 1"), (Some("{\"keys\":[]}"), "no key")]
-        {
-            content.into_iter().for_each(|content: &str| std::fs::write(&keys, content).unwrap());
+        for (content, why) in [("{}", "no JWK Set: line 1"), ("{\"keys\":[]}", "no key")] {
+            std::fs::write(&keys, content).unwrap();
             let error = open(&place);
             assert!(error.contains("cannot open jwks:/") && error.contains(why), "{error}");
         }
         assert!(change(&place, true).contains("authorization server"));
-        assert!(change(&sqlite(&directory.path().join("none"))[0], false).contains("there is no "));
+        let none = &sqlite(&directory.path().join("none"))[0];
+        assert!(open(none).contains("there is no user database /"));
+        assert!(change(none, false).contains("there is no user database /"));
     }
 }

@@ -209,7 +209,10 @@ fn what_cannot_be_opened_is_said() {
         ("postgres://mail:swordfisch@127.0.0.1:1/mail", "refused"),
     ] {
         let (done, printed) = user(directory.path(), &["--users", users, "add", "tim"], FIRST);
-        assert!(!done && printed.contains("error: postgres://127.0.0.1:") && printed.contains(expected), "{printed}");
+        assert!(
+            !done && printed.contains("error: cannot open postgres://127.0.0.1:") && printed.contains(expected),
+            "{printed}"
+        );
         assert!(!printed.contains("swordfis") && !printed.contains(FIRST), "{printed}");
     }
 }
