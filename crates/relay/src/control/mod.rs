@@ -115,10 +115,14 @@ impl Control {
     /// The queue in this directory. Nothing is made or changed.
     ///
     /// # Errors
-    /// [`ControlError::NoSpool`] where it is no spool.
+    /// [`ControlError::NoSpool`] where it is no spool, and where one may not look into it.
     pub fn new(directory: impl Into<PathBuf>) -> Result<Self, ControlError> {
         let directory = directory.into();
-        if directory.join("queue").is_dir() { Ok(Self { directory }) } else { Err(ControlError::NoSpool(directory)) }
+        match std::fs::metadata(directory.join("queue")) {
+            Ok(metadata) if metadata.is_dir() => Ok(Self { directory }),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error.into()),
+            Ok(_) | Err(_) => Err(ControlError::NoSpool(directory)),
+        }
     }
 
     /// The messages, oldest first, each read when its turn comes. What is delivered meanwhile is left out, and so is a
