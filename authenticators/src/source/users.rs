@@ -322,6 +322,11 @@ impl UsersBuilder {
     /// Says what cannot be opened, and why.
     pub fn open(self, places: &[UserSource]) -> Result<Users, OpenError> {
         let cannot = |place: &UserSource, error| OpenError::Open { place: place.clone(), error };
+        // Whether or not the others are there.
+        let before_the_last = places.split_last().map_or(&[][..], |(_, before)| before);
+        if let Some(place) = before_the_last.iter().find(|place| matches!(place, UserSource::Dovecot(_))) {
+            return Err(OpenError::NotLast(place.clone()));
+        }
         let new = places.iter().find(|place| place.is_new_database());
         let first_user = match (new, places, &self.first_user) {
             (Some(new), ..) if !self.create => return Err(OpenError::NoDatabase(new.clone())),
@@ -341,10 +346,7 @@ impl UsersBuilder {
         };
         // One limit for all: they share the machine.
         let hashing = Arc::new(Hashing::new());
-        for (number, place) in places.iter().enumerate() {
-            if matches!(place, UserSource::Dovecot(_)) && number + 1 < places.len() {
-                return Err(OpenError::NotLast(place.clone()));
-            }
+        for place in places {
             users.add(place, &self, &hashing).map_err(|error| cannot(place, error))?;
         }
         if users.members.len() > 1 {
