@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::field::{Encoding, Media};
 use super::words::value_in_ascii;
-use super::{Change, Edit, MAX_LINE_OCTETS, Unconvertible};
+use super::{Change, Edit, MAX_LINE_OCTETS, Plan, Unconvertible};
 
 /// A header section, as far as it has been read.
 #[derive(Debug)]
@@ -158,6 +158,7 @@ impl Header {
         let Value { at, octets, is_too_long, edits, .. } = std::mem::take(&mut self.value);
         let value = if is_too_long { None } else { value_in_ascii(&self.name, &octets) };
         let value = value.ok_or_else(|| Unconvertible::HeaderField(self.name.clone()))?;
+        let value = folded(self.name.len() + 1, value);
         *encoded_octets += value.len();
         if *encoded_octets > MAX_ENCODED_OCTETS {
             return Err(Unconvertible::HeaderField(self.name.clone()));
@@ -247,6 +248,26 @@ impl Header {
             },
         })
     }
+}
+
+/// Breaks the lines of a field's value that are too long, of which the first begins in this column.
+fn folded(column: usize, value: Vec<u8>) -> Vec<u8> {
+    if column + value.len() <= MAX_LINE_OCTETS {
+        return value;
+    }
+    let mut folding = Folding { column, has_text: true, ..Folding::default() };
+    let mut folds = Vec::new();
+    let mut at = 0;
+    for line in value.split_inclusive(|octet| *octet == b'\n') {
+        folding.push(at, line, &mut folds);
+        at += u64::try_from(line.len()).unwrap_or_default();
+        folding = Folding::default();
+    }
+    let plan = Plan { edits: folds, octets: 0, eight_bit: false };
+    let (mut conversion, mut out) = (plan.conversion(), Vec::with_capacity(value.len() + 2 * plan.edits.len()));
+    conversion.push(&value, &mut out);
+    conversion.finish(&mut out);
+    out
 }
 
 impl Fields {

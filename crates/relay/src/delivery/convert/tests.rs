@@ -323,6 +323,23 @@ fn long_header_lines_are_folded_at_blanks() {
 }
 
 #[test]
+fn header_lines_that_become_ascii_are_folded_too() {
+    let others = "d.name@b.example, ".repeat(200);
+    for field in ["To: Jörg <j@b>, ", "To: \"A, é\" <a@b>,\r\n ", "Subject: é ", "X-A: "] {
+        let last = if field == "X-A: " { "é" } else { "c@d" };
+        let message = format!("{field}{others}{last}\r\nMIME-Version: 1.0\r\n\r\nx\r\n");
+        let out = to_seven_bit(&message).unwrap();
+        assert!(out.is_ascii() && out.lines().all(|line| line.len() <= 998), "{out}");
+        assert_eq!(out.replace("\r\n ", " ").matches("d.name@b.example, ").count(), 200, "{out}");
+        assert_eq!(to_seven_bit(&out).unwrap(), out);
+    }
+    let part = |number: usize| format!("; n{number}=\"{}\"", "é".repeat(100));
+    let message = format!("Content-Type: a/b{}{}{}\r\nMIME-Version: 1.0\r\n\r\nx\r\n", part(1), part(2), part(3));
+    let out = to_seven_bit(&message).unwrap();
+    assert!(out.is_ascii() && out.lines().all(|line| line.len() <= 998), "{out}");
+}
+
+#[test]
 fn lines_of_998_octets_stay() {
     let with = |count| format!("MIME-Version: 1.0\r\n\r\n{}\r\nx\r\n", "x".repeat(count));
     assert_eq!(to_short_lines(&with(998)), with(998));

@@ -103,11 +103,12 @@ fn name(phrase: &[u8]) -> Option<Vec<u8>> {
 /// A value with parameters (RFC 2045, section 5.1): those that need it are written as RFC 2231 has it.
 fn parameters(value: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    for (number, part) in split_parameters(value)?.into_iter().enumerate() {
-        if number > 0 {
-            out.push(b';');
-        }
+    let parts = split_parameters(value)?;
+    for (number, part) in parts.iter().enumerate() {
         if part.is_ascii() {
+            if number > 0 {
+                out.push(b';');
+            }
             out.extend_from_slice(part);
             continue;
         }
@@ -122,16 +123,28 @@ fn parameters(value: &[u8]) -> Option<Vec<u8>> {
         if !name.trim_ascii().iter().all(is_token) || content.len() > MAX_PARAMETER_OCTETS {
             return None;
         }
+        let line_end: &[u8] = if part.ends_with(b"\r\n") { b"\r\n" } else { b"" };
+        if parts.iter().any(|other| is_extended(other, name.trim_ascii())) {
+            // This one is for readers that do not know RFC 2231. There must not be two of a name.
+            out.extend_from_slice(line_end);
+            continue;
+        }
+        out.push(b';');
         out.extend_from_slice(name.trim_ascii_end());
         out.extend_from_slice(format!("*={}''", charset(&content)).as_bytes());
         for octet in content {
             if is_token(&octet) { out.push(octet) } else { out.extend_from_slice(format!("%{octet:02X}").as_bytes()) }
         }
-        if part.ends_with(b"\r\n") {
-            out.extend_from_slice(b"\r\n");
-        }
+        out.extend_from_slice(line_end);
     }
     Some(out)
+}
+
+/// Whether it is the parameter of this name in the form of RFC 2231, or a section of it.
+fn is_extended(parameter: &[u8], name: &[u8]) -> bool {
+    let parameter = parameter.trim_ascii_start();
+    let (begin, behind) = parameter.split_at_checked(name.len()).unwrap_or_default();
+    begin.eq_ignore_ascii_case(name) && behind.starts_with(b"*")
 }
 
 fn split_parameters(value: &[u8]) -> Option<Vec<&[u8]>> {
@@ -271,6 +284,16 @@ mod tests {
                 Some(" attachment;\r\n\tfilename*=utf-8''%C3%9Cber%20sicht%3B.pdf; size=3\r\n"),
             ),
             ("Content-Type", " a/b; name=é\r\n", Some(" a/b; name*=utf-8''%C3%A9\r\n")),
+            (
+                "Content-Disposition",
+                " attachment; filename=\"é\"; FileName*=utf-8''%C3%A9\r\n",
+                Some(" attachment; FileName*=utf-8''%C3%A9\r\n"),
+            ),
+            (
+                "Content-Type",
+                " a/b; name*0*=utf-8''%C3;\r\n name*1*=%A9; name=é\r\n",
+                Some(" a/b; name*0*=utf-8''%C3;\r\n name*1*=%A9\r\n"),
+            ),
             ("Content-Type", " a/é; name=e\r\n", None),
             ("Content-Type", " a/b; é\r\n", None),
             ("Content-Type", " a/b; é=e\r\n", None),
