@@ -85,6 +85,13 @@ fn who_has_no_reply_when_the_connection_breaks_is_in_doubt() {
 }
 
 #[test]
+fn a_reply_that_asks_for_more_is_no_delivery() {
+    let fates = two("354 go on\r\n250 2.0.0 saved\r\n");
+    assert_eq!(fates[0], (Status::Pending, "354 go on".to_owned(), false));
+    assert_eq!(fates[1], (Status::Delivered, "250 2.0.0 saved".to_owned(), false));
+}
+
+#[test]
 fn a_server_that_says_that_it_leaves_has_not_taken_the_rest() {
     let fates = two("421 4.3.2 going down\r\n\x04");
     let put_off = (Status::Pending, "421 4.3.2 going down".to_owned(), false);

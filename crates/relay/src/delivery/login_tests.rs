@@ -126,6 +126,25 @@ fn a_refused_token_is_answered_and_told() {
 }
 
 #[test]
+fn a_secret_that_a_server_repeats_is_told_to_nobody() {
+    for (mechanism, echo) in [
+        ("PLAIN", "AHRpbQBodW50ZXIy"),
+        ("LOGIN", "aHVudGVyMg=="),
+        ("PLAIN", "hunter2"),
+        ("XOAUTH2", "dXNlcj10aW0BYXV0aD1CZWFyZXIgaHVudGVyMgEB"),
+    ] {
+        let hop = NextHop::start(move |_, command| match command.split(' ').next() {
+            Some("AUTH") if mechanism == "LOGIN" => "334 VXNlcm5hbWU6\r\n".to_owned(),
+            Some("dGlt") => "334 UGFzc3dvcmQ6\r\n".to_owned(),
+            Some("AUTH" | "aHVudGVyMg==") => format!("500-5.5.2 what?\r\n500 5.5.2 unknown: {echo}.\r\n"),
+            _ => accept(command, &[&format!("AUTH {mechanism}")]),
+        });
+        let (_, last) = attempt(&hop, "tim:hunter2@", "");
+        assert_eq!(last, "4.5.2 500 5.5.2 what? / 5.5.2 unknown: [redacted].", "{mechanism}");
+    }
+}
+
+#[test]
 fn an_old_token_is_replaced_once_and_no_more() {
     let directory = tempfile::tempdir().unwrap();
     let runs = directory.path().join("runs");

@@ -40,8 +40,19 @@ impl Reply {
         Ok(last)
     }
 
+    /// Whether it is a success, and not one that asks for more (RFC 5321, section 4.2.1).
     pub(crate) fn is_positive(&self) -> bool {
-        self.code < 400
+        (200..300).contains(&self.code)
+    }
+
+    pub(crate) fn is_negative(&self) -> bool {
+        self.code >= 400
+    }
+
+    /// Whether no command should follow it: the server leaves, or it says what does not belong there, and what does may
+    /// come later.
+    pub(crate) fn ends_session(&self) -> bool {
+        self.is_closing() || !(self.is_positive() || self.is_negative())
     }
 
     /// Whether trying again is pointless.

@@ -544,6 +544,20 @@ fn a_refused_mail_command_refuses_what_was_sent_behind_it() {
 }
 
 #[test]
+fn a_refused_mail_command_counts_although_the_server_hangs_up() {
+    let hop = NextHop::start(|_, command| match command.split(' ').next() {
+        Some("MAIL") if command != "MAIL FROM:<>" => "550 5.7.1 not you\r\n".to_owned(),
+        Some("RCPT") if command.contains("@b.example") => String::new(),
+        _ => accept(command, &["PIPELINING"]),
+    });
+    let fixture = Fixture::new().with(&["a@b.example", "c@b.example"], CONTENT).relay(&[hop.url("smtp", "")]);
+    fixture.drain();
+    let seen = hop.seen();
+    assert_eq!(seen.commands().iter().filter(|command| command.starts_with("MAIL")).count(), 2, "{seen:#?}");
+    assert_eq!(seen.text(0).matches("Diagnostic-Code: smtp; 550 5.7.1 not you").count(), 2, "{}", seen.text(0));
+}
+
+#[test]
 fn a_recipient_that_is_named_twice_is_sent_once() {
     let hop = NextHop::start(|_, command| accept(command, &[]));
     let recipients = ["a@b.example", "A@b.example", "a@B.example", "a@b.example"];

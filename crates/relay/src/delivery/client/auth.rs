@@ -47,7 +47,10 @@ impl Client {
         if reply.code == AUTHENTICATED {
             return exchange.succeeded().map_err(failed);
         }
-        let told = exchange.refusal().map(|told| told.replace(secret.expose(), "[redacted]"));
+        // There are servers that repeat what they were sent, and do not want. The reply goes to the sender, too.
+        let known = secrets_sent(mechanism, &login);
+        let reply = Reply { lines: reply.lines.iter().map(|line| without(line, &known)).collect(), ..reply };
+        let told = exchange.refusal().map(|told| without(told, &known));
         tracing::warn!(relay = %hop, %mechanism, reply = reply.to_string(), told, "the login is refused");
         Err(Error::Refused(Step::Auth, reply))
     }
@@ -68,6 +71,20 @@ impl Client {
         let reply = self.command(Step::Auth, &command).await?;
         if reply.code == CHALLENGE { self.command(Step::Auth, &message).await } else { Ok(reply) }
     }
+}
+
+/// The secret, in the forms in which the server has seen it.
+fn secrets_sent(mechanism: SaslMechanism, login: &Login<'_>) -> Vec<Zeroizing<String>> {
+    let whole = Exchange::new(mechanism, login, None).ok().and_then(|mut exchange| exchange.initial_response());
+    let secret = login.secret;
+    let mut known = vec![encode(secret.as_bytes()), Zeroizing::new(secret.to_owned())];
+    known.splice(..0, whole.map(|message| encode(&message)));
+    known.retain(|secret| !secret.is_empty());
+    known
+}
+
+fn without(text: &str, known: &[Zeroizing<String>]) -> String {
+    known.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "[redacted]"))
 }
 
 fn encode(message: &[u8]) -> Zeroizing<String> {

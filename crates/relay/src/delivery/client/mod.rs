@@ -50,7 +50,7 @@ pub(crate) struct Client {
     tls: Option<TlsState>,
     /// How many transactions have been begun.
     transactions: usize,
-    /// Whether the server waits for something that is not to be sent.
+    /// Whether the server waits for something that is not to be sent, or has left.
     is_over: bool,
     /// When the server's time is over, however quick each single answer is.
     deadline: Instant,
@@ -218,7 +218,7 @@ impl std::fmt::Debug for Client {
 impl Reply {
     /// Takes a positive reply and makes an error of any other.
     fn expect(self, step: Step) -> Result<Self, Error> {
-        if (200..300).contains(&self.code) { Ok(self) } else { Err(Error::Refused(step, self)) }
+        if self.is_positive() { Ok(self) } else { Err(Error::Refused(step, self)) }
     }
 }
 

@@ -89,9 +89,9 @@ impl Client {
         self.transactions += 1;
         let is_open = match &others {
             _ if self.extensions.transactions.is_some_and(|most| self.transactions >= most) => false,
-            _ if self.is_over || settled.iter().flatten().any(Reply::is_closing) => false,
+            _ if self.is_over || settled.iter().flatten().any(Reply::ends_session) => false,
             Ok(_) => true,
-            Err(Error::Refused(_, reply)) if reply.is_closing() => false,
+            Err(Error::Refused(_, reply)) if reply.ends_session() => false,
             // Nothing of a transaction is left at the server.
             Err(Error::Refused(Step::Mail | Step::EndOfMailData, _) | Error::TooLarge(_)) => true,
             Err(Error::Refused(Step::Data, _) | Error::NoRecipients | Error::ControlCharacter) => self.reset().await,
@@ -143,16 +143,16 @@ impl Client {
             let lines = std::iter::once(command.as_str()).chain(recipients.iter().map(String::as_str));
             self.lines(Step::Mail, lines.chain(with_data.then_some("DATA"))).await?;
             let reply = self.reply(Step::Mail).await?;
-            if !reply.is_closing() {
+            if reply.is_positive() {
                 self.rcpt_replies(recipients.len(), refused).await?;
+            } else {
+                // These say no more than that there is no transaction. Some servers hang up instead.
+                self.is_over = reply.is_closing() || self.rcpt_replies(recipients.len(), refused).await.is_err();
+                refused.clear();
             }
             let is_for_nobody = !reply.is_positive() || refused.iter().all(Option::is_some);
-            if with_data && is_for_nobody && !reply.is_closing() {
+            if with_data && is_for_nobody && !self.is_over {
                 self.end_data_for_nobody().await;
-            }
-            if !reply.is_positive() {
-                // They say no more than that there is no transaction.
-                refused.clear();
             }
             reply.expect(Step::Mail)?;
             if with_data && !is_for_nobody { Some(self.reply(Step::Data).await?) } else { None }
@@ -182,9 +182,9 @@ impl Client {
     }
 
     /// Takes the reply to a DATA that was sent with RCPTs of which none was accepted. Servers that look refuse it. One that
-    /// invites is left: an end of mail data, which RFC 2920, section 3.1, has for it, might pass for a message.
+    /// invites, or hangs up, is left: an end of mail data, which RFC 2920, section 3.1, has for it, might pass for a message.
     async fn end_data_for_nobody(&mut self) {
-        self.is_over = self.reply(Step::Data).await.is_ok_and(|reply| reply.code == START_MAIL_INPUT);
+        self.is_over = !self.reply(Step::Data).await.is_ok_and(|reply| reply.is_negative());
     }
 
     /// Reads a reply for each recipient that was accepted, in their order (RFC 2033, section 4.2). Where the connection is

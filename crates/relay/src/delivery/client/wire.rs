@@ -75,7 +75,7 @@ impl Client {
             return Ok(());
         }
         let reply = self.reply(step).await?;
-        let is_refusal = reply.is_closing() || (step == Step::MailData && !reply.is_positive());
+        let is_refusal = reply.is_closing() || (step == Step::MailData && reply.is_negative());
         Err(if is_refusal { Error::Refused(step, reply) } else { Error::Unasked(step) })
     }
 
