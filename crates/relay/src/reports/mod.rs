@@ -68,13 +68,9 @@ fn tell_failures(spool: &Arc<Spool>, state: &mut State, reporting: &Reporting) -
         .places(Status::Failed)
         .into_iter()
         .partition(|place| state.recipients.get(*place).is_some_and(|recipient| state.wishes(recipient).failure));
-    for recipient in state.recipients.iter().filter(|recipient| recipient.status == Status::Failed) {
-        let reason = recipient.last.as_ref().map_or("unknown", |last| last.text.as_str());
-        let told = state.wishes(recipient).failure;
-        tracing::warn!(id = %state.id, recipient = recipient.forward_path, reason, told, "failed");
-    }
     for place in unwanted {
         if let Some(recipient) = state.recipients.get_mut(place) {
+            tracing::info!(id = %state.id, to = recipient.forward_path, "no report, as the sender wants none");
             recipient.status = Status::Reported;
         }
     }
