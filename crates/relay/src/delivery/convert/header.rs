@@ -64,7 +64,7 @@ pub(super) struct Entity {
 #[derive(Debug)]
 pub(super) struct Fields {
     encoding_at: Option<(u64, u64)>,
-    has_content_type: bool,
+    pub(super) has_content_type: bool,
     /// Whether it is a message that does not say that it is MIME.
     lacks_mime_version: bool,
     /// Where the empty line is.
@@ -271,18 +271,17 @@ fn folded(column: usize, value: Vec<u8>) -> Vec<u8> {
 }
 
 impl Fields {
-    /// What makes the header section name this encoding. `is_eight_bit_text` says that the content is text which has
-    /// octets above 127.
-    pub(super) fn name(&self, encoding: &'static str, is_eight_bit_text: bool) -> Vec<Edit> {
+    /// What makes the header section name this encoding, and this charset of text that has octets above 127, where it
+    /// names none.
+    pub(super) fn name(&self, encoding: &'static str, charset: Option<&'static str>) -> Vec<Edit> {
         let mut edits = Vec::new();
         let mut added = String::new();
         let field = format!("Content-Transfer-Encoding: {encoding}\r\n");
         if self.lacks_mime_version {
             added.push_str(MIME_VERSION);
         }
-        if !self.has_content_type && is_eight_bit_text {
-            // RFC 1428, section 3: nobody has said what it is.
-            added.push_str("Content-Type: text/plain; charset=unknown-8bit\r\n");
+        if let Some(charset) = charset.filter(|_| !self.has_content_type) {
+            added.push_str(&format!("Content-Type: text/plain; charset={charset}\r\n"));
         }
         match self.encoding_at {
             Some((from, to)) => edits.push(Edit { from, to, change: Change::Text(field.into_bytes().into()) }),

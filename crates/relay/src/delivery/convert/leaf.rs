@@ -2,6 +2,7 @@
 
 use super::field::{Encoding, Media};
 use super::header::{Entity, Fields};
+use super::words::{OTHER_CHARSET, UTF_8};
 use super::{Change, Coding, Edit, Unconvertible};
 
 /// The content of a part, as far as it has been read.
@@ -16,8 +17,17 @@ pub(super) struct Leaf {
     from: u64,
     has_eight_bit: bool,
     has_long_line: bool,
+    utf8: Utf8,
     /// Whether what should be in an encoding is.
     valid: Validity,
+}
+
+/// Whether text looks like UTF-8, as far as it has been read.
+#[derive(Debug, Default)]
+struct Utf8 {
+    /// The beginning of a character.
+    held: Vec<u8>,
+    is_other: bool,
 }
 
 /// Whether octets are in an encoding.
@@ -34,12 +44,16 @@ impl Leaf {
     pub(super) fn new(entity: Entity, from: u64) -> Self {
         let Entity { media, encoding, sealed, edits, fields, .. } = entity;
         let (has_eight_bit, has_long_line, valid) = (false, false, Validity::Valid);
-        Self { media, encoding, sealed, fields, edits, from, has_eight_bit, has_long_line, valid }
+        let utf8 = Utf8::default();
+        Self { media, encoding, sealed, fields, edits, from, has_eight_bit, has_long_line, utf8, valid }
     }
 
     /// Reads octets of the content.
     pub(super) fn push(&mut self, octets: &[u8]) {
         self.has_eight_bit |= !octets.is_ascii();
+        if !self.fields.has_content_type {
+            self.utf8.push(octets);
+        }
         match self.encoding {
             Encoding::SevenBit | Encoding::EightBit | Encoding::Unknown => {}
             Encoding::QuotedPrintable => self.valid = octets.iter().fold(self.valid, Validity::quoted_printable),
@@ -85,10 +99,10 @@ impl Leaf {
             }
             return Ok(in_order(edits));
         };
-        let is_eight_bit_text = self.has_eight_bit && self.media == Media::Text;
+        let charset = (self.has_eight_bit && self.media == Media::Text).then(|| self.utf8.charset());
         match coding {
-            Coding::QuotedPrintable => edits.extend(self.fields.name("quoted-printable", is_eight_bit_text)),
-            Coding::Base64 => edits.extend(self.fields.name("base64", is_eight_bit_text)),
+            Coding::QuotedPrintable => edits.extend(self.fields.name("quoted-printable", charset)),
+            Coding::Base64 => edits.extend(self.fields.name("base64", charset)),
             Coding::MendedQuotedPrintable | Coding::BrokenBase64 => {}
         }
         edits.push(Edit { from: self.from, to, change: Change::Encode(coding) });
@@ -107,6 +121,29 @@ impl Leaf {
             Encoding::Base64 => (self.valid == Validity::Valid).then_some(Coding::BrokenBase64),
             Encoding::Unknown => None,
         }
+    }
+}
+
+impl Utf8 {
+    fn push(&mut self, mut octets: &[u8]) {
+        while let Some((first, rest)) = octets.split_first().filter(|_| !self.held.is_empty() && !self.is_other) {
+            self.held.push(*first);
+            octets = rest;
+            match str::from_utf8(&self.held) {
+                Ok(_) => self.held.clear(),
+                Err(error) => self.is_other = error.error_len().is_some(),
+            }
+        }
+        if let Err(error) = str::from_utf8(octets) {
+            self.is_other |= error.error_len().is_some();
+            if !self.is_other {
+                self.held.extend_from_slice(octets.get(error.valid_up_to()..).unwrap_or_default());
+            }
+        }
+    }
+
+    fn charset(&self) -> &'static str {
+        if self.is_other || !self.held.is_empty() { OTHER_CHARSET } else { UTF_8 }
     }
 }
 

@@ -68,7 +68,7 @@ fn text_becomes_quoted_printable_and_anything_else_base64() {
 fn what_is_not_mime_becomes_that() {
     assert_eq!(
         to_seven_bit("Subject: x\r\n\r\né\r\n").unwrap(),
-        "Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=unknown-8bit\r\n\
+        "Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\
          Content-Transfer-Encoding: quoted-printable\r\n\r\n=C3=A9\r\n"
     );
     assert_eq!(
@@ -81,6 +81,22 @@ fn what_is_not_mime_becomes_that() {
         short.starts_with("Subject: x\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nxx")
     );
     assert_eq!(short.replace("=\r\n", "").split_once("\r\n\r\n").unwrap().1, format!("{long}\r\n"));
+}
+
+#[test]
+fn text_of_which_nobody_says_what_it_is_may_look_like_utf_8() {
+    for (text, charset) in [
+        (&b"Gr\xc3\xbc\xc3\x9fe \xf0\x9f\x98\x80\r\n"[..], "utf-8"),
+        (b"Gr\xfc\xdfe\r\n", "unknown-8bit"),
+        (b"\xc3\xbc \xc3\r\n", "unknown-8bit"),
+        (b"\xc3\xbc \xf0\x9f\x98", "unknown-8bit"),
+        (b"\xc3\xbc \xfc", "unknown-8bit"),
+    ] {
+        let message = [b"Subject: x\r\n\r\n", text].concat();
+        plans_the_same(&message, true);
+        let out = String::from_utf8(converted(&message, true).unwrap()).unwrap();
+        assert!(out.contains(&format!("\r\nContent-Type: text/plain; charset={charset}\r\n")), "{out}");
+    }
 }
 
 #[test]
@@ -152,7 +168,7 @@ fn every_part_is_changed_that_needs_it_and_no_other() {
         \r\n\
         Subject: inside\r\n\
         MIME-Version: 1.0\r\n\
-        Content-Type: text/plain; charset=unknown-8bit\r\n\
+        Content-Type: text/plain; charset=utf-8\r\n\
         Content-Transfer-Encoding: quoted-printable\r\n\
         \r\n\
         =C3=BC\r\n\

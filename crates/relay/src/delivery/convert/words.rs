@@ -9,8 +9,8 @@ pub(super) fn value_in_ascii(name: &str, value: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     match name.strip_prefix("resent-").unwrap_or(&name) {
-        "subject" | "comments" | "content-description" => Some(text(value)),
-        "from" | "sender" | "reply-to" | "to" | "cc" => mailboxes(value),
+        "subject" | "comments" | "content-description" | "organization" | "thread-topic" => Some(text(value)),
+        "from" | "sender" | "reply-to" | "to" | "cc" | "disposition-notification-to" | "list-id" => mailboxes(value),
         "content-type" | "content-disposition" => parameters(value),
         // RFC 2047, section 5: these are text, whoever made them up.
         other if other.starts_with("x-") => Some(text(value)),
@@ -210,10 +210,14 @@ fn encoded_words(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What is UTF-8 by its looks is that by all odds; of anything else nobody has said what it is (RFC 1428).
 fn charset(text: &[u8]) -> &'static str {
-    if str::from_utf8(text).is_ok() { "utf-8" } else { "unknown-8bit" }
+    if str::from_utf8(text).is_ok() { UTF_8 } else { OTHER_CHARSET }
 }
+
+/// What is that by its looks is that by all odds.
+pub(super) const UTF_8: &str = "utf-8";
+/// Of anything else nobody has said what it is (RFC 1428, section 3).
+pub(super) const OTHER_CHARSET: &str = "unknown-8bit";
 
 /// RFC 2047, section 2.
 const MAX_WORD_OCTETS: usize = 75;
@@ -243,6 +247,8 @@ mod tests {
         }
         assert_eq!(value_in_ascii("X-A", b" a \xfc\r\n").unwrap(), b" a =?unknown-8bit?Q?=FC?=\r\n");
         assert_eq!(in_ascii("Subject", " =?utf-8?Q?a?= é\r\n"), None, "the blank would be lost");
+        assert_eq!(in_ascii("Thread-Topic", " é\r\n").unwrap(), " =?utf-8?Q?=C3=A9?=\r\n");
+        assert_eq!(in_ascii("List-Id", " é <a.b>\r\n").unwrap(), " =?utf-8?Q?=C3=A9?=\r\n <a.b>\r\n");
         assert_eq!(in_ascii("References", " <é>\r\n"), None);
     }
 
