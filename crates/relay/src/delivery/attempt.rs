@@ -320,22 +320,16 @@ impl Deliverer {
             }
             (left, self.places(state, part, Status::Failed).next().is_some(), state.owes_report())
         });
-        if message.read(|state| state.is_finished() && !state.owes_report()) {
-            // At once, and not when the queue comes to it: the next message of the session would otherwise begin in a
-            // moment at which a crash has this one sent again. What fails here is tried again then. It does not wait for
-            // the disk, and takes its time nevertheless where the file system is busy.
-            let (spool, id) = (Arc::clone(&self.spool), job.0.clone());
-            let _ = tokio::task::spawn_blocking(move || spool.forget(&id)).await;
-        } else {
-            self.save(message).await;
-        }
+        // What nothing is left to do for is forgotten at once, and not when the queue comes to it: the next message of the
+        // session would otherwise begin in a moment at which a crash has this one sent again.
+        self.save(message).await;
         (if left { Outcome::Later } else { Outcome::Done }, failed, unreported)
     }
 
     /// Records the state, on a thread that may wait for the disk.
     async fn save(&self, message: &Arc<Message>) {
         let (spool, message) = (Arc::clone(&self.spool), Arc::clone(message));
-        let saved = tokio::task::spawn_blocking(move || message.write(|state| spool.save(state))).await;
+        let saved = tokio::task::spawn_blocking(move || message.save(&spool)).await;
         if let Ok(Err(error)) = saved {
             // As with a full disk. Until there is room, what is known in memory counts.
             tracing::error!(%error, "cannot record the state of a message; it is kept in memory");

@@ -92,8 +92,15 @@ impl Deliverer {
                 tracing::info!(%id, held, "changed by an operator");
                 Reply::Done { messages: 1 }
             }
+            // It has just been delivered.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_gone(id) => Reply::Unknown,
             Err(error) => Reply::Failed { reason: format!("the state cannot be written: {error}") },
         }
+    }
+
+    /// Whether the disk has forgotten a message.
+    pub(super) fn is_gone(&self, id: &QueueId) -> bool {
+        self.spool.contains(id).is_ok_and(|is_there| !is_there)
     }
 
     fn write_hold(&self, state: &mut State, held: bool) -> io::Result<()> {
@@ -121,17 +128,22 @@ impl Deliverer {
             Deleted::Unknown => return Reply::Unknown,
             Deleted::Gone => {}
         }
-        self.messages.remove(id);
-        if let Err(error) = self.spool.forget(id).and_then(|()| self.spool.remove(std::slice::from_ref(id))) {
-            // It is taken in again, as it is on the disk.
+        if let Err(error) = self.spool.forget(id) {
+            // It is taken in again. What is known in memory only still counts.
             self.spool.announce(id.clone());
             return Reply::Failed { reason: format!("the files cannot be removed: {error}") };
         }
+        self.messages.remove(id);
         for report in reports {
             self.spool.announce(report);
         }
         metrics::deleted();
         tracing::info!(%id, "deleted by an operator; the sender is not told");
-        Reply::Done { messages: 1 }
+        match self.spool.remove(std::slice::from_ref(id)) {
+            Ok(()) => Reply::Done { messages: 1 },
+            Err(error) => {
+                Reply::Failed { reason: format!("it is deleted, and may be back after a power failure: {error}") }
+            }
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! What next hops are told of reports, and what becomes of reports there.
 
 use super::tests::{CONTENT, Fixture, QUICK, envelope};
+use std::time::{Duration, Instant};
+
 use super::{Delivery, Route};
 use crate::dsn::{Notify, OriginalRecipient, Ret};
 use crate::envelope::{Envelope, Recipient};
-use crate::testing::{NextHop, accept};
+use crate::testing::{NextHop, PATIENCE, accept};
 
 #[test]
 fn what_the_client_asked_of_reports_goes_on_to_where_they_are_known() {
@@ -86,4 +88,26 @@ fn what_a_smart_host_does_not_take_from_the_null_reverse_path_it_takes_for_the_p
     assert!(seen.has("MAIL FROM:<postmaster@relay.example>") && seen.has("RCPT TO:<postmaster@relay.example>"));
     assert!(seen.text(0).contains("Final-Recipient: rfc822; a@b.example\r\nAction: failed\r\n"), "{}", seen.text(0));
     assert!(!fixture.directory().join("undelivered-reports").exists());
+}
+
+/// The queue hears that a report is due while the message is in a session, and that it is delivered after that.
+#[test]
+fn a_report_on_delay_that_is_due_during_the_last_attempt_holds_nothing_up() {
+    let after = Duration::from_millis(200);
+    let hop = NextHop::start(move |_, command| {
+        if command == "." {
+            std::thread::sleep(2 * after);
+        }
+        accept(command, &[])
+    });
+    let route = Route::Relays(vec![hop.url("smtp", "").parse().unwrap()]);
+    let delivery =
+        Delivery { schedule: QUICK, delay_report_after: Some(after), ..Delivery::new(route, "relay.example") };
+    let fixture = Fixture::new().with(&["a@b.example"], CONTENT).deliver(delivery);
+    let start = Instant::now();
+    // Its content goes when the queue has done with it.
+    while std::fs::read_dir(fixture.directory().join("queue")).unwrap().count() > 0 {
+        assert!(start.elapsed() < PATIENCE, "nothing ends it");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }

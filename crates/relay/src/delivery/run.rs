@@ -154,6 +154,8 @@ impl Run {
                 written.map(|()| due)
             });
             match written {
+                // The last attempt has delivered it while a report on its delay became due.
+                Err(_) if deliverer.is_gone(&message) => deliverer.queue().reported(&message),
                 Ok(due) => {
                     let mut queue = deliverer.queue();
                     if let Some(due) = due {
@@ -181,9 +183,10 @@ impl Deliverer {
         // that is recorded.
         let reports: Vec<_> =
             states.iter().filter_map(|state| Some((state.id.clone(), state.report_on.clone()?))).collect();
+        let places: HashMap<_, _> = states.iter().enumerate().map(|(place, state)| (state.id.clone(), place)).collect();
         let mut held = HashSet::new();
         for (report, report_on) in reports {
-            let original = states.iter_mut().find(|state| state.id == report_on.id);
+            let original = places.get(&report_on.id).and_then(|place| states.get_mut(*place));
             if let Some(original) = original
                 && original.record_report(&report_on)
             {

@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::Queue;
+use super::{Action, Queue};
 
 /// How much there is of everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,7 +69,10 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
         for part in parts {
             let job = (message.clone(), part);
             if let Some(progress) = self.jobs.get_mut(&job) {
+                let before = (progress.expires, job.clone());
                 progress.expires = progress.expires.max(now.saturating_add(self.limits.schedule.first));
+                // The earlier one would give it up before that.
+                self.expiries.remove(&before);
                 self.expiries.insert((progress.expires, job.clone()));
             }
             if !running.contains(&job.1) {
@@ -134,7 +137,12 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
     pub(crate) fn delete(&mut self, message: &M) -> Deleted {
         let Some(entry) = self.messages.get(message) else { return Deleted::Unknown };
         let waits_for_report = self.reports.iter().any(|(_, other)| other == message);
-        if entry.running > 0 || entry.is_pinned || (entry.reporting && !waits_for_report) {
+        let is_given_up = |action: &Action<M, P, D>| matches!(action, Action::Expire { job, .. } if job.0 == *message);
+        if entry.running > 0
+            || entry.is_pinned
+            || (entry.reporting && !waits_for_report)
+            || self.actions.iter().any(is_given_up)
+        {
             return Deleted::Busy;
         }
         self.reports.retain(|(_, other)| other != message);

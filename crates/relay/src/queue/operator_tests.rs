@@ -79,6 +79,20 @@ fn a_released_message_is_tried_before_it_is_given_up() {
 }
 
 #[test]
+fn a_released_message_is_not_given_up_at_the_time_that_it_had_before() {
+    let (mut queue, begin, now) = (queue(limits()), Duration::ZERO, 35_970 * SECOND);
+    (1..=9).for_each(|message| add(&mut queue, begin, message, &[7]));
+    assert!((1..=9).all(|message| queue.hold(&message)));
+    assert!((1..=9).all(|message| queue.release(now, &message)));
+    // The others wait there.
+    for open in opened(&poll(&mut queue, now)) {
+        down(&mut queue, now, open.0);
+    }
+    let rest = poll(&mut queue, now + 40 * SECOND);
+    assert!(!rest.iter().any(|action| matches!(action, Action::Expire { .. })), "{rest:?}");
+}
+
+#[test]
 fn a_flush_tries_now_what_waits_and_ends_a_back_off_for_one_session() {
     let (mut queue, now) = (queue(limits()), Duration::ZERO);
     (1..=10).for_each(|message| add(&mut queue, now, message, &[7]));
