@@ -7,8 +7,8 @@
 //! * **Flush**: tries mail now instead of at the time of its next attempt, even where the destination is backed off from.
 //!   One session finds out for all mail that waits for a destination, and the limits on sessions hold. (A start of the
 //!   worker tries all that waits, likewise.)
-//! * **Hold**: begins nothing of a message until it is released. It does not expire meanwhile, and is still on hold after
-//!   a restart. When it is released, it is tried at once; its age is counted from its arrival as ever, so one that is too
+//! * **Hold**: begins nothing of a message until it is released. It does not expire meanwhile, its sender is not told that
+//!   it is late, and it is still on hold after a restart. When it is released, it is tried at once; its age is counted from its arrival as ever, so one that is too
 //!   old by then is given up after that attempt.
 //! * **Delete**: removes a message. Neither its sender nor its recipients are told; the log is. One that is being sent
 //!   at the moment is not deleted ([`ControlError::Busy`]): its next hop may have it already.

@@ -9,7 +9,7 @@ use crate::envelope::QueueId;
 use crate::idn::same_domain;
 use crate::metrics;
 use crate::queue::Deleted;
-use crate::spool::State;
+use crate::spool::{State, Timestamp};
 
 impl Deliverer {
     /// Does what an operator asks for. This waits for the disk.
@@ -75,8 +75,10 @@ impl Deliverer {
                 queue.hold(id);
             }
         }
+        let mut late = None;
         let written = self.messages.open(&self.spool, id).and_then(|message| {
             let written = message.write(|state| self.write_hold(state, held));
+            late = message.read(|state| state.delay_report_due(self.reporting.delay_after));
             self.messages.close(id, message);
             written
         });
@@ -84,6 +86,11 @@ impl Deliverer {
         // What is held is released if that succeeded, and what is to be held if it did not.
         if written.is_ok() != held {
             queue.release(now, id);
+        }
+        if let Some(late) = late {
+            // It is tried first, and may then be gone.
+            let pause = late.since(Timestamp::now()).max(self.schedule.first);
+            queue.report_delay(now.saturating_add(pause), id);
         }
         queue.unpin(id);
         drop(queue);

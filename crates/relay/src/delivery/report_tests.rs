@@ -4,8 +4,10 @@ use super::tests::{CONTENT, Fixture, QUICK, envelope};
 use std::time::{Duration, Instant};
 
 use super::{Delivery, Route};
+use crate::control::Control;
 use crate::dsn::{Notify, OriginalRecipient, Ret};
 use crate::envelope::{Envelope, Recipient};
+use crate::spool::State;
 use crate::testing::{NextHop, PATIENCE, accept};
 
 #[test]
@@ -110,4 +112,28 @@ fn a_report_on_delay_that_is_due_during_the_last_attempt_holds_nothing_up() {
         assert!(start.elapsed() < PATIENCE, "nothing ends it");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+#[test]
+fn nobody_is_told_of_the_delay_of_what_is_on_hold_before_it_is_released() {
+    let hop = NextHop::start(|_, command| match command {
+        "RCPT TO:<a@b.example>" => "450 4.2.1 later\r\n".to_owned(),
+        command => accept(command, &[]),
+    });
+    let route = Route::Relays(vec![hop.url("smtp", "").parse().unwrap()]);
+    let mut fixture = Fixture::new();
+    let held = fixture.add(envelope("tim@sender.example", &["a@b.example"]), CONTENT);
+    let state = fixture.spool.load(&held).unwrap();
+    fixture.spool.save(&State { held: true, ..state }).unwrap();
+    fixture.add(envelope("", &["c@b.example"]), CONTENT);
+    let delivery =
+        Delivery { schedule: QUICK, delay_report_after: Some(Duration::ZERO), ..Delivery::new(route, "relay.example") };
+    let fixture = fixture.deliver(delivery);
+    hop.wait(|seen| seen.messages.len() == 1);
+    let state = fixture.spool.load(&held).unwrap();
+    assert!(!state.recipients[0].delay_reported && fixture.states().len() <= 2, "{state:#?}");
+    let control = Control::new(fixture.directory()).unwrap();
+    control.release(&held).unwrap();
+    let seen = hop.wait(|seen| seen.messages.len() == 2);
+    assert!(seen.text(1).contains("Action: delayed\r\n"), "{}", seen.text(1));
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -30,11 +30,21 @@ pub(super) struct Run {
     mailboxes: HashMap<SessionId, UnboundedSender<(QueueId, Arc<str>)>>,
     /// Which session each task is, so that a panic in one does not lose its message.
     names: HashMap<tokio::task::Id, SessionId>,
+    /// Places for the reports that are written at the same time. Others wait: the record of a delivery must not wait
+    /// behind all reports on a domain that has ceased to be.
+    reporters: Arc<Semaphore>,
 }
 
 impl Run {
     pub(super) fn new(deliverer: Arc<Deliverer>, removals: Remover) -> Self {
-        Self { deliverer, removals, sessions: JoinSet::new(), mailboxes: HashMap::new(), names: HashMap::new() }
+        Self {
+            deliverer,
+            removals,
+            sessions: JoinSet::new(),
+            mailboxes: HashMap::new(),
+            names: HashMap::new(),
+            reporters: Arc::new(Semaphore::new(REPORTERS)),
+        }
     }
 
     pub(super) async fn run(
@@ -145,8 +155,8 @@ impl Run {
     }
 
     fn report(&self, message: QueueId) {
-        let deliverer = Arc::clone(&self.deliverer);
-        tokio::task::spawn_blocking(move || {
+        let (deliverer, places) = (Arc::clone(&self.deliverer), Arc::clone(&self.reporters));
+        let report = move || {
             let written = deliverer.messages.open(&deliverer.spool, &message).and_then(|entry| {
                 let written = entry.write(|state| deliverer.write_reports(state));
                 let due = entry.read(|state| state.delay_report_due(deliverer.reporting.delay_after));
@@ -172,6 +182,10 @@ impl Run {
                 }
             }
             deliverer.wake.notify_one();
+        };
+        tokio::spawn(async move {
+            let Ok(_place) = places.acquire_owned().await else { return };
+            let _ = tokio::task::spawn_blocking(report).await;
         });
     }
 }
@@ -279,6 +293,8 @@ impl Deliverer {
     }
 }
 
+/// Fewer than there are threads that wait for the disk.
+const REPORTERS: usize = 6;
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Longer than the longest timeout of a session.

@@ -446,7 +446,8 @@ impl<M: Clone + Ord + Hash, P: Clone + Ord + Hash, D: Clone + Ord + Hash> Queue<
         while let Some((_, message)) = pop_due(&mut self.delay_reports, |(at, _)| *at <= now) {
             if let Some(entry) = self.messages.get_mut(&message) {
                 entry.delay_report = None;
-                entry.unreported = true;
+                // Who releases it says anew when that is due.
+                entry.unreported |= !entry.is_on_hold;
             }
             self.settle(&message);
         }

@@ -159,6 +159,20 @@ fn what_is_deleted_is_gone_unless_it_is_being_sent() {
 }
 
 #[test]
+fn a_delay_is_not_reported_while_a_message_is_on_hold() {
+    let (mut queue, now) = (queue(limits()), Duration::ZERO);
+    add(&mut queue, now, 1, &[7]);
+    queue.hold(&1);
+    queue.report_delay(SECOND, &1);
+    assert_eq!(poll(&mut queue, 2 * SECOND), []);
+    queue.release(2 * SECOND, &1);
+    queue.report_delay(3 * SECOND, &1);
+    let first = opened(&poll(&mut queue, 2 * SECOND))[0].0;
+    queue.finished(2 * SECOND, first, Outcome::Later, false, Health::Up, false);
+    assert!(poll(&mut queue, 3 * SECOND).contains(&Action::Report { message: 1 }));
+}
+
+#[test]
 fn a_message_does_not_end_while_its_state_is_written_for_an_operator() {
     let (mut queue, now) = (queue(limits()), Duration::ZERO);
     add(&mut queue, now, 1, &[7]);

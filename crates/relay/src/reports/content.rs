@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::net::IpAddr;
 
 use mail_builder::MessageBuilder;
 use mail_builder::headers::content_type::ContentType;
@@ -228,8 +229,8 @@ impl About<'_> {
             _ = write!(text, "Original-Envelope-Id: {}\r\n", one_line(envid));
         }
         let arrived = Date::new(state.arrived.as_secs()).to_rfc822();
-        let hostname = &self.reporting.hostname;
-        _ = write!(text, "Reporting-MTA: dns; {hostname}\r\nX-Queue-ID: {}\r\nArrival-Date: {arrived}\r\n", state.id);
+        let reporter = reporting_mta(&self.reporting.hostname);
+        _ = write!(text, "Reporting-MTA: {reporter}\r\nX-Queue-ID: {}\r\nArrival-Date: {arrived}\r\n", state.id);
         for recipient in self.recipients() {
             text.push_str("\r\n");
             if let Some(original) = &recipient.orcpt {
@@ -243,7 +244,7 @@ impl About<'_> {
                 Some(last) => {
                     _ = write!(text, "Status: {}\r\n", last.status);
                     if let Some(host) = &last.remote_mta {
-                        _ = write!(text, "Remote-MTA: dns; {host}\r\n");
+                        _ = write!(text, "Remote-MTA: dns; {}\r\n", mta_name(host));
                     }
                     let kind = if last.is_reply { "smtp" } else { "x-sansmtp" };
                     let at = Date::new(last.at.as_secs()).to_rfc822();
@@ -262,6 +263,22 @@ impl About<'_> {
 
     fn retry_until(&self) -> Timestamp {
         self.state.arrived.after(self.reporting.give_up_after)
+    }
+}
+
+/// RFC 3461, section 6.3 (b): `dns` is for a name that everybody can look up.
+fn reporting_mta(hostname: &str) -> String {
+    let name = mta_name(hostname);
+    let kind = if name.contains('.') || name.starts_with('[') { "dns" } else { "x-local-hostname" };
+    format!("{kind}; {name}")
+}
+
+/// A domain name, or the literal of an address (RFC 3461, section 9.3; RFC 5321, section 4.1.3).
+fn mta_name(host: &str) -> Cow<'_, str> {
+    match host.parse() {
+        Ok(IpAddr::V4(address)) => format!("[{address}]").into(),
+        Ok(IpAddr::V6(address)) => format!("[IPv6:{address}]").into(),
+        Err(_) => host.into(),
     }
 }
 

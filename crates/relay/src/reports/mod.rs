@@ -151,7 +151,12 @@ fn existing(spool: &Spool, id: &QueueId, kind: ReportKind, place: usize) -> io::
         return Ok(None);
     }
     let is_it = |report_on: &ReportOn| report_on.id == *id && report_on.kind == kind;
-    Ok(spool.load(&name)?.report_on.filter(is_it).map(|report_on| (name, report_on)))
+    match spool.load(&name) {
+        Ok(state) => Ok(state.report_on.filter(is_it).map(|report_on| (name, report_on))),
+        // Nobody gets it: the next start puts it aside.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn no_reason(_: &str) -> Answer {

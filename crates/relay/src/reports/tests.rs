@@ -205,6 +205,34 @@ fn delay_and_success_are_told_as_what_they_are() {
     assert!(!status.contains("Will-Retry-Until"));
 }
 
+#[test]
+fn servers_without_a_name_are_told_as_rfc_3461_has_them() {
+    for (host, name) in [("192.0.2.1", "[192.0.2.1]"), ("2001:db8::1", "[IPv6:2001:db8::1]"), ("mx", "mx")] {
+        let answer = Answer { remote_mta: Some(host.to_owned()), ..refusal() };
+        let (_, message) = report(&state(&["a@b.example"], answer), Subject::Failed, content(ORIGINAL));
+        let (status, _) = parts(&message);
+        assert!(status.contains(&format!("Remote-MTA: dns; {name}\r\n")), "{status}");
+    }
+    for (hostname, told) in [("printer", "x-local-hostname; printer"), ("[192.0.2.1]", "dns; [192.0.2.1]")] {
+        let reporting = Reporting { hostname: hostname.to_owned(), ..reporting() };
+        let state = state(&["a@b.example"], refusal());
+        let about = About { state: &state, places: &[0], reporting: &reporting };
+        let name = state.id.report(ReportKind::Failed, 0);
+        let (_, message) = about.report(Subject::Failed, name, content(ORIGINAL)).unwrap();
+        let (status, _) = parts(&message);
+        assert!(status.starts_with(&format!("Reporting-MTA: {told}\r\n")), "{status}");
+    }
+}
+
+#[test]
+fn a_report_that_is_damaged_does_not_keep_the_next_one_from_being_written() {
+    let (directory, spool, mut state) = spooled("tim@sender.example", vec![(Status::Failed, None)]);
+    let name = state.id.report(ReportKind::Failed, 0);
+    std::fs::write(directory.path().join(format!("queue/{name}.json")), "{").unwrap();
+    write(&spool, &mut state, &reporting(), &|_| refusal()).unwrap();
+    assert_eq!(state.recipients[0].status, Status::Reported);
+}
+
 /// A spool with a message whose recipients are as given.
 fn spooled(reverse_path: &str, recipients: Vec<(Status, Option<Notify>)>) -> (tempfile::TempDir, Arc<Spool>, State) {
     let directory = tempfile::tempdir().unwrap();

@@ -26,6 +26,9 @@
 //! | a state without content, or with another; half a state | put into `damaged`: an accident leaves this, or a power failure before the message was acknowledged |
 //! | a state half written in its place | put into `damaged`; only a crash while the disk is full leaves this |
 //!
+//! States of earlier versions are read. An earlier version sends what is on hold, and puts aside a state that has a
+//! recipient `relayed`: the queue should be empty before one goes back.
+//!
 //! A state is replaced by a new file, except where there is no room for one: then it is overwritten in its place, with
 //! what has become of the recipients and without what the servers said.
 //!
@@ -338,9 +341,14 @@ impl Spool {
             // What else there is, the worker finds.
             let Ok(state) = self.load(&id) else { continue };
             let Some(checksum) = state.checksum.filter(|_| state.attempts == 0) else { continue };
-            if checksum_of(self.content(&id)?)? != checksum {
-                let error = io::Error::new(io::ErrorKind::InvalidData, "the content is not what was received");
-                self.set_aside(&id, &error)?;
+            match self.content(&id).and_then(checksum_of) {
+                Ok(found) if found == checksum => {}
+                Ok(_) => {
+                    let error = io::Error::new(io::ErrorKind::InvalidData, "the content is not what was received");
+                    self.set_aside(&id, &error)?;
+                }
+                // One bad file must not stop the mail. It may have been acknowledged.
+                Err(error) => tracing::error!(%id, %error, "cannot read a message's content; it is left alone"),
             }
         }
         // With a full disk, the next start looks again.
@@ -393,7 +401,7 @@ impl Spool {
     }
 }
 
-/// Reads a message's state in a spool that another process may have: it is replaced, never changed in place.
+/// Reads a message's state in a spool that another process may have. With a full disk, one may be found half written.
 ///
 /// # Errors
 /// As [`Spool::load`].

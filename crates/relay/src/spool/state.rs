@@ -26,7 +26,8 @@ pub(crate) struct State {
     /// How many attempts have ended.
     pub(crate) attempts: u32,
     pub(crate) next_attempt: Timestamp,
-    /// Whether an operator has put it on hold: then nothing of it is tried, and it does not expire.
+    /// Whether an operator has put it on hold: then nothing of it is tried, it does not expire, and its sender is not
+    /// told of the delay.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) held: bool,
     pub(crate) recipients: Vec<Recipient>,
@@ -213,7 +214,8 @@ impl State {
     }
 
     fn owes_delay_report(&self, recipient: &Recipient) -> bool {
-        recipient.status == Status::Pending && !recipient.delay_reported && self.wishes(recipient).delay
+        // What is on hold is not being tried, of which the report would tell.
+        !self.held && recipient.status == Status::Pending && !recipient.delay_reported && self.wishes(recipient).delay
     }
 
     /// Notes what a report tells, which is true whatever else is known. Says whether it was not recorded yet.

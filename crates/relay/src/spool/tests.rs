@@ -252,6 +252,20 @@ fn arrivals_are_announced_once_they_are_durable() {
 }
 
 #[test]
+fn content_that_cannot_be_read_after_a_power_failure_stops_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    let (bad, good) = (deliver(&spool), deliver(&spool));
+    let path = spool.queued(&bad, "eml");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    drop(spool);
+    std::fs::write(directory.path().join("lock"), "another start\n").unwrap();
+    let ids: Vec<_> = open(directory.path()).states().unwrap().into_iter().map(|state| state.id).collect();
+    assert_eq!(ids, [bad, good]);
+}
+
+#[test]
 fn after_a_power_failure_half_a_message_is_set_aside_and_whole_ones_are_not() {
     let directory = tempfile::tempdir().unwrap();
     let spool = open(directory.path());
