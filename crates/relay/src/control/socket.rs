@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ impl ControlSocket {
     /// Listens in a spool that this process holds. Call within a tokio runtime.
     ///
     /// # Errors
-    /// Where the file system refuses, as a path of more than about a hundred octets.
+    /// Where the file system refuses; other systems than Linux refuse a path of more than about a hundred octets.
     pub(crate) fn bind(spool: &Path) -> io::Result<Self> {
         let path = spool.join(NAME);
         // The lock on the spool is ours: whoever has left it there is gone.
@@ -37,7 +38,7 @@ impl ControlSocket {
             fs::remove_file(&path)?;
         }
         let socket = UnixSocket::new_stream()?;
-        socket.bind(&path)?;
+        socket.bind(Short::new(spool)?.socket())?;
         // Before anybody can connect.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         Ok(Self { listener: socket.listen(BACKLOG)?, path })
@@ -97,15 +98,23 @@ async fn answer(stream: tokio::net::UnixStream, deliverer: Arc<Deliverer>, place
 /// # Errors
 /// Where the socket may not be used.
 pub(super) fn ask(spool: &Path, request: &Request) -> Result<Option<Reply>, ControlError> {
-    let mut stream = match UnixStream::connect(spool.join(NAME)) {
+    let mut stream = match Short::new(spool).and_then(|short| UnixStream::connect(short.socket())) {
         Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+        // The last is a path at which no worker can listen.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::InvalidInput
+            ) =>
+        {
             return Ok(None);
         }
         Err(error) => return Err(error.into()),
     };
-    stream.set_read_timeout(Some(LONGEST_ANSWER))?;
-    stream.set_write_timeout(Some(LONGEST_ANSWER))?;
+    // The queue can be listed without, and the more so where a worker hangs.
+    let longest = if *request == Request::Sending { TIMEOUT } else { LONGEST_ANSWER };
+    stream.set_read_timeout(Some(longest))?;
+    stream.set_write_timeout(Some(longest))?;
     let mut line = serde_json::to_vec(request).map_err(io::Error::from)?;
     line.push(b'\n');
     let mut reply = String::new();
@@ -122,7 +131,31 @@ pub(super) fn ask(spool: &Path, request: &Request) -> Result<Option<Reply>, Cont
     }
 }
 
+/// A path of the spool that is short enough for the address of a socket.
+struct Short {
+    path: PathBuf,
+    /// What the path goes through.
+    _directory: Option<fs::File>,
+}
+
+impl Short {
+    fn new(spool: &Path) -> io::Result<Self> {
+        if cfg!(target_os = "linux") && spool.as_os_str().len() > LONGEST_PATH {
+            let directory = fs::File::open(spool)?;
+            let path = format!("/proc/self/fd/{}", directory.as_raw_fd()).into();
+            return Ok(Self { path, _directory: Some(directory) });
+        }
+        Ok(Self { path: spool.to_owned(), _directory: None })
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.path.join(NAME)
+    }
+}
+
 const NAME: &str = "control";
+/// With the name, some less than the 104 or 108 octets that an address has.
+const LONGEST_PATH: usize = 90;
 /// Commands at once. The others wait.
 const CONNECTIONS: usize = 4;
 const BACKLOG: u32 = 64;

@@ -198,6 +198,26 @@ fn clients_that_hang_or_talk_nonsense_hold_nothing_up() {
 }
 
 #[test]
+fn a_spool_may_be_at_a_long_path() {
+    let hop = NextHop::start(|_, line| accept(line, &[]));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("d".repeat(100)).join("e".repeat(100));
+    let spool = open(&path);
+    let control = Control::new(&path).unwrap();
+    let id = add(&spool, "a@x.example");
+    drop(spool);
+    assert_eq!(made(control.hold(&id)), 1, "without a worker");
+    let spool = open(&path);
+    let worker = start(&spool, &hop);
+    if cfg!(target_os = "linux") {
+        assert_eq!(made(control.release(&id)), 1);
+        wait(&control, <[Entry]>::is_empty);
+    }
+    worker.stop(HOUR);
+    assert!(!path.join("control").exists());
+}
+
+#[test]
 fn a_start_tries_what_waits_at_once() {
     let refusing = NextHop::start(|_, line| match line {
         "" => "421 4.3.2 not now\r\n".to_owned(),

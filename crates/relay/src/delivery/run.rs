@@ -88,13 +88,14 @@ impl Run {
                 }
             }
         }
-        self.act();
+        while self.act().is_zero() {}
         self.removals.finish();
     }
 
-    /// Does all that the queue says, and returns for how long there is nothing else to do.
+    /// Does what the queue says, and returns for how long there is nothing else to do. After many actions it returns at
+    /// once, as when all mail for a domain is given up at a start: the sessions have their turn meanwhile.
     fn act(&mut self) -> Duration {
-        loop {
+        for _ in 0..ACTIONS {
             let (now, action) = {
                 let now = self.deliverer.now();
                 (now, self.deliverer.queue().poll(now))
@@ -126,6 +127,7 @@ impl Run {
                 }
             }
         }
+        Duration::ZERO
     }
 
     fn open(&mut self, session: SessionId, destination: Destination, job: (QueueId, Arc<str>)) {
@@ -156,16 +158,11 @@ impl Run {
 
     fn report(&self, message: QueueId) {
         let (deliverer, places) = (Arc::clone(&self.deliverer), Arc::clone(&self.reporters));
-        let report = move || {
-            let written = deliverer.messages.open(&deliverer.spool, &message).and_then(|entry| {
-                let written = entry.write(|state| deliverer.write_reports(state));
-                let due = entry.read(|state| state.delay_report_due(deliverer.reporting.delay_after));
-                deliverer.messages.close(&message, entry);
-                written.map(|()| due)
-            });
-            match written {
-                // The last attempt has delivered it while a report on its delay became due.
-                Err(_) if deliverer.is_gone(&message) => deliverer.queue().reported(&message),
+        tokio::spawn(async move {
+            let Ok(_place) = places.acquire_owned().await else { return };
+            let (reporter, id) = (Arc::clone(&deliverer), message.clone());
+            let written = tokio::task::spawn_blocking(move || reporter.report(&id)).await;
+            match written.map_err(io::Error::other).flatten() {
                 Ok(due) => {
                     let mut queue = deliverer.queue();
                     if let Some(due) = due {
@@ -182,10 +179,6 @@ impl Run {
                 }
             }
             deliverer.wake.notify_one();
-        };
-        tokio::spawn(async move {
-            let Ok(_place) = places.acquire_owned().await else { return };
-            let _ = tokio::task::spawn_blocking(report).await;
         });
     }
 }
@@ -264,6 +257,21 @@ impl Deliverer {
         }
     }
 
+    /// Reports on a message, and says when its delay is to be reported. This waits for the disk.
+    fn report(&self, id: &QueueId) -> io::Result<Option<Timestamp>> {
+        let written = self.messages.open(&self.spool, id).and_then(|message| {
+            let written = message.write(|state| self.write_reports(state));
+            let due = message.read(|state| state.delay_report_due(self.reporting.delay_after));
+            self.messages.close(id, message);
+            written.map(|()| due)
+        });
+        match written {
+            // The last attempt has delivered it while a report on its delay became due.
+            Err(_) if self.is_gone(id) => Ok(None),
+            written => written,
+        }
+    }
+
     /// Writes what is to be reported on a message, and the message's state with it.
     fn write_reports(&self, state: &mut State) -> io::Result<()> {
         let unreachable = |path: &str| self.failure(&self.router.destination(&self.router.part(path).into()));
@@ -293,6 +301,7 @@ impl Deliverer {
     }
 }
 
+const ACTIONS: usize = 200;
 /// Fewer than there are threads that wait for the disk.
 const REPORTERS: usize = 6;
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
