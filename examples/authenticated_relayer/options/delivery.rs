@@ -54,6 +54,8 @@ pub(super) struct DeliveryArguments {
     #[arg(long, value_name = "URL", groups = ["delivery", ROUTE], value_parser = Unrepeated(relay_url), help_heading = DELIVERY)]
     relay: Vec<NextHop>,
     /// Deliver to the recipients' mail exchangers, found by DNS
+    ///
+    /// STARTTLS is used where they offer it, with any certificate; where the handshake fails, mail goes without TLS.
     #[arg(long, groups = ["delivery", ROUTE], help_heading = DELIVERY)]
     mx: bool,
     /// Where mail waits for --relay or --mx

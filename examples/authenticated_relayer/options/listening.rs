@@ -6,7 +6,6 @@ use clap::Args;
 use clap::error::ErrorKind;
 
 use crate::listening::{Listener, Place, collision, mode};
-use crate::runtime::Runtime;
 use crate::service::is_activated;
 use crate::units::{size, size_above_zero};
 
@@ -38,9 +37,6 @@ pub(super) struct ListeningArguments {
     /// Refuse mail for now (452) while less than this is free where it is kept
     #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = size, help_heading = LISTENING)]
     pub(super) min_free: u64,
-    /// What drives the connections
-    #[arg(long, value_enum, default_value_t = Runtime::Smol, help_heading = LISTENING)]
-    pub(super) runtime: Runtime,
 }
 
 impl ListeningArguments {

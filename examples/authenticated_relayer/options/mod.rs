@@ -166,19 +166,19 @@ struct ServeArguments {
     #[command(flatten)]
     security: SecurityArguments,
     #[command(flatten)]
-    policy: PolicyArguments,
-    #[command(flatten)]
     senders: SenderOptions,
+    #[command(flatten)]
+    policy: PolicyArguments,
     #[command(flatten)]
     delivery: DeliveryArguments,
     #[command(flatten)]
-    leniency: Leniency,
-    #[command(flatten)]
     limits: ConnectionLimits,
     #[command(flatten)]
-    operations: OperationsArguments,
-    #[command(flatten)]
     proxies: Proxies,
+    #[command(flatten)]
+    leniency: Leniency,
+    #[command(flatten)]
+    operations: OperationsArguments,
 }
 
 impl ServeArguments {
@@ -209,7 +209,7 @@ impl ServeArguments {
             plaintext_auth_anywhere: security.i_know,
             delivery: delivery.delivery(),
             hostname: listening.hostname.unwrap_or_else(machine_hostname),
-            runtime: listening.runtime,
+            runtime: operations.runtime,
             max_size: listening.max_size,
             min_free: listening.min_free,
             leniency,

@@ -3,13 +3,14 @@
 use clap::Args;
 use sansmtp_authenticators::sending::SendingLimits;
 
+use super::senders::SENDERS;
 use crate::units::count;
 
 #[derive(Debug, Args)]
 pub(super) struct PolicyArguments {
     /// Messages that a login may send in an hour; 0 for no limit
     ///
-    /// What is over a limit is refused for now, 450 4.7.1, with the limit and when it is over, and the log tells of a login
+    /// What is over a limit is refused for now, 450 4.7.1, with the limit and when to try again, and the log tells of a login
     /// once in each hour or day. Names count in any letter case. What is counted is in memory, and begins anew when the
     /// program does, or in Valkey or Redis, for all servers that count there, with --attempts. An hour is the 60 to 65
     /// minutes before a message, and a day the 24 to 26 hours.
@@ -46,4 +47,4 @@ impl PolicyArguments {
     }
 }
 
-const POLICY: &str = "Sending";
+const POLICY: &str = SENDERS;

@@ -21,23 +21,25 @@ pub(crate) enum QueueAction {
     /// List the messages, oldest first: id, age, size, time to the next attempt, number of recipients left, sender, the
     /// first of these recipients, last reply
     List {
-        /// An object of JSON for each message, one a line
+        /// A JSON object for each message, one a line
         #[arg(long)]
         json: bool,
     },
     /// Show a message's envelope, state, and last replies
     Show {
+        /// The message's id, as "queue list" shows it
         #[arg(value_parser = queue_id)]
         id: QueueId,
-        /// Show its header and content, too, as they are: a terminal obeys what is in there
+        /// Show its header and content, too, as they are, with what a terminal takes for its control sequences
         #[arg(long, conflicts_with = "json")]
         content: bool,
-        /// As an object of JSON
+        /// As a JSON object
         #[arg(long)]
         json: bool,
     },
     /// Try mail now: this message, the mail for a destination, or all that is not on hold. A start of the server does that, too
     Flush {
+        /// The message's id, as "queue list" shows it
         #[arg(value_parser = queue_id)]
         id: Option<QueueId>,
         /// The mail for this domain, or for the mail exchanger of this name (with --mx)
@@ -46,16 +48,19 @@ pub(crate) enum QueueAction {
     },
     /// Put a message on hold: nothing of it is sent, and it does not expire, until it is released
     Hold {
+        /// The message's id, as "queue list" shows it
         #[arg(value_parser = queue_id)]
         id: QueueId,
     },
     /// Let a message go that is on hold: it is tried now
     Release {
+        /// The message's id, as "queue list" shows it
         #[arg(value_parser = queue_id)]
         id: QueueId,
     },
     /// Remove a message; neither its sender nor its recipients are told
     Delete {
+        /// The message's id, as "queue list" shows it
         #[arg(value_parser = queue_id)]
         id: QueueId,
     },

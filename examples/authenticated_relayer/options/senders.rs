@@ -59,4 +59,5 @@ fn separator(text: &str) -> Result<char, &'static str> {
     }
 }
 
-const SENDERS: &str = "Senders";
+/// Of this and of [`PolicyArguments`](super::policy::PolicyArguments).
+pub(super) const SENDERS: &str = "What users may send";
