@@ -14,8 +14,10 @@
 //! use sansmtp_relay::{Delivery, Envelope, Route, Spool, Worker};
 //!
 //! let spool = Arc::new(Spool::open(Path::new("spool"))?);
-//! let route = Route::Relays(vec!["smtps://user:password@smtp.example.org".parse()?]);
-//! let worker = Worker::start(Arc::clone(&spool), Delivery::new(route, "mx.example.org"))?;
+//! let route = Route::Relays(vec!["smtps://user@smtp.example.org?password-file=relay-password".parse()?]);
+//! let mut delivery = Delivery::new(route, "mx.example.org");
+//! delivery.postmaster = Some("postmaster@example.org".to_owned());
+//! let worker = Worker::start(Arc::clone(&spool), delivery)?;
 //!
 //! let envelope = Envelope::new("tim@example.org", ["friend@example.net"]);
 //! let mut incoming = Spool::begin(&spool, envelope)?;
@@ -30,14 +32,52 @@
 //! becomes quoted-printable or base64; for every next hop, lines get 998 octets at most; neither where that would break a
 //! signature. Domains in other scripts become A-labels.
 //!
-//! [`control`] is how an operator looks into the spool and changes what waits there, while the worker runs or while none
-//! does. [`maildir`] is for mail that goes no further, [`store`] for either, [`submission`] for the header of what users send, and [`received`] for
-//! the field on top of it.
+//! # What a submission server adds
 //!
-//! The log (`tracing`) tells of every attempt, and never of a password. [`describe_metrics`] lists what is counted for the
-//! recorder of the crate `metrics`, if the program installs one.
+//! A message from a user who is logged in: [`senders`] checks that the login may send from its reverse-path and its `From:`,
+//! [`received`] writes the field on top, and [`submission`] completes the header (RFC 6409).
 //!
-//! [`senders`] says who may send as whom.
+//! ```no_run
+//! # use std::sync::Arc;
+//! use sansmtp_relay::received::{Client, Protocol, Received};
+//! use sansmtp_relay::senders::{CurrentSender, KnownAddresses, SenderPolicy};
+//! use sansmtp_relay::submission::Submission;
+//! use sansmtp_relay::{Envelope, Spool};
+//!
+//! # fn take(spool: &Arc<Spool>, content: &[&[u8]]) -> Result<(), Box<dyn std::error::Error>> {
+//! // At MAIL.
+//! let policy = SenderPolicy::new("mx.example.org");
+//! let addresses = |_login: &str| KnownAddresses::These(vec!["tim@example.org".to_owned()]);
+//! let mut sender = CurrentSender::default();
+//! policy.check_reverse_path(&mut sender, "tim", "tim@example.org", addresses)?;
+//!
+//! // At DATA.
+//! let mut envelope = Envelope::new("tim@example.org", ["friend@example.net"]);
+//! let client = Client { name: "laptop.example", address: "192.0.2.1".parse().ok(), tls: None };
+//! let protocol = Protocol { extended: true, tls: true, authenticated: true, ..Protocol::default() };
+//! envelope.received = Received::new("mx.example.org", &envelope.id, protocol).from(client).to_string();
+//! let mut header = Submission::new("mx.example.org", &envelope.id);
+//! let mut incoming = Spool::begin(spool, envelope)?;
+//! for piece in content {
+//!     header.push(piece, |octets| incoming.write(octets))?;
+//! }
+//!
+//! // At the end of the mail data. Where this fails, `incoming` is dropped, and leaves nothing behind.
+//! policy.check_header(&mut sender, "tim", header.originators(), addresses)?;
+//! header.finish(|octets| incoming.write(octets))?;
+//! incoming.commit()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`maildir`] is for mail that goes no further, and [`store`] for either.
+//!
+//! # What an operator has
+//!
+//! [`control`] lists and shows what waits in the spool, and flushes, holds, releases and deletes it, while a worker runs or
+//! while none does. The log (`tracing`) tells of every attempt, and never of a password. [`describe_metrics`] lists what is
+//! counted for the recorder of the crate `metrics`, if the program installs one. [`Worker::trust`] has certificates read
+//! anew.
 
 #![forbid(unsafe_code)]
 
