@@ -147,9 +147,15 @@ impl Error {
         }
     }
 
-    /// Whether the server had all of the message when the connection was lost, so that it may have taken it (RFC 1047).
+    /// Whether the server had all of the message when the connection was lost, or when it said what is no answer to that,
+    /// so that it may have taken it (RFC 1047).
     pub(crate) fn is_in_doubt(&self) -> bool {
-        matches!(self, Self::Network(Step::EndOfMailData, _) | Self::Timeout(Step::EndOfMailData))
+        matches!(
+            self,
+            Self::Network(Step::EndOfMailData, _)
+                | Self::Timeout(Step::EndOfMailData)
+                | Self::Unasked(Step::EndOfMailData)
+        )
     }
 
     /// Whether the session had ended before anything of the message was sent.

@@ -558,6 +558,26 @@ fn a_refused_mail_command_counts_although_the_server_hangs_up() {
 }
 
 #[test]
+fn replies_that_do_not_belong_there_are_none_to_what_was_sent() {
+    for (odd, reply, text) in [
+        ("MAIL", "250 2.1.0 ok\r\n250 2.1.0 ok\r\n", "DATA: the server spoke before it was asked"),
+        (".", "354 go on\r\n", "the end of mail data: the server spoke before it was asked"),
+    ] {
+        let hop = NextHop::start(move |_, command| match command.split(' ').next() {
+            Some(verb) if verb == odd => reply.to_owned(),
+            _ => accept(command, &["PIPELINING"]),
+        });
+        let mut fixture = Fixture::new();
+        let id = fixture.add(envelope("tim@sender.example", &["a@b.example"]), CONTENT);
+        let route = Route::Relays(vec![hop.url("smtp", "").parse().unwrap()]);
+        let fixture = fixture.start(route, ONCE, None);
+        let state = fixture.wait(&id, |state| state.attempts == 1);
+        assert_eq!(state.recipients[0].last.as_ref().unwrap().text, text);
+        assert_eq!(state.recipients[0].in_doubt_at.is_some(), odd == ".");
+    }
+}
+
+#[test]
 fn a_recipient_that_is_named_twice_is_sent_once() {
     let hop = NextHop::start(|_, command| accept(command, &[]));
     let recipients = ["a@b.example", "A@b.example", "a@B.example", "a@b.example"];

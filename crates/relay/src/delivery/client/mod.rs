@@ -216,9 +216,14 @@ impl std::fmt::Debug for Client {
 }
 
 impl Reply {
-    /// Takes a positive reply and makes an error of any other.
+    /// Takes a positive reply and makes an error of any other. One that asks for more does not belong where it is not
+    /// asked for: the reply that does may follow.
     fn expect(self, step: Step) -> Result<Self, Error> {
-        if self.is_positive() { Ok(self) } else { Err(Error::Refused(step, self)) }
+        match self {
+            reply if reply.is_positive() => Ok(reply),
+            reply if reply.is_negative() => Err(Error::Refused(step, reply)),
+            _ => Err(Error::Unasked(step)),
+        }
     }
 }
 

@@ -91,7 +91,7 @@ impl Client {
             _ if self.extensions.transactions.is_some_and(|most| self.transactions >= most) => false,
             _ if self.is_over || settled.iter().flatten().any(Reply::ends_session) => false,
             Ok(_) => true,
-            Err(Error::Refused(_, reply)) if reply.ends_session() => false,
+            Err(Error::Refused(_, reply)) if reply.is_closing() => false,
             // Nothing of a transaction is left at the server.
             Err(Error::Refused(Step::Mail | Step::EndOfMailData, _) | Error::TooLarge(_)) => true,
             Err(Error::Refused(Step::Data, _) | Error::NoRecipients | Error::ControlCharacter) => self.reset().await,
@@ -172,7 +172,12 @@ impl Client {
             None => self.command(Step::Data, "DATA").await?,
         };
         if reply.code != START_MAIL_INPUT {
-            return Err(Error::Refused(Step::Data, reply));
+            // One that is positive is about something else.
+            return Err(if reply.is_negative() {
+                Error::Refused(Step::Data, reply)
+            } else {
+                Error::Unasked(Step::Data)
+            });
         }
         self.content(content).await?;
         match self.protocol {

@@ -260,7 +260,6 @@ fn what_makes_no_sense_is_not_changed() {
         assert_eq!(to_seven_bit(&format!("{field}\r\n\r\nx\r\n")), Err(Unconvertible::HeaderField(name)));
     }
     assert!(matches!(to_seven_bit("DKIM-Signature: v=1\r\nSubject: é\r\n\r\nx\r\n"), Err(Unconvertible::Signed(_))));
-    assert!(matches!(to_seven_bit("Subject: é\r\n"), Err(Unconvertible::Malformed(_))));
     for message in ["\r\né\n", "\r\n\né\r\n", "\r\né\r", "\r\n\ré\r\n", "\r\né\r\r\n"] {
         assert_eq!(to_seven_bit(message), Err(Unconvertible::BareLineEnd), "{message:?}");
     }
@@ -318,6 +317,23 @@ fn header_fields_become_ascii() {
     assert!(to_short_lines(&message).contains("Jörg"));
     let endless = format!("{}\r\nx\r\n", format!("X-A: {}\r\n", "é".repeat(5000)).repeat(100));
     assert!(matches!(to_seven_bit(&endless), Err(Unconvertible::HeaderField(_))));
+}
+
+#[test]
+fn a_header_section_without_content_becomes_ascii_too() {
+    for (message, expected) in [
+        ("Subject: é\r\n", "Subject: =?utf-8?Q?=C3=A9?=\r\n"),
+        ("A: b\r\nSubject: é", "A: b\r\nSubject: =?utf-8?Q?=C3=A9?="),
+        ("Subject: é\r\nA: b\r\n", "Subject: =?utf-8?Q?=C3=A9?=\r\nA: b\r\n"),
+        (
+            "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Description: é\r\n--b--\r\n",
+            "Content-Type: multipart/mixed; boundary=b\r\nMIME-Version: 1.0\r\n\r\n--b\r\n\
+             Content-Description: =?utf-8?Q?=C3=A9?=\r\n--b--\r\n",
+        ),
+    ] {
+        assert_eq!(to_seven_bit(message).unwrap(), expected);
+    }
+    assert!(matches!(to_seven_bit("DKIM-Signature: v=1\r\nSubject: é\r\n"), Err(Unconvertible::Signed(_))));
 }
 
 #[test]

@@ -197,10 +197,7 @@ impl Walk {
     fn end_header(&mut self) -> Result<(), Unconvertible> {
         let Place::Header(header) = std::mem::replace(&mut self.place, Place::Between) else { return Ok(()) };
         let entity = header.finish(self.line.at)?;
-        self.encoded_octets += entity.encoded_octets;
-        if self.encoded_octets > MAX_ENCODED_OCTETS {
-            return Err(Unconvertible::Malformed("it has too much that is to be changed in header sections"));
-        }
+        self.encoded(entity.encoded_octets)?;
         let body = self.line.at + self.line.octets;
         let is_encoded = matches!(entity.encoding, Encoding::QuotedPrintable | Encoding::Base64 | Encoding::Unknown);
         match &entity.media {
@@ -232,6 +229,15 @@ impl Walk {
                 self.has_room_for(edits)
             }
         }
+    }
+
+    /// Counts what header fields have once they are ASCII.
+    fn encoded(&mut self, octets: usize) -> Result<(), Unconvertible> {
+        self.encoded_octets += octets;
+        if self.encoded_octets > MAX_ENCODED_OCTETS {
+            return Err(Unconvertible::Malformed("it has too much that is to be changed in header sections"));
+        }
+        Ok(())
     }
 
     fn deeper(&mut self) -> Result<(), Unconvertible> {
@@ -300,10 +306,13 @@ impl Walk {
     /// Ends the part at this place, which is followed by a line end of so many octets that is not its own.
     fn end_part(&mut self, end: u64, line_end: u64) -> Result<(), Unconvertible> {
         match std::mem::replace(&mut self.place, Place::Between) {
+            // It has no content, and no empty line in front of that.
             Place::Header(header) if header.has_eight_bit() => {
-                Err(Unconvertible::Malformed("a header section has no end"))
+                let entity = header.finish(end)?;
+                self.encoded(entity.encoded_octets)?;
+                self.edits.extend(entity.edits);
+                self.has_room_for(0)
             }
-            // It has no content. What there is goes on as it is.
             Place::Header(_) | Place::Between => Ok(()),
             Place::Leaf(leaf) => {
                 let end = end.saturating_sub(line_end);
