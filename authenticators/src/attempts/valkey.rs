@@ -12,7 +12,7 @@ use sansmtp::{AuthResult, reply};
 
 use super::{ValkeyConfig, ValkeyError, WhenUnreachable};
 use crate::counting::counted::{Counter, Counts};
-use crate::counting::courier::{Answer, Courier, ServerReservation, Settings};
+use crate::counting::counter_client::{Answer, CounterClient, ServerReservation, Settings};
 
 /// Counts failures in Valkey or Redis, for all servers that use it, and in memory meanwhile: see the
 /// [module](super).
@@ -22,10 +22,10 @@ pub struct ValkeyAttemptLog {
     /// Tells this log's reservations from those of others.
     id: u64,
     next: AtomicU64,
-    /// The attempts that are not over, by their number. What they have taken goes to the courier when they are dropped,
+    /// The attempts that are not over, by their number. What they have taken goes to the client when they are dropped,
     /// so they stand before it.
     open: Mutex<HashMap<u64, Open>>,
-    courier: Courier,
+    client: CounterClient,
     /// What has happened in this process, which is known at once and whether the server can be reached or not.
     here: MemoryAttemptLog,
 }
@@ -75,7 +75,7 @@ impl ValkeyAttemptLog {
     /// [`ValkeyError`] where the configuration cannot work.
     pub fn new(mut config: ValkeyConfig) -> Result<Self, ValkeyError> {
         let counter = Counter::new(config.take_key()?, &config.limits);
-        let courier = Courier::start(Settings {
+        let client = CounterClient::start(Settings {
             what: "failed logins",
             client: config.client()?,
             address: config.address.clone(),
@@ -92,7 +92,7 @@ impl ValkeyAttemptLog {
             id: RandomState::new().hash_one(0_u8),
             next: AtomicU64::new(0),
             open: Mutex::default(),
-            courier: courier.map_err(ValkeyError::Thread)?,
+            client: client.map_err(ValkeyError::Thread)?,
             here,
         })
     }
@@ -122,7 +122,7 @@ impl ValkeyAttemptLog {
     /// Whether the server has answered the last time.
     #[must_use]
     pub fn is_reachable(&self) -> bool {
-        self.courier.is_reachable()
+        self.client.is_reachable()
     }
 
     fn take(&self, number: u64, counts: Counts) -> Standing {
@@ -136,7 +136,7 @@ impl ValkeyAttemptLog {
         if counts.iter().all(Option::is_none) {
             return Standing::Admitted;
         }
-        match self.courier.ask(counts, true) {
+        match self.client.ask(counts, true) {
             Answer::Admitted(mut at_server) => {
                 if let Some(open) = self.open().get_mut(&number) {
                     std::mem::swap(&mut open.at_server, &mut at_server);
@@ -161,7 +161,7 @@ impl ValkeyAttemptLog {
         if counts.iter().all(Option::is_none) {
             return Standing::Admitted;
         }
-        match self.courier.ask(counts, false) {
+        match self.client.ask(counts, false) {
             Answer::Admitted(_) => Standing::Admitted,
             Answer::Barred(_) => Standing::TooManyFailures,
             Answer::Unreachable => self.unreachable(),
@@ -177,7 +177,7 @@ impl ValkeyAttemptLog {
     }
 
     fn is_barred(&self, counts: &Counts) -> bool {
-        self.courier.is_barred(counts)
+        self.client.is_barred(counts)
     }
 
     /// The number of an attempt, if it is this log that has reserved something for it.
@@ -198,7 +198,7 @@ impl ValkeyAttemptLog {
 
     fn count(&self, counts: Counts) {
         if counts.iter().any(Option::is_some) {
-            self.courier.count(counts, 1);
+            self.client.count(counts, 1);
         }
     }
 

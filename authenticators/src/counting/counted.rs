@@ -35,7 +35,7 @@ enum Kind {
 /// How a count is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Measure {
-    /// As a time to live: each failure adds a step, up to the brim.
+    /// As a time to live: each failure adds a step, up to the limit.
     Bucket(Bucket),
     /// As what there was in each part of the window.
     Window { part_ms: u64, limit: u32 },

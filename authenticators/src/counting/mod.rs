@@ -3,5 +3,5 @@
 
 mod barred;
 pub(crate) mod counted;
-pub(crate) mod courier;
+pub(crate) mod counter_client;
 mod script;

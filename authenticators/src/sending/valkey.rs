@@ -7,13 +7,13 @@ use sansmtp::Secret;
 use super::{Exceeded, SendingLimits, SendingRefused, Sent, Window};
 use crate::attempts::{ValkeyConfig, ValkeyError, WhenUnreachable};
 use crate::counting::counted::{Counted, Counts};
-use crate::counting::courier::{Answer, Courier, ServerReservation, Settings};
+use crate::counting::counter_client::{Answer, CounterClient, ServerReservation, Settings};
 
 pub(super) struct Shared {
     limits: SendingLimits,
     key: Secret,
     when_unreachable: WhenUnreachable,
-    courier: Courier,
+    client: CounterClient,
 }
 
 /// What a transaction has reserved at the server. Dropped, it is given back.
@@ -35,7 +35,7 @@ struct Uncounted {
 impl Shared {
     pub(super) fn start(limits: SendingLimits, mut config: ValkeyConfig) -> Result<Self, ValkeyError> {
         let key = config.take_key()?;
-        let courier = Courier::start(Settings {
+        let client = CounterClient::start(Settings {
             what: "messages and recipients",
             client: config.client()?,
             address: config.address.clone(),
@@ -44,12 +44,12 @@ impl Shared {
             window: Window::Day.length(),
             entries: 0,
         });
-        let courier = courier.map_err(ValkeyError::Thread)?;
-        Ok(Self { limits, key, when_unreachable: config.when_unreachable, courier })
+        let client = client.map_err(ValkeyError::Thread)?;
+        Ok(Self { limits, key, when_unreachable: config.when_unreachable, client })
     }
 
     pub(super) fn is_reachable(&self) -> bool {
-        self.courier.is_reachable()
+        self.client.is_reachable()
     }
 
     fn counts(&self, login: &str, sent: Sent) -> Counts {
@@ -71,7 +71,7 @@ impl Reserved {
         if counts.iter().all(Option::is_none) {
             return Ok(());
         }
-        match (shared.courier.ask(counts, true), shared.when_unreachable) {
+        match (shared.client.ask(counts, true), shared.when_unreachable) {
             (Answer::Admitted(reservation), _) => {
                 if let Some(reservation) = reservation {
                     self.add(reservation);
@@ -105,13 +105,13 @@ impl Reserved {
             } else {
                 // It counts from when the message is sent: a transaction that is kept open until what it has reserved is
                 // over would otherwise cost nothing.
-                shared.courier.count(reservation.counts(), reservation.amount());
+                shared.client.count(reservation.counts(), reservation.amount());
             }
         }
         for (counts, amount) in [(self.messages, self.uncounted.messages), (self.recipients, self.uncounted.recipients)]
         {
             if amount > 0 {
-                shared.courier.count(counts, amount);
+                shared.client.count(counts, amount);
             }
         }
     }

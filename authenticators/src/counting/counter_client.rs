@@ -1,4 +1,4 @@
-//! The thread that talks to the server that counts.
+//! The client of the server that counts, on a thread.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,7 +18,7 @@ use crate::limit::Limit;
 
 /// Takes questions, counts and what is given back to the server, on one connection and as many at once as there are.
 /// Its thread ends when it is dropped, once it has delivered what it was given if it can.
-pub(crate) struct Courier(Arc<Shared>);
+pub(crate) struct CounterClient(Arc<Shared>);
 
 /// What the server says.
 pub(crate) enum Answer {
@@ -103,7 +103,7 @@ struct Batch {
     updates: Vec<Update>,
 }
 
-impl Courier {
+impl CounterClient {
     pub(crate) fn start(settings: Settings) -> io::Result<Self> {
         let inbox = Inbox {
             questions: Vec::new(),
@@ -151,7 +151,7 @@ impl Courier {
         }
     }
 
-    /// Hands so many over for which nothing was taken. Does not wait.
+    /// Counts so many, for which no room was taken before, in the background. Does not wait.
     pub(crate) fn count(&self, counts: Counts, amount: u32) {
         self.0.send(UpdateKind::Count, counts, amount);
     }
@@ -166,7 +166,7 @@ impl Courier {
     }
 }
 
-impl Drop for Courier {
+impl Drop for CounterClient {
     fn drop(&mut self) {
         self.0.lock().stopped = true;
         self.0.arrived.notify_one();
