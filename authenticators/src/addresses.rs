@@ -1,7 +1,7 @@
 //! Which addresses belong to a login.
 
-/// The addresses of one login, where whoever checks it learns them on the occasion: attached to the result, so that the
-/// session has them as [`auth_data`](sansmtp::Session::auth_data), and nobody has to be asked later.
+/// The addresses of one login, where the check of the login finds them, too: attached to the result, so that the session has
+/// them as [`auth_data`](sansmtp::Session::auth_data), and no second look-up is needed.
 ///
 /// They are as [`Addresses::Known`] has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum Addresses {
     /// These, of which there may be none. Each is an address, `tim@example.org`, or all of a domain, `@example.org`; a
     /// name that is an address itself need not be among them. At most [`MAX_ADDRESSES`].
     Known(Vec<String>),
-    /// The login is not from here, or nothing is known here of anybody's addresses: another one may know.
+    /// The login is not from here, or no user's addresses are kept here: another authenticator may have them.
     UnknownLogin,
     /// The login is from here, and nobody here has ever been given an address, nor has a name that is one: who may send
     /// from which cannot be told. Only said where that is

@@ -32,7 +32,7 @@ pub trait Authenticator: Send + Sync {
     /// From which addresses a user may send mail who is logged in under this name, as
     /// [`Session::login`](sansmtp::Session::login) has it. May block, for a limited time.
     ///
-    /// [`Addresses::UnknownLogin`] unless overridden. Whoever learns them at the login attaches them to its result instead,
+    /// [`Addresses::UnknownLogin`] unless overridden. An authenticator that learns them at the login attaches them to its result,
     /// as [`LoginAddresses`](crate::LoginAddresses).
     fn addresses(&self, login: &str) -> Addresses {
         let _ = login;

@@ -58,7 +58,7 @@
 //! [`Authenticator::addresses`] tells it, so that a submission server can keep its users from sending as somebody else (RFC
 //! 6409, section 6.1): SQLite, PostgreSQL and memory [keep them](stored::Accounts::add_address), and an LDAP directory has
 //! them in an [attribute](ldap::LdapBuilder::mail_attribute), which is read at the login and comes with its result, as
-//! [`LoginAddresses`]. Others know of none.
+//! [`LoginAddresses`]. The others have none.
 //!
 //! # Features
 //!
@@ -78,7 +78,7 @@
 //! | `source` | [where users are](source), as an option of a program names it | those of the ones that it names | `cache`, `dovecot`, `ldap`, `oauth2`, `passwd`, `postgres`, `sqlite` |
 //! | `sqlite` | [an SQLite database](sqlite), for one machine | those of `stored` | what `stored` does, `rusqlite` with SQLite |
 //! | `stored` | what stores of users share, also [those of your own](stored) | PLAIN, LOGIN, EXTERNAL, SCRAM; CRAM-MD5 where its key is kept; OAUTHBEARER and XOAUTH2 with tokens that are given out | `argon2`, `bcrypt`, `sansmtp-scrypt`, `sha-crypt`, `pbkdf2` |
-//! | `valkey` | [failures](attempts), and [what is sent](sending), counted for a fleet in Valkey or Redis | those of whom it guards | `redis`, `rustls` |
+//! | `valkey` | [failures](attempts), and [what is sent](sending), counted for a fleet in Valkey or Redis | those of the authenticator that it guards | `redis`, `rustls` |
 
 // Of what is not there nothing can be linked to.
 #![cfg_attr(

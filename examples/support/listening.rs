@@ -105,7 +105,7 @@ impl Place {
         }
     }
 
-    /// Whether nobody on another machine gets there.
+    /// Whether other machines cannot reach it.
     pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::AnyAddress(_) => false,

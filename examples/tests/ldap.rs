@@ -81,7 +81,7 @@ fn users_of_a_directory_log_in_and_send() {
     server.stop();
 }
 
-/// While it is remembered that a password was right, nobody is asked.
+/// While it is remembered that a password was right, the directory is not asked.
 #[test]
 fn a_login_is_remembered_until_sighup() {
     let Some(mut slapd) = Slapd::start(&Setup::default()) else { return };

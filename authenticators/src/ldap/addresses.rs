@@ -5,7 +5,7 @@ use ldap3::{Scope, SearchEntry};
 use super::fault::{Fault, ResultCode};
 use super::pool::Operation;
 
-/// Reads the values of these attributes in the entry of this name: as whoever the connection is bound as.
+/// Reads the values of these attributes in the entry of this name, with the rights that the connection is bound with.
 pub(super) struct ReadAddresses<'a> {
     pub(super) dn: &'a str,
     pub(super) attributes: &'a [String],

@@ -15,7 +15,7 @@ use super::template::{DnTemplate, FilterTemplate};
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) lookup: Lookup,
-    /// The attributes that have a user's addresses; none where nobody wants to know those.
+    /// The attributes that have a user's addresses; none where addresses are not asked for.
     pub(super) mail_attributes: Vec<String>,
     pub(super) searches: Pool,
     pub(super) binds: Pool,
@@ -42,7 +42,7 @@ pub(super) enum Lookup {
 pub(super) enum Verdict {
     Accept {
         login: Option<String>,
-        /// Where somebody wants to know them.
+        /// Where they are asked for.
         addresses: Option<Vec<String>>,
     },
     Refuse(Refusal),

@@ -70,7 +70,7 @@ impl Users {
         let (name, rest) = line.split_once(':').ok_or(WrongLine::NoColon)?;
         let name = prepare_name(name).map_err(WrongLine::Name)?;
         if let Some(user) = self.by_name.get_mut(&name) {
-            // Which of the two is meant nobody knows: the other may be the password that was taken away.
+            // Which of the two is meant cannot be told: the other may be the password that was taken away.
             let wrong = WrongLine::Duplicate { first: user.line };
             (user.hash, user.wrong) = (None, Some((number, wrong)));
             return Err(wrong);

@@ -155,7 +155,7 @@ impl Users {
         &self.members
     }
 
-    /// Asks whoever knows the user.
+    /// Asks the first place that knows the user.
     #[must_use]
     pub fn authenticator(&self) -> Arc<dyn Authenticator> {
         match self.members.as_slice() {

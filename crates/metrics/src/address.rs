@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 /// A place to serve metrics at, which strangers cannot reach: what is counted tells how much mail there is and whose
-/// logins fail. For a Prometheus on another host, a proxy in front asks who it is.
+/// logins fail. For a Prometheus on another host, a proxy in front of this authenticates it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Address {

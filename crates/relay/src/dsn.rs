@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_structs, reason = "RFC 3461 has these three, and a fourth could not be passed on")]
 pub struct Notify {
-    /// When the message has been delivered, or relayed to where nobody reports that.
+    /// When the message has been delivered, or relayed to a server that does not report it.
     pub success: bool,
     /// When it has failed.
     pub failure: bool,

@@ -89,8 +89,8 @@ pub(super) struct DeliveryArguments {
     /// Age at which a sender is told, once, that mail is still being tried; "none" or 0 for never
     #[arg(long, value_name = "TIME", default_value = "4h", value_parser = time_or_none, requires = ROUTE, help_heading = DELIVERY)]
     delay_report_after: TimeOrNone,
-    /// Who gets, from this same address, reports that nobody takes: the sender's mailbox is gone, or a smart host takes
-    /// no null reverse-path. Without it, and where this fails, they are kept in undelivered-reports in the spool
+    /// Who gets, from this same address, reports that cannot be delivered: the sender's mailbox is gone, or a smart
+    /// host takes no null reverse-path. Without it, and where this fails, they are kept in undelivered-reports in the spool
     #[arg(long, value_name = "ADDRESS", value_parser = mailbox, requires = ROUTE, help_heading = DELIVERY)]
     postmaster: Option<String>,
 }

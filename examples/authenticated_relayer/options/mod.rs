@@ -56,7 +56,7 @@ pub(crate) struct Serve {
     pub(crate) listeners: Vec<Listener>,
     /// Of the files of unix sockets, if any.
     pub(crate) socket_mode: Option<u32>,
-    /// Who speaks for clients.
+    /// Which peers speak for clients.
     pub(crate) proxies: Proxies,
     /// Where users are looked for, in this order; at least one.
     pub(crate) users: Vec<UserSource>,

@@ -77,7 +77,7 @@ async fn answer(stream: tokio::net::UnixStream, deliverer: Arc<Deliverer>, place
     }
     let reply = match serde_json::from_slice::<Request>(&line) {
         Ok(request) => {
-            // The place goes back when the disk has been waited for, whether or not somebody still wants the reply.
+            // The place goes back when the disk has been waited for, whether or not the peer still waits for the reply.
             let obeyed = tokio::task::spawn_blocking(move || (deliverer.obey(request), place)).await;
             match obeyed {
                 Ok((reply, _place)) => reply,

@@ -28,7 +28,7 @@ pub struct TokenCommand(Arc<Shared>);
 struct Shared {
     command: Zeroizing<String>,
     limit: Duration,
-    /// Whoever holds this runs the command.
+    /// Held while the command runs, so that all sessions wait for one run.
     last: Mutex<Option<Result<Token, SecretError>>>,
     /// How often it was run.
     runs: AtomicU64,
@@ -100,7 +100,7 @@ async fn run(line: &str, limit: Duration) -> Result<Zeroizing<String>, SecretErr
     command.arg("-c").arg(line).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     #[cfg(unix)]
     command.process_group(0);
-    // Starting a process can take a while, and the delivery's thread has others to talk to.
+    // Starting a process can take a while, and this thread drives all sessions.
     let spawned = tokio::task::spawn_blocking(move || command.spawn()).await;
     let child = spawned.unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
     let mut group = Group(child.map_err(|error| SecretError::CommandStart(error.kind()))?);

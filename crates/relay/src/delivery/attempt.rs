@@ -400,7 +400,7 @@ struct Spoke {
     try_others: bool,
 }
 
-/// Who said something to a transaction.
+/// The server whose replies a transaction had.
 #[derive(Clone, Copy)]
 struct Server<'a> {
     host: &'a str,
@@ -418,7 +418,7 @@ fn record(
     others: &Result<Reply, Error>,
     Server { host, reports, has_mailboxes }: Server<'_>,
 ) {
-    // RFC 3461, sections 5.2.1 and 5.2.2: whoever knows DSN reports on success from here on.
+    // RFC 3461, sections 5.2.1 and 5.2.2: a next hop that offers DSN reports on success from here on.
     let owed: Vec<bool> = places
         .iter()
         .map(|place| !reports && state.recipients.get(*place).is_some_and(|recipient| state.wishes(recipient).success))

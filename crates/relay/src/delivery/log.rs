@@ -20,7 +20,7 @@ pub(super) struct Peer {
 #[derive(Debug)]
 pub(super) struct Told {
     octets: u64,
-    /// Who has put off the recipients at these places.
+    /// The server that has put off the recipients at these places.
     deferred_by: HashMap<usize, Peer>,
 }
 

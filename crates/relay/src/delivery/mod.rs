@@ -76,7 +76,7 @@ pub struct Delivery {
     /// The age at which the sender is told that a message is still being tried (RFC 3461, section 5.2.5); none for
     /// never. A sender can ask not to be told.
     pub delay_report_after: Option<Duration>,
-    /// Who gets what can neither be delivered nor reported to a sender: reports that nobody takes, and other mail from
+    /// Who gets what can neither be delivered nor reported to a sender: reports that no next hop takes, and other mail from
     /// the null reverse-path that fails. None has it kept in the spool, in `undelivered-reports`, a thousand messages
     /// and 256 MiB at most; so is what the postmaster's server does not take. This is also the reverse-path of what is sent there,
     /// as some smart hosts take no null one.

@@ -387,7 +387,7 @@ fn is_clean(octets: &[u8]) -> bool {
     })
 }
 
-/// RFC 5321, section 4.4, as far as there is something to tell: nobody has sent this here.
+/// RFC 5321, section 4.4, as far as there is something to tell: no client has sent this message.
 fn received(hostname: &str, id: &QueueId) -> String {
     format!("Received: by {hostname} id {id};\r\n\t{}\r\n", Date::new(Timestamp::now().as_secs()).to_rfc822())
 }

@@ -1,5 +1,5 @@
-//! Delivery status notifications: what a sender gets when its message fails, takes long, or has been relayed to where
-//! nobody reports (RFC 3461, RFC 3464), and what becomes of those that nobody takes.
+//! Delivery status notifications: what a sender gets when its message fails, takes long, or has been relayed to a
+//! server that does not report (RFC 3461, RFC 3464), and what becomes of those that no next hop takes.
 //!
 //! ```text
 //! message ──failed, delayed, relayed──► report to the reverse-path
@@ -38,7 +38,7 @@ pub(crate) struct Reporting {
 /// Writes what is to be reported on a message by now, and records that.
 ///
 /// A report reaches the disk before the record, and is announced for delivery after it. So a crash in between leaves a
-/// report that can be found, and that nobody has yet: the next start finds it. `unreachable` says why a forward-path has
+/// report that was not sent yet: the next start finds it. `unreachable` says why a forward-path has
 /// not been tried.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use super::mechanism::SaslMechanism;
 use super::scram::{Hash, Scram};
 use super::{bearer, cram_md5};
 
-/// Who logs in where, and with what.
+/// A login at a next hop: the identity, its secret, and the server.
 #[derive(Clone, Copy)]
 pub(crate) struct Login<'a> {
     pub(crate) authcid: &'a str,

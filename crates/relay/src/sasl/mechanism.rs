@@ -78,7 +78,7 @@ impl SecretKind {
 /// offered.
 ///
 /// With TLS, CRAM-MD5 comes last: servers list it that keep hashes, from which they cannot check it, and TLS has already
-/// hidden the password and shown who the server is. For want of TLS, as on loopback, it comes before PLAIN.
+/// hidden the password and authenticated the server. For want of TLS, as on loopback, it comes before PLAIN.
 ///
 /// The -PLUS mechanisms are used where they are asked for only: a server does not say which kinds of channel binding it
 /// knows (RFC 5929, RFC 9266), and its refusal looks like that of a wrong password.

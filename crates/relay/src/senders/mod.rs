@@ -33,7 +33,7 @@
 //!   (RFC 8098, section 2.1), for example.
 //! - `From:`, which the recipient sees: once, with one mailbox, which is an address of the login's. Where it has several (RFC
 //!   5322, section 3.6.2), one of them is, and `Sender:` has to say so. Where it is missing, as in what some devices and
-//!   scripts send, the message names nobody, and whoever adds it takes the reverse-path.
+//!   scripts send, the message names no author; a server that adds it takes the reverse-path.
 //! - `Sender:`, where it is there: one mailbox, which is an address of the login's.
 //!
 //! `Resent-From:` is not looked at, and is no excuse for another `From:`. Display names are anybody's to choose. What stands
@@ -337,7 +337,7 @@ impl fmt::Display for SenderRefusal {
 
 impl std::error::Error for SenderRefusal {}
 
-/// A text of somebody else's, for a reply.
+/// A text of the client's, made safe for a reply.
 struct Shown<'t>(&'t str);
 
 impl fmt::Display for Shown<'_> {

@@ -48,7 +48,7 @@
 //! Each recipient is in one report of each kind at most: on failure, on delay, and on success. What the report says is
 //! true, whatever the state says: a recipient that has failed or been relayed by the report is not tried again.
 //!
-//! A message from the null reverse-path that fails, as a report nobody takes, goes to the postmaster by a report of a
+//! A message from the null reverse-path that fails, as a report that no next hop takes, goes to the postmaster by a report of a
 //! kind of its own, or into `undelivered-reports`, where a second copy replaces the first. It comes there before its
 //! recipients are recorded as reported.
 

@@ -178,7 +178,7 @@ impl State {
     pub(crate) fn wishes(&self, recipient: &Recipient) -> Notify {
         let only_failure = |failure| Notify { failure, ..Notify::NEVER };
         if self.report_on.is_some() {
-            // It says to the next hop that nobody reports on it; that it is lost must not go unseen here.
+            // A report goes out with NOTIFY=NEVER, so no next hop tells of its loss: this program has to.
             return only_failure(true);
         }
         let notify = recipient.notify.unwrap_or_default();

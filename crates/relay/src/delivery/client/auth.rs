@@ -30,7 +30,7 @@ impl Client {
             let challenge = STANDARD.decode(reply.lines.first().map_or("", |line| line.trim()));
             let challenge = challenge.map_err(|_| failed(crate::sasl::ExchangeError::Challenge))?;
             let response = if exchange.is_slow() {
-                // The thread of the deliveries has others to talk to.
+                // This thread drives all sessions, which must not wait for a slow hash.
                 let answered = tokio::task::spawn_blocking(move || {
                     let response = exchange.respond(&challenge);
                     (exchange, response)

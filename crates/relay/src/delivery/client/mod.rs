@@ -155,7 +155,7 @@ impl Client {
         self.tls.as_ref()
     }
 
-    /// Says goodbye. What has been agreed stands, whether or not the next hop still listens.
+    /// Sends QUIT. What was accepted is delivered, whether or not the next hop replies.
     pub(crate) async fn quit(mut self) {
         self.deadline = Instant::now() + TRANSACTION;
         let _ = self.command(Step::Quit, "QUIT").await;

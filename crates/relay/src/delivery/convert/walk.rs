@@ -50,7 +50,7 @@ struct Open {
 enum Place {
     Header(Box<Header>),
     Leaf(Box<Leaf>),
-    /// In front of the first part of a multipart or behind the last one, where nobody looks.
+    /// In front of the first part of a multipart or behind the last one, which mail readers do not show (RFC 2046, section 5.1.1).
     Between,
 }
 
