@@ -3,7 +3,7 @@
 //! Readers of mail that forgive more guess what a malformed field means, each in its own way, and this has to know which
 //! address every one of them will show. So what is not clear is no address list.
 
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, canonical_domain};
 
 /// The mailboxes of `From:` or `Sender:`, in their order; groups (RFC 6854) are what is in them.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -184,17 +184,20 @@ impl<'t> Parser<'t> {
         self.take(b'>').then_some(false)
     }
 
-    /// A route in front of an address (section 4.4).
+    /// A route in front of an address (section 4.4). Without commas between its domains, it would have an address in it.
     fn route(&mut self) -> Option<()> {
         loop {
-            while self.take(b',') {}
             if !self.take(b'@') {
                 return None;
             }
-            self.domain()?;
+            canonical_domain(&self.domain()?)?;
             if self.take(b':') {
                 return Some(());
             }
+            if !self.take(b',') {
+                return None;
+            }
+            while self.take(b',') {}
         }
     }
 
@@ -267,7 +270,14 @@ fn local_part_of(tokens: &[Token<'_>]) -> Option<String> {
         (behind_word, has_word) = (true, true);
     }
     let local_part = String::from_utf8(local_part).ok()?;
-    (has_word && !local_part.chars().any(char::is_control)).then_some(local_part)
+    let is_clear = !local_part.chars().any(char::is_control) && !has_encoded_word(&local_part);
+    (has_word && is_clear).then_some(local_part)
+}
+
+/// Whether there is what looks like an encoded word, which must not be in an address (RFC 2047, section 5). Some readers
+/// decode it there all the same, and show the address that is in it.
+fn has_encoded_word(local_part: &str) -> bool {
+    local_part.split_once("=?").is_some_and(|(_, behind)| behind.contains("?="))
 }
 
 /// RFC 5322, section 3.2.3, and everything beyond ASCII.
@@ -380,6 +390,14 @@ mod tests {
             "tim@example!org",
             "<<tim@example.org>>",
             "<@a.test tim@example.org>",
+            "<@boss@example.org:tim@example.org>",
+            "<@:tim@example.org>",
+            // Some readers decode what stands in an address, too.
+            "=?utf-8?q?boss=40example.org?=@example.net",
+            "tim+=?utf-8?q?=00?==?utf-8?b?Ym9zcw==?=@example.net",
+            "Tim <=?utf-8?q?boss=40example.org=3E?=@example.net>",
+            "\"=?utf-8?q?boss=40example.org?=\"@example.net",
+            "=?utf-8?q?boss=40example.org?=",
         ] {
             assert_eq!(mailboxes(body.as_bytes()), None, "{body:?}");
         }
