@@ -25,7 +25,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// The network whose addresses have the first `prefix` bits of `address`.
+    /// The network whose addresses have the first `prefix` bits of `address`. One of IPv4 that is written as IPv6,
+    /// `::ffff:192.0.2.0/120`, is what it stands for, `192.0.2.0/24`.
     ///
     /// # Errors
     ///
@@ -36,7 +37,11 @@ impl Network {
         if prefix > bits || bits_of(address) & host_mask(bits, prefix) != 0 {
             return Err(InvalidNetwork);
         }
-        Ok(Self { address, prefix })
+        // Adapters give peers as what their addresses stand for, so that it would have nobody in it.
+        Ok(match (address.to_canonical(), prefix.checked_sub(MAPPED_BITS)) {
+            (IpAddr::V4(mapped), Some(prefix)) if address.is_ipv6() => Self { address: mapped.into(), prefix },
+            _ => Self { address, prefix },
+        })
     }
 
     /// How many bits all of its addresses have in common.
@@ -64,6 +69,7 @@ impl Network {
 impl From<IpAddr> for Network {
     /// The address alone.
     fn from(address: IpAddr) -> Self {
+        let address = address.to_canonical();
         Self { address, prefix: width(address) }
     }
 }
@@ -144,6 +150,9 @@ fn host_mask(bits: u8, prefix: u8) -> u128 {
     1_u128.checked_shl(behind).map_or(u128::MAX, |bit| bit - 1)
 }
 
+/// The bits that all IPv4 addresses have in common where they are written as IPv6 (RFC 4291, section 2.5.5.2).
+const MAPPED_BITS: u8 = 96;
+
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString;
@@ -164,11 +173,17 @@ mod tests {
             ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::"),
             ("::/0", "2001:db8::1", "192.0.2.1"),
             ("::1/128", "::1", "::"),
+            ("::ffff:192.0.2.0/120", "192.0.2.7", "192.0.3.7"),
+            ("::ffff:192.0.2.1", "192.0.2.1", "192.0.2.2"),
+            ("::ffff:0:0/96", "::ffff:192.0.2.1", "::192.0.2.1"),
         ] {
             assert!(network(text).contains(inside.parse().unwrap()), "{text} {inside}");
             assert!(!network(text).contains(outside.parse().unwrap()), "{text} {outside}");
         }
         assert_eq!(network("10.0.0.0/8").to_string(), "10.0.0.0/8");
+        assert_eq!(network("::ffff:10.0.0.0/104"), network("10.0.0.0/8"));
+        assert_eq!(network("::ffff:0:0/96"), network("0.0.0.0/0"));
+        assert_eq!(network("::fffe:0:0/95").to_string(), "::fffe:0:0/95");
     }
 
     #[test]
