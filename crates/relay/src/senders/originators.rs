@@ -159,7 +159,9 @@ impl fmt::Display for HeaderFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoFrom => f.write_str("From: has no address in it"),
-            Self::NoSender => f.write_str("From: has several addresses; a Sender: has to say who sends the message"),
+            Self::NoSender => f.write_str(
+                "From: has several addresses, or a comma in a name without quotes; of several, a Sender: has to say who sends",
+            ),
             Self::Several(Field::From) => f.write_str("The header has more than one From:"),
             Self::Several(Field::Sender) => {
                 f.write_str("The header has more than one Sender:, or several addresses in it")

@@ -152,6 +152,8 @@ fn the_header_tells_who_sends() {
     let foreign = "550 From: has boss@example.org, which is no address of the login tim; send from one of yours, or have \
                    it added by who runs this server";
     let unreadable = "550 From: cannot be read; it should be as in From: \"Tim Example\" <tim@example.org>";
+    let several = "550 From: has several addresses, or a comma in a name without quotes; of several, a Sender: has to say \
+                   who sends";
     let long = format!("From: {} <tim@example.org>", "x".repeat(9000));
     let blanks = format!("From{}: boss@example.org\r\nFrom: tim@example.org", " ".repeat(2000));
     for (bad, refusal) in [
@@ -175,10 +177,9 @@ fn the_header_tells_who_sends() {
         ),
         ("From: tim@example.org\r\nfrom: tim@example.org", "550 The header has more than one From:"),
         ("From: tim@example.org\r\nno field\r\nFrom: boss@example.org", "550 The header has more than one From:"),
-        (
-            "From: tim@example.org, boss@example.org",
-            "550 From: has several addresses; a Sender: has to say who sends the message",
-        ),
+        ("From: tim@example.org, boss@example.org", several),
+        ("From: Scanner, second floor <tim@example.org>", several),
+        ("From: Public, Tim <tim@example.org>", several),
         (
             "From: tim@example.org\r\nSender: tim@example.org, boss@example.org",
             "550 The header has more than one Sender:, or several addresses in it",
