@@ -108,6 +108,8 @@ pub enum OpenError {
     NotLast(UserSource),
     /// They are not changed from here.
     NotWritable(UserSource),
+    /// The place is named twice. The second time, nobody would ever be found there.
+    Twice(UserSource),
 }
 
 /// The error of the place.
@@ -327,6 +329,11 @@ impl UsersBuilder {
         if let Some(place) = before_the_last.iter().find(|place| matches!(place, UserSource::Dovecot(_))) {
             return Err(OpenError::NotLast(place.clone()));
         }
+        if let Some(place) =
+            places.iter().enumerate().find_map(|(at, place)| places.iter().take(at).find(|other| *other == place))
+        {
+            return Err(OpenError::Twice(place.clone()));
+        }
         let new = places.iter().find(|place| place.is_new_database());
         let first_user = match (new, places, &self.first_user) {
             (Some(new), ..) if !self.create => return Err(OpenError::NoDatabase(new.clone())),
@@ -392,6 +399,7 @@ impl fmt::Display for OpenError {
             Self::Open { place, error } => write!(f, "cannot open {place}: {error}"),
             Self::NoDatabase(place) => write!(f, "there is no user database {place}"),
             Self::NotLast(place) => write!(f, "{place} has to be the last place of users"),
+            Self::Twice(place) => write!(f, "{place} is there twice"),
             Self::NotWritable(place) => {
                 write!(f, "{place} is not changed from here")?;
                 f.write_str(match place {
@@ -410,7 +418,7 @@ impl Error for OpenError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Open { error, .. } => Some(&**error),
-            Self::NoDatabase(_) | Self::NotLast(_) | Self::NotWritable(_) => None,
+            Self::NoDatabase(_) | Self::NotLast(_) | Self::NotWritable(_) | Self::Twice(_) => None,
         }
     }
 }
@@ -504,6 +512,8 @@ mod tests {
             assert!(error.contains("cannot open jwks:/") && error.contains(why), "{error}");
         }
         assert!(change(&place, true).contains("authorization server"));
+        let twice = [place.clone(), place.clone()];
+        assert_eq!(Users::builder().open(&twice).unwrap_err().to_string(), format!("{place} is there twice"));
         let none = &sqlite(&directory.path().join("none"))[0];
         assert!(open(none).contains("there is no user database /"));
         assert!(change(none, false).contains("there is no user database /"));
