@@ -177,9 +177,13 @@ async fn relay_hosts(relays: &[NextHop]) -> Result<Vec<Host>, NoRoute> {
             continue;
         }
         match tokio::net::lookup_host((next_hop.host.as_str(), next_hop.port)).await {
-            Ok(addresses) => {
-                hosts.push(Host { next_hop: next_hop.clone(), addresses: addresses.map(Address::from).collect() })
-            }
+            Ok(addresses) => match usable(next_hop, addresses) {
+                Ok(addresses) => hosts.push(Host { next_hop: next_hop.clone(), addresses }),
+                Err(error) => {
+                    tracing::error!(relay = %next_hop, error, "the relay is not used");
+                    unknown = Some(Answer::own_words("4.4.3", &format!("{}: {error}", next_hop.host)));
+                }
+            },
             Err(error) => {
                 tracing::warn!(relay = %next_hop, %error, "cannot look up the relay");
                 unknown = Some(Answer::own_words("4.4.3", &format!("{}: {error}", next_hop.host)));
@@ -192,7 +196,31 @@ async fn relay_hosts(relays: &[NextHop]) -> Result<Vec<Host>, NoRoute> {
     }
 }
 
+/// The addresses at which a relay may be reached. `localhost` is this machine (RFC 6761, section 6.3), whatever a resolver
+/// says: a password may go there without TLS.
+fn usable(next_hop: &NextHop, addresses: impl Iterator<Item = SocketAddr>) -> Result<Vec<Address>, &'static str> {
+    let is_usable = |address: &SocketAddr| !next_hop.is_loopback() || address.ip().to_canonical().is_loopback();
+    let usable: Vec<_> = addresses.filter(is_usable).map(Address::from).collect();
+    if usable.is_empty() { Err("the name has no address of this machine") } else { Ok(usable) }
+}
+
 /// For how long the servers of a domain, or the relays' addresses, are remembered: less than most records of DNS are good for, and long enough for a
 /// backlog. The resolver remembers what it was told for as long as it was told to.
 const REMEMBERED: Duration = Duration::from_secs(60);
 const MAX_KNOWN: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn localhost_is_this_machine_whatever_a_resolver_says() {
+        let addresses: [SocketAddr; 4] =
+            ["192.0.2.1:25", "127.0.0.1:25", "[2001:db8::1]:25", "[::1]:25"].map(|address| address.parse().unwrap());
+        let usable = |url: &str| usable(&url.parse().unwrap(), addresses.into_iter());
+        assert_eq!(usable("smtp://localhost").unwrap(), [Address::from(addresses[1]), Address::from(addresses[3])]);
+        assert_eq!(usable("smtp://mx.example").unwrap(), addresses.map(Address::from));
+        let elsewhere = super::usable(&"smtp://LOCALHOST".parse().unwrap(), addresses.into_iter().take(1));
+        assert_eq!(elsewhere, Err("the name has no address of this machine"));
+    }
+}
