@@ -337,27 +337,36 @@ fn many_messages_go_in_few_sessions() {
 
 #[test]
 fn a_wrong_password_is_shown_once() {
-    let hop = NextHop::start(|_, command| match command.split(' ').next() {
-        Some("AUTH") => "535 5.7.8 no\r\n".to_owned(),
-        _ => accept(command, &["AUTH PLAIN"]),
-    });
-    let mut fixture = Fixture::new();
-    for number in 0..20 {
-        fixture.add(envelope("tim@sender.example", &[&format!("a{number}@b.example")]), CONTENT);
+    for (scheme, credentials, parameters) in [
+        ("smtp", "tim:secret@", ""),
+        ("lmtp", "tim:secret@", ""),
+        ("smtp", "tim@", "?token-command=echo%20t0ken"),
+        ("lmtp", "tim@", "?token-command=exit%201"),
+    ] {
+        let hop = NextHop::start(|_, command| match command.split(' ').next() {
+            Some("AUTH") => "535 5.7.8 no\r\n".to_owned(),
+            _ => accept(&command.replace("LHLO", "EHLO"), &["AUTH PLAIN XOAUTH2"]),
+        });
+        let mut fixture = Fixture::new();
+        for number in 0..20 {
+            fixture.add(envelope("tim@sender.example", &[&format!("a{number}@b.example")]), CONTENT);
+        }
+        let url = format!("{}{parameters}", hop.url(scheme, credentials));
+        let mut fixture = fixture.start(Route::Relays(vec![url.parse().unwrap()]), ONCE, None);
+        let start = Instant::now();
+        while fixture.states().iter().all(|state| state.attempts == 0) {
+            assert!(start.elapsed() < PATIENCE);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // One that arrives now waits with the others.
+        fixture.add(envelope("tim@sender.example", &["late@b.example"]), CONTENT);
+        fixture.worker.take().unwrap().stop(PATIENCE);
+        let seen = hop.seen();
+        let logins = seen.commands().iter().filter(|command| command.starts_with("AUTH")).count();
+        assert_eq!(logins, usize::from(!parameters.contains("exit")), "{url}: {seen:?}");
+        assert_eq!(fixture.states().len(), 21);
+        assert_eq!(fixture.states().iter().filter(|state| state.attempts > 0).count(), 1, "{url}");
     }
-    let route = Route::Relays(vec![hop.url("smtp", "tim:secret@").parse().unwrap()]);
-    let mut fixture = fixture.start(route, ONCE, None);
-    let start = Instant::now();
-    while fixture.states().iter().all(|state| state.attempts == 0) {
-        assert!(start.elapsed() < PATIENCE);
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    // One that arrives now waits with the others.
-    fixture.add(envelope("tim@sender.example", &["late@b.example"]), CONTENT);
-    fixture.worker.take().unwrap().stop(PATIENCE);
-    let seen = hop.seen();
-    assert_eq!(seen.commands().iter().filter(|command| command.starts_with("AUTH")).count(), 1);
-    assert_eq!(fixture.states().len(), 21);
 }
 
 #[test]
