@@ -122,7 +122,7 @@ async fn run(line: &str, limit: Duration) -> Result<Zeroizing<String>, SecretErr
     })
     .await;
     let token = first_line(&out);
-    let said = String::from_utf8_lossy(&told);
+    let said = String::from_utf8_lossy(whole_words(&told));
     if !said.trim().is_empty() {
         let known = std::str::from_utf8(token).unwrap_or_default();
         tracing::warn!(stderr = redacted(&said, &[known]), "the token command says");
@@ -155,6 +155,15 @@ async fn drain(stream: Option<impl AsyncRead + Unpin>, told: &mut Vec<u8>) {
     let Some(mut stream) = stream else { return };
     let _ = (&mut stream).take(MAX_TOLD_OCTETS as u64).read_to_end(told).await;
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+}
+
+/// What is told, without the beginning of a word that may be that of a secret.
+fn whole_words(told: &[u8]) -> &[u8] {
+    if told.len() < MAX_TOLD_OCTETS {
+        return told;
+    }
+    let end = told.iter().rposition(u8::is_ascii_whitespace).unwrap_or_default();
+    told.get(..end).unwrap_or_default()
 }
 
 /// A command and what it has started: dropped before its end, all of them end.
@@ -267,6 +276,17 @@ mod tests {
     fn is_running(pid: rustix::process::Pid) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
         stat.is_ok_and(|stat| !stat.contains(") Z "))
+    }
+
+    #[test]
+    fn half_a_secret_is_not_told() {
+        let full = format!("{} s3cret", "x ".repeat(MAX_TOLD_OCTETS));
+        assert_eq!(whole_words(b"it says s3cret"), b"it says s3cret");
+        for cut in [0, 1] {
+            let told = &full.as_bytes()[full.len() - MAX_TOLD_OCTETS - cut..full.len() - cut];
+            assert!(whole_words(told).ends_with(b"x "), "{cut}");
+        }
+        assert_eq!(whole_words(&[b's'; MAX_TOLD_OCTETS]), b"");
     }
 
     #[test]

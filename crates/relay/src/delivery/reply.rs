@@ -30,6 +30,9 @@ impl Reply {
             Some((b'-', text)) => (false, text),
             Some(_) => return Err(NotAReply),
         };
+        // It is kept for each recipient.
+        let kept: usize = reply.iter().flat_map(|reply| &reply.lines).map(String::len).sum();
+        let text = text.get(..MAX_TEXT_OCTETS.saturating_sub(kept)).unwrap_or(text);
         // Replies go into logs and reports, where a control character has no business.
         let text = String::from_utf8_lossy(text).replace(char::is_control, "?");
         match reply {
@@ -81,10 +84,14 @@ impl Reply {
     }
 }
 
-/// The reply in one line.
+/// The reply in one line, which is not endless.
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.code, self.lines.join(" / "))
+        let text = self.lines.join(" / ");
+        match text.char_indices().nth(MAX_TOLD_CHARACTERS) {
+            Some((end, _)) => write!(f, "{} {}...", self.code, text.get(..end).unwrap_or_default()),
+            None => write!(f, "{} {text}", self.code),
+        }
     }
 }
 
@@ -94,6 +101,10 @@ pub(crate) struct NotAReply;
 
 /// More than any server's EHLO reply has.
 const MAX_LINES: usize = 200;
+/// Of all lines. More is read, and not kept.
+const MAX_TEXT_OCTETS: usize = 8 * 1024;
+/// As much as a log and a report have room for.
+const MAX_TOLD_CHARACTERS: usize = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -125,6 +136,18 @@ mod tests {
         for text in ["550 4.1.1 x", "550 5.1 x", "550 5.1.1.1 x", "550 5.x.1 x", "550 5.1111.1 x", "550"] {
             assert_eq!(read(text).unwrap().unwrap().enhanced_status(), None, "{text}");
         }
+    }
+
+    #[test]
+    fn no_more_is_kept_than_there_is_room_for() {
+        let line = "\u{e9}".repeat(2000);
+        let text: String = (0..199).map(|_| format!("550-{line}\r\n")).collect();
+        let reply = read(&format!("{text}550 end\r\n")).unwrap().unwrap();
+        assert!(reply.lines.iter().map(String::len).sum::<usize>() <= MAX_TEXT_OCTETS, "{reply:?}");
+        assert_eq!((reply.code, reply.lines.len()), (550, 200));
+        assert_eq!(reply.to_string(), format!("550 {}...", "\u{e9}".repeat(1000)));
+        let short = read(&format!("550 {}\r\n", "x".repeat(1000))).unwrap().unwrap();
+        assert_eq!(short.to_string(), format!("550 {}", "x".repeat(1000)));
     }
 
     #[test]
