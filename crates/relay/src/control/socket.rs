@@ -46,12 +46,14 @@ impl ControlSocket {
 
     /// Answers for as long as the worker's runtime is there.
     pub(crate) async fn serve(self, deliverer: Arc<Deliverer>) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let (places, commands) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(Semaphore::new(COMMANDS)));
         loop {
             // Who finds no place waits to be accepted.
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match self.listener.accept().await {
-                Ok((stream, _)) => _ = tokio::spawn(answer(stream, Arc::clone(&deliverer), place)),
+                Ok((stream, _)) => {
+                    _ = tokio::spawn(answer(stream, Arc::clone(&deliverer), place, Arc::clone(&commands)))
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept an operator's command");
                     tokio::time::sleep(PAUSE).await;
@@ -68,7 +70,12 @@ impl Drop for ControlSocket {
     }
 }
 
-async fn answer(stream: tokio::net::UnixStream, deliverer: Arc<Deliverer>, place: OwnedSemaphorePermit) {
+async fn answer(
+    stream: tokio::net::UnixStream,
+    deliverer: Arc<Deliverer>,
+    _place: OwnedSemaphorePermit,
+    commands: Arc<Semaphore>,
+) {
     let mut stream = tokio::io::BufReader::new(stream);
     let mut line = Vec::new();
     let mut request = (&mut stream).take(LINE_OCTETS);
@@ -77,10 +84,11 @@ async fn answer(stream: tokio::net::UnixStream, deliverer: Arc<Deliverer>, place
     }
     let reply = match serde_json::from_slice::<Request>(&line) {
         Ok(request) => {
-            // The place goes back when the disk has been waited for, whether or not the peer still waits for the reply.
-            let obeyed = tokio::task::spawn_blocking(move || (deliverer.obey(request), place)).await;
+            let Ok(turn) = commands.acquire_owned().await else { return };
+            // The turn ends when the disk has been waited for, whether or not the peer still waits for the reply.
+            let obeyed = tokio::task::spawn_blocking(move || (deliverer.obey(request), turn)).await;
             match obeyed {
-                Ok((reply, _place)) => reply,
+                Ok((reply, _turn)) => reply,
                 Err(error) => Reply::Failed { reason: error.to_string() },
             }
         }
@@ -156,8 +164,10 @@ impl Short {
 const NAME: &str = "control";
 /// With the name, some less than the 104 or 108 octets that an address has.
 const LONGEST_PATH: usize = 90;
-/// Commands at once. The others wait.
-const CONNECTIONS: usize = 4;
+/// Clients at once, those that say nothing among them. The others wait.
+const CONNECTIONS: usize = 64;
+/// Commands at once: fewer than there are threads that wait for the disk. The others wait.
+const COMMANDS: usize = 4;
 const BACKLOG: u32 = 64;
 /// Longer than any request: a domain has 255 octets.
 const LINE_OCTETS: u64 = 2048;
