@@ -35,7 +35,10 @@ impl HostHealth {
         }
         let in_a_row = failures.get(address).map_or(1, |entry| entry.in_a_row.saturating_add(1));
         let pause = self.schedule.pause_after(in_a_row).min(self.longest);
-        failures.insert(address.clone(), Failures { in_a_row, until: now + pause });
+        // One more that is not remembered costs no more than an attempt.
+        if failures.len() < MAX_KNOWN || failures.contains_key(address) {
+            failures.insert(address.clone(), Failures { in_a_row, until: now + pause });
+        }
     }
 
     /// A session with an address is open.
@@ -70,6 +73,10 @@ mod tests {
         assert!(health.is_doubtful(one) && !health.is_doubtful(other));
         health.reached(one);
         assert!(!health.is_doubtful(one));
+        for number in 0..u16::try_from(MAX_KNOWN).unwrap() + 10 {
+            health.failed(&Address::from(SocketAddr::from(([127, 0, 0, 3], number))));
+        }
+        assert_eq!(health.lock().len(), MAX_KNOWN);
         let at_once = HostHealth::new(Schedule { first: Duration::ZERO, ..schedule }, Duration::ZERO);
         at_once.failed(one);
         assert!(!at_once.is_doubtful(one));
