@@ -59,39 +59,39 @@ pub(super) struct DeliveryArguments {
     #[arg(long, groups = ["delivery", ROUTE], help_heading = DELIVERY)]
     mx: bool,
     /// Where mail waits for --relay or --mx
-    #[arg(long, value_name = "DIR", default_value = "./spool", help_heading = DELIVERY)]
+    #[arg(long, value_name = "DIR", default_value = "./spool", requires = ROUTE, conflicts_with = "maildir", help_heading = DELIVERY)]
     spool: PathBuf,
     /// Certificates to trust in addition to the system's, for a relay with a private CA; SIGHUP has them read anew
-    #[arg(long, value_name = "PEM", requires = "relay", help_heading = DELIVERY)]
+    #[arg(long, value_name = "PEM", requires = "relay", conflicts_with_all = ["maildir", "mx"], help_heading = DELIVERY)]
     relay_ca: Option<PathBuf>,
     /// DNS server to ask rather than the system's; its port is 53 unless it says otherwise
-    #[arg(long, value_name = "IP[:PORT]", requires = "mx", value_parser = resolver, help_heading = DELIVERY)]
+    #[arg(long, value_name = "IP[:PORT]", requires = "mx", conflicts_with_all = NOT_MX, value_parser = resolver, help_heading = DELIVERY)]
     resolver: Option<SocketAddr>,
     /// Port of the mail exchangers
-    #[arg(long, value_name = "PORT", default_value_t = 25, value_parser = clap::value_parser!(u16).range(1..), help_heading = DELIVERY)]
+    #[arg(long, value_name = "PORT", default_value_t = 25, requires = "mx", conflicts_with_all = NOT_MX, value_parser = clap::value_parser!(u16).range(1..), help_heading = DELIVERY)]
     mx_port: u16,
     /// Deliver to mail exchangers that are this host, or in a private network, too: whoever has a domain can have mail
     /// for it sent there
-    #[arg(long, requires = "mx", help_heading = DELIVERY)]
+    #[arg(long, requires = "mx", conflicts_with_all = NOT_MX, help_heading = DELIVERY)]
     mx_allow_local: bool,
     /// Connections at once to the relays, or to the mail exchangers of one domain [default: 3 to relays, 10 with --mx]
-    #[arg(long, value_name = "N", value_parser = count_above_zero::<NonZeroUsize>, help_heading = DELIVERY)]
+    #[arg(long, value_name = "N", value_parser = count_above_zero::<NonZeroUsize>, requires = ROUTE, conflicts_with = "maildir", help_heading = DELIVERY)]
     max_connections_per_destination: Option<NonZeroUsize>,
     /// Pause after the first attempt; each later one is twice as long
-    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = time, help_heading = DELIVERY)]
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = time, requires = ROUTE, conflicts_with = "maildir", help_heading = DELIVERY)]
     retry_first: Duration,
     /// Longest pause between attempts
-    #[arg(long, value_name = "TIME", default_value = "4h", value_parser = time, help_heading = DELIVERY)]
+    #[arg(long, value_name = "TIME", default_value = "4h", value_parser = time, requires = ROUTE, conflicts_with = "maildir", help_heading = DELIVERY)]
     retry_longest: Duration,
     /// Age at which undelivered mail goes back to its sender
-    #[arg(long, value_name = "TIME", default_value = "5d", value_parser = time, help_heading = DELIVERY)]
+    #[arg(long, value_name = "TIME", default_value = "5d", value_parser = time, requires = ROUTE, conflicts_with = "maildir", help_heading = DELIVERY)]
     give_up_after: Duration,
     /// Age at which a sender is told, once, that mail is still being tried; "none" or 0 for never
-    #[arg(long, value_name = "TIME", default_value = "4h", value_parser = time_or_none, requires = ROUTE, help_heading = DELIVERY)]
+    #[arg(long, value_name = "TIME", default_value = "4h", value_parser = time_or_none, requires = ROUTE, conflicts_with = "maildir", help_heading = DELIVERY)]
     delay_report_after: TimeOrNone,
     /// Who gets, from this same address, reports that cannot be delivered: the sender's mailbox is gone, or a smart
     /// host takes no null reverse-path. Without it, and where this fails, they are kept in undelivered-reports in the spool
-    #[arg(long, value_name = "ADDRESS", value_parser = mailbox, requires = ROUTE, help_heading = DELIVERY)]
+    #[arg(long, value_name = "ADDRESS", value_parser = mailbox, requires = ROUTE, conflicts_with = "maildir", help_heading = DELIVERY)]
     postmaster: Option<String>,
 }
 
@@ -153,4 +153,7 @@ fn mailbox(text: &str) -> Result<String, &'static str> {
 
 /// The options of which one makes the program relay.
 const ROUTE: &str = "route";
+/// What an option that is for `--mx` only does not go with. `requires` alone lets it pass: clap gives a requirement up that
+/// what is there excludes.
+const NOT_MX: [&str; 2] = ["maildir", "relay"];
 const DELIVERY: &str = "Delivery";

@@ -122,6 +122,30 @@ fn half_a_key_pair_and_options_without_their_use_are_refused() {
 }
 
 #[test]
+fn options_of_a_route_are_refused_where_mail_goes_into_a_maildir() {
+    for (option, value, route) in [
+        ("--spool", "spool", "--relay"),
+        ("--mx-port", "26", "--mx"),
+        ("--max-connections-per-destination", "7", "--relay"),
+        ("--retry-first", "5m", "--relay"),
+        ("--retry-longest", "1h", "--relay"),
+        ("--give-up-after", "2d", "--relay"),
+        ("--delay-report-after", "1h", "--relay"),
+        ("--postmaster", "root@mx.example", "--relay"),
+    ] {
+        assert!(error(&[option, value]).contains(route), "{option}");
+        assert!(error(&["--maildir", "m", option, value]).contains("--maildir"), "{option}");
+        serve(&["--mx", option, value]);
+    }
+    for of_mx in [&["--mx-port", "26"][..], &["--mx-allow-local"], &["--resolver", "127.0.0.1"]] {
+        for route in [&["--relay", "smtp://a"], &["--maildir", "m"]] {
+            assert!(error(&[route, of_mx].concat()).contains("cannot be used with"), "{of_mx:?}");
+        }
+    }
+    assert!(error(&["--mx", "--relay-ca", "ca.pem"]).contains("cannot be used with"));
+}
+
+#[test]
 fn a_wrong_relay_url_is_not_repeated() {
     for url in ["http://me:hunter2@host", "smtp://me:hunter2@host/path", "smtp://me:hunter2@"] {
         let message = error(&["--relay", url]);
