@@ -101,6 +101,13 @@ pub(crate) fn log_rule(options: &Serve, users: &Users) {
             "nobody here has an address, nor a name that is one: until then, these users may send from any"
         );
     }
+    for source in users.lacking_addresses() {
+        tracing::warn!(
+            users = %source,
+            "nobody here has an address, nor a name that is one: all mail of these users is refused, until they have some by \
+             \"user address add\" or --sender-pattern, or with --senders any"
+        );
+    }
     let keeps_none =
         |source: &&UserSource| matches!(source, UserSource::Dovecot(_) | UserSource::Jwks(_) | UserSource::Passwd(_));
     for source in options.users.iter().filter(keeps_none) {

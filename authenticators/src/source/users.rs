@@ -41,6 +41,7 @@ pub struct Users {
     scram_iterations: u32,
     refresher: Refresher,
     without_addresses: Vec<UserSource>,
+    lacking_addresses: Vec<UserSource>,
     first_user: Option<FirstUser>,
 }
 
@@ -197,6 +198,13 @@ impl Users {
         &self.without_addresses
     }
 
+    /// Those databases in which nobody has an address, nor a name that is one, although users may send from their own only:
+    /// as long as nothing else gives them some, they can send nothing. A database that is away is none of them.
+    #[must_use]
+    pub fn lacking_addresses(&self) -> &[UserSource] {
+        &self.lacking_addresses
+    }
+
     /// Gives the user that was made away: whoever takes it has the only copy of the password.
     #[must_use]
     pub fn take_first_user(&mut self) -> Option<FirstUser> {
@@ -231,6 +239,11 @@ impl Users {
             UserSource::Postgres(url) => {
                 let store = Arc::new(Postgres::open_or_later(PostgresConfig::from_url(url.expose_secret())?)?);
                 let keeper = Arc::clone(&store);
+                // Asked only where it has just answered.
+                let is_there = options.addresses != AddressUse::Any && store.known_salt_key().is_some();
+                if is_there && matches!(store.has_addresses(), Ok(false)) {
+                    self.lacking_addresses.push(place.clone());
+                }
                 self.salt_key.get_or_insert_with(|| Arc::new(move || keeper.known_salt_key()));
                 self.add_store(store, options, hashing, false)?;
             }
@@ -240,8 +253,9 @@ impl Users {
                 let salt_key = move || Some(salt_key.expose_secret().into());
                 self.salt_key.get_or_insert_with(|| Arc::new(salt_key));
                 let optional = options.addresses == AddressUse::OwnWhereKept;
-                if optional && !store.has_addresses()? {
-                    self.without_addresses.push(place.clone());
+                if options.addresses != AddressUse::Any && !store.has_addresses()? {
+                    let places = if optional { &mut self.without_addresses } else { &mut self.lacking_addresses };
+                    places.push(place.clone());
                 }
                 self.add_store(store, options, hashing, optional)?;
             }
@@ -349,6 +363,7 @@ impl UsersBuilder {
             scram_iterations: SCRAM_ITERATIONS,
             refresher: Refresher::default(),
             without_addresses: Vec::new(),
+            lacking_addresses: Vec::new(),
             first_user,
         };
         // One limit for all: they share the machine.
@@ -476,8 +491,15 @@ mod tests {
         assert!(matches!(&error, OpenError::NoDatabase(place) if *place == places[1]), "{error}");
         let mut users = Users::builder().create(true).first_user("user").open(&places).unwrap();
         assert!(users.take_first_user().is_none() && users.salt_key().is_some() && users.members().len() == 2);
-        assert_eq!(users.without_addresses(), &places[1..]);
+        assert_eq!((users.without_addresses(), users.lacking_addresses()), (&places[1..], &[][..]));
         assert!(Users::accounts(&places[1], false).unwrap().list().unwrap().is_empty());
+        let own = Users::builder().addresses(AddressUse::Own).open(&places).unwrap();
+        assert_eq!((own.without_addresses(), own.lacking_addresses()), (&[][..], &places[1..]));
+        let any = Users::builder().addresses(AddressUse::Any).open(&places).unwrap();
+        assert_eq!((any.without_addresses(), any.lacking_addresses()), (&[][..], &[][..]));
+        Users::accounts(&places[1], false).unwrap().add("tim@example.org", b"pw", Keep::Nothing).unwrap();
+        let own = Users::builder().addresses(AddressUse::Own).open(&places).unwrap();
+        assert!(own.lacking_addresses().is_empty());
     }
 
     #[test]
