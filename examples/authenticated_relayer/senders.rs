@@ -22,7 +22,8 @@ impl SenderCheck {
         let SenderOptions { senders, sender_pattern, subaddress_separator } = &options.senders;
         let policy = || {
             let policy = SenderPolicy::new(options.hostname.as_str())
-                .ignore_case(options.ignore_case_of_logins)
+                // Clients write Info@ for info@, and it is the sender's own domain that is asked about.
+                .ignore_case(true)
                 .subaddress_separator(*subaddress_separator);
             sender_pattern.iter().cloned().fold(policy, SenderPolicy::pattern)
         };

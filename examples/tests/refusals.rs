@@ -170,14 +170,13 @@ fn who_sends_as_somebody_else_is_refused_at_mail_and_at_the_end_of_the_data() {
         assert!(added, "{printed}");
         // On the same connection.
         for (path, from, code) in [
-            ("tim@example.org", "TIM@example.org", "550 5.7.1 From: has TIM@example.org, which is no address of "),
             ("tim@example.org", "boss@example.org", "550 5.7.1 From: has boss@example.org, which is no address of "),
             ("boss@example.org", "tim@example.org", "550 5.7.1 boss@example.org is no address of the login tim"),
             ("", "boss@example.org", "550 5.7.1 From: "),
             ("tim@example.org", "tim", "550 5.7.1 From: has tim@"),
             ("tim@example.org", "tim@example.org>, <boss@example.org", "550 5.6.0 From: has several addresses"),
             ("tim@example.org", "tim@example.org", "250 "),
-            ("", "tim@EXAMPLE.org", "250 "),
+            ("", "TIM@EXAMPLE.org", "250 "),
         ] {
             let reply = send(path, from);
             assert!(reply.starts_with(code), "{path} {from}: {reply}");

@@ -25,7 +25,7 @@ pub(crate) struct SenderOptions {
     /// where that is an address. In a database, own begins for all of its users with the first address, or with the first
     /// user whose name is one. Answers from <> are for everybody, under a From: of their own.
     ///
-    /// Domains are compared in any case, and what is in front of the @ to the letter, but with --ignore-case-of-logins.
+    /// Addresses are compared in any case.
     #[arg(long, value_enum, value_name = "own|any", hide_possible_values = true, help_heading = SENDERS)]
     pub(crate) senders: Option<Senders>,
     /// Give each user this address, with the user's name for {user}, as in {user}@example.org; or @example.org, for all
