@@ -30,7 +30,7 @@ use tracing::{Event, Metadata, Subscriber};
 struct Broken;
 
 static PANICS: [(&str, AtomicUsize); 2] =
-    [("sansmtp-attempts", AtomicUsize::new(0)), ("dovecot reader", AtomicUsize::new(0))];
+    [("sansmtp-counting", AtomicUsize::new(0)), ("dovecot reader", AtomicUsize::new(0))];
 
 impl Subscriber for Broken {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
@@ -74,7 +74,7 @@ fn failures_are_counted_for_all_again() {
     let config = ValkeyConfig::from_url(&valkey.url()).unwrap().key(Secret::new(b"the key of the tests".to_vec()));
     let log = ValkeyAttemptLog::new(config.when_unreachable(WhenUnreachable::Closed)).unwrap();
     // It says that there is no server, or tries to.
-    until("the panic", || (panics("sansmtp-attempts") > 0).then_some(()));
+    until("the panic", || (panics("sansmtp-counting") > 0).then_some(()));
     let peer = Peer::from(SocketAddr::from(([192, 0, 2, 1], 1)));
     assert_eq!(log.ask(&Attempt::new(peer, "PLAIN".into(), "")), Standing::CannotTell);
     valkey.start_again();
