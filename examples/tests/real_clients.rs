@@ -170,7 +170,7 @@ fn help_tells_the_options() {
     let (done, printed) = run(Command::new(&relayer).arg("--help"));
     assert!(done);
     let options =
-        ["--listen-tls <ADDR>", "--users <USERS>", "--maildir <DIR>", "--relay <URL>", "--mx", "--spool <DIR>"];
+        ["--listen-tls <PLACE>", "--users <USERS>", "--maildir <DIR>", "--relay <URL>", "--mx", "--spool <DIR>"];
     for option in options {
         assert!(printed.contains(option), "{option} is missing: {printed}");
     }
