@@ -16,7 +16,7 @@ pub enum Addresses {
     Known(Vec<String>),
     /// The login is not from here, or no user's addresses are kept here: another authenticator may have them.
     UnknownLogin,
-    /// The login is from here, and nobody here has ever been given an address, nor has a name that is one: who may send
+    /// The login is from here, and no login here has ever been given an address, nor is one by its name: who may send
     /// from which cannot be told. Only said where that is
     /// [asked for](crate::stored::Stored::addresses_are_optional).
     NeverGiven,

@@ -116,7 +116,7 @@ impl Settings {
         Ok(dovecot)
     }
 
-    /// Connects, or where Dovecot is not there yet, connects when somebody logs in, with a warning in the log. Until then,
+    /// Connects, or where Dovecot is not there yet, connects at the next login, with a warning in the log. Until then,
     /// logins are `454 4.7.0`; what to list meanwhile, [`Dovecot::offer_later`] decides.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ pub(super) struct ReadAddresses<'a> {
 impl Operation for ReadAddresses<'_> {
     type Output = Vec<String>;
 
-    /// Where the server does not let them be read, there are none: nobody may send more for it.
+    /// Where the server does not let them be read, there are none, and no login may send from more for it.
     async fn perform(&self, ldap: &mut ldap3::Ldap) -> Result<Vec<String>, Fault> {
         if self.attributes.is_empty() {
             return Ok(Vec::new());

@@ -18,7 +18,7 @@
 //! - Empty lines and those that begin with `#` are comments. Lines end with LF or CRLF, and the last need not.
 //! - A name may stand there only once.
 //! - A line that cannot be used, with a hash of a scheme that is [not taken](crate::stored::InvalidHash) for example, is an
-//!   error in the log, which names it by its number and shows nothing of it. Logins of whoever it names, or of a name that
+//!   error in the log, which names it by its number and shows nothing of it. Logins of the name that it has, or of a name that
 //!   stands there twice, are `454 4.7.0`; all others are as they would be without it.
 //!
 //! Whoever has SCRAM keys there can log in by that mechanism, and by PLAIN and LOGIN; whoever has a CRAM-MD5 key
